@@ -1,0 +1,243 @@
+//! What capture hands on, live or from a recording. Everything after capture depends on these
+//! values alone: no clock, no `/proc`, no kernel.
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds of the recorded machine's monotonic clock. [`Header::unix_offset_ns`] makes it
+/// Unix time.
+pub type Nanos = u64;
+
+/// Index of a container within one run of the sidecar.
+pub type ContainerIndex = u16;
+
+/// First thing in a stream of records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// `x86_64` or `aarch64`: what the call numbers mean.
+    pub arch: String,
+    /// `uname -r` of the recorded machine.
+    pub kernel: String,
+    /// Unix time in ns minus monotonic time in ns, at the start.
+    pub unix_offset_ns: i64,
+    /// `self-contained`, `broker` or `import`.
+    pub capture_mode: String,
+    /// The user's name for the target.
+    pub target: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    Container(ContainerInfo),
+    Process(ProcessInfo),
+    Window(CallWindow),
+    Detail(Detail),
+    Http(HttpHead),
+    Lifecycle(Lifecycle),
+    Threads(ThreadsSnapshot),
+    Descriptor(DescriptorInfo),
+    Tick(Tick),
+}
+
+/// A container (or a process tree that was named by pid).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerInfo {
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    /// Last component of the cgroup path, or `pid-N`.
+    pub name: String,
+    /// Container id, when the cgroup name carries one.
+    pub id: Option<String>,
+    pub cgroup_path: String,
+}
+
+/// A process seen in a container. Sent again when it execs. Values may be empty when the process
+/// ended before it was looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub pid: u32,
+    pub executable: String,
+    pub command_line: Vec<String>,
+    /// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` and `HOSTNAME` of its environment, when readable; no other variable is looked at.
+    pub environment: Vec<(String, String)>,
+    /// Listening TCP addresses (`127.0.0.1:6379`), as far as known.
+    pub listens: Vec<String>,
+}
+
+/// A run of finished calls of one thread, in order of return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallWindow {
+    pub container: ContainerIndex,
+    pub pid: u32,
+    pub tid: u32,
+    /// Number of this window among the thread's windows, from 0; a jump is a gap.
+    pub sequence: u64,
+    /// Calls of this thread lost directly before this window (then a `gap` token leads it).
+    pub lost_before: u32,
+    pub calls: Vec<Call>,
+    pub end: WindowEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WindowEnd {
+    /// The thread entered a call that waits.
+    Wait,
+    /// 64 calls.
+    Full,
+    ThreadExit,
+    /// Read out of the thread's slot while the thread was still inside it: the rest follows in
+    /// a window of its own.
+    Peeked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub nr: u16,
+    /// First argument, for calls whose first argument is a descriptor; -1 otherwise.
+    pub fd: i32,
+    /// Return value (-errno on error).
+    pub ret: i64,
+    pub enter_ns: Nanos,
+    pub duration_ns: u64,
+    /// Entered and never returned (the thread ended inside it).
+    pub no_return: bool,
+}
+
+/// What an argument of one call pointed at: the path of a failed open, the address of a connect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// When the call returned.
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub pid: u32,
+    pub tid: u32,
+    pub nr: u16,
+    pub fd: i32,
+    pub ret: i64,
+    pub subject: Subject,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Subject {
+    Path(String),
+    /// `127.0.0.1:6379`, `[::1]:80`, `unix:/run/x.sock`.
+    Peer(String),
+}
+
+/// The start of an HTTP/1.1 message in plain text on a descriptor. The payload is not kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpHead {
+    /// When the read or write that carried it returned.
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub pid: u32,
+    pub tid: u32,
+    pub fd: i32,
+    pub direction: Direction,
+    pub message: HttpMessage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    Incoming,
+    Outgoing,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HttpMessage {
+    Request { method: String, traceparent: Option<TraceParent> },
+    Response { status: u16 },
+}
+
+/// W3C `traceparent`, version 00.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TraceParent {
+    pub trace_id: [u8; 16],
+    pub span_id: [u8; 8],
+    pub flags: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub pid: u32,
+    pub tid: u32,
+    pub event: LifecycleEvent,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LifecycleEvent {
+    /// A new thread (`child_pid == pid`) or process.
+    Fork { child_pid: u32, child_tid: u32 },
+    Exec { executable: String },
+    /// The thread ended; `group_dead` when it was the process's last.
+    Exit { code: i32, group_dead: bool },
+    OomKill,
+}
+
+/// Threads of the target as they stand, at least every 500 ms: what the stuck-call and frozen
+/// signals read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadsSnapshot {
+    pub at_ns: Nanos,
+    pub threads: Vec<ThreadState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadState {
+    pub container: ContainerIndex,
+    pub pid: u32,
+    pub tid: u32,
+    /// The call the thread is inside now.
+    pub inside: Option<InsideCall>,
+    /// The last call that returned.
+    pub last: Option<Call>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InsideCall {
+    pub nr: u16,
+    pub fd: i32,
+    pub enter_ns: Nanos,
+}
+
+/// What a descriptor of a process stands for: `/data/orders.log`, `127.0.0.1:6379`, `pipe`.
+/// Looked up for descriptors that appear in errors and in long calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DescriptorInfo {
+    pub at_ns: Nanos,
+    pub pid: u32,
+    pub fd: i32,
+    pub target: DescriptorTarget,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DescriptorTarget {
+    File(String),
+    /// Established TCP: the local and the peer's address.
+    Tcp { local: String, peer: String },
+    /// Listening TCP.
+    Listener(String),
+    Other(String),
+}
+
+/// Once a second: the clock of everything after capture, and the account of what was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tick {
+    pub at_ns: Nanos,
+    pub accounts: Vec<(ContainerIndex, Account)>,
+}
+
+/// Calls since the start, per container: `seen = delivered + held + lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub seen: u64,
+    pub delivered: u64,
+    /// Still in a thread's slot in the kernel.
+    pub held: u64,
+    pub lost_ring_full: u64,
+    pub lost_no_slot: u64,
+    pub lost_decode: u64,
+}
