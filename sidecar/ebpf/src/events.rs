@@ -1,0 +1,204 @@
+//! Events beside the windows: what arguments pointed at.
+
+use aya_ebpf::helpers::generated;
+use stethos_events::{
+    BYTES_MAX, EVENT_HEAD, Event, Inside, ThreadSlot, class, kind, lost,
+};
+
+use crate::maps::{EVENT_SCRATCH, EVENTS, SETTINGS, count_lost};
+
+/// Classes of calls that may ship an event.
+pub const CLASSES: u32 =
+    class::PATH_0 | class::PATH_1 | class::ADDRESS_1 | class::READ | class::WRITE;
+
+/// Longest socket address that travels (`sockaddr_un`).
+const ADDRESS_MAX: u64 = 110;
+const PATH_MAX: u32 = 256;
+
+/// Ships what the call that just returned (`slot.last`, entered as `slot.inside`) pointed at.
+#[inline(always)]
+pub fn of_call(slot: &ThreadSlot, now: u64) {
+    let class = slot.inside.class;
+    if class & (class::READ | class::WRITE) != 0 {
+        if slot.last.ret >= 16 {
+            http(slot, now);
+        }
+    } else if class & class::ADDRESS_1 != 0 {
+        address(slot, now);
+    } else if slot.last.ret < 0 {
+        path(slot, now);
+    }
+}
+
+/// Room for an event of the current thread, with its head filled in.
+#[inline(always)]
+fn event(slot: &ThreadSlot, now: u64, kind: u32) -> Option<&'static mut Event> {
+    let (header, call) = (&slot.window.header, &slot.last);
+    let event = EVENT_SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: per-CPU room; the programs that use it do not nest on one CPU.
+    let event = unsafe { &mut *event };
+    event.at_ns = now;
+    event.cgroup = header.cgroup;
+    event.pid = header.pid;
+    event.tid = header.tid;
+    event.kind = kind;
+    event.ret = call.ret;
+    event.fd = call.fd;
+    event.nr = u32::from(call.nr);
+    event.len = 0;
+    event.extra = [0, 0];
+    Some(event)
+}
+
+#[inline(always)]
+pub fn ship(event: &mut Event, len: u64) {
+    if len > BYTES_MAX as u64 {
+        return;
+    }
+    event.len = len as u32;
+    let ring = (&raw const EVENTS).cast_mut().cast();
+    // SAFETY: head and `len` ≤ BYTES_MAX bytes lie within the event.
+    let refused = unsafe {
+        generated::bpf_ringbuf_output(ring, (event as *mut Event).cast(), EVENT_HEAD as u64 + len, 1)
+    };
+    if refused != 0 {
+        count_lost(lost::EVENT_RING_FULL, 1);
+    }
+}
+
+#[inline(never)]
+fn path(slot: &ThreadSlot, now: u64) {
+    let Some(event) = event(slot, now, kind::PATH) else { return };
+    let address = if slot.inside.class & class::PATH_0 != 0 { slot.inside.args[0] } else { slot.inside.args[1] };
+    // SAFETY: PATH_MAX bytes fit; the helper checks the user address.
+    let read = unsafe {
+        generated::bpf_probe_read_user_str(
+            (&raw mut event.bytes).cast(),
+            PATH_MAX,
+            address as *const _,
+        )
+    };
+    let len = if read > 0 && read <= i64::from(PATH_MAX) { read as u64 } else { 0 };
+    ship(event, len);
+}
+
+#[inline(never)]
+fn address(slot: &ThreadSlot, now: u64) {
+    let Some(event) = event(slot, now, kind::ADDRESS) else { return };
+    let mut len = slot.inside.args[2] & 0xff;
+    if len > ADDRESS_MAX {
+        len = ADDRESS_MAX;
+    }
+    // SAFETY: ADDRESS_MAX bytes fit; the helper checks the user address.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut event.bytes).cast(),
+            len as u32,
+            slot.inside.args[1] as *const _,
+        )
+    };
+    ship(event, if failed == 0 { len } else { 0 });
+}
+
+/// `iovec` of the calling process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct IoVec {
+    base: u64,
+    len: u64,
+}
+
+/// The part of `user_msghdr` up to its vector.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct MessageHead {
+    name: u64,
+    name_len: u64,
+    vector: u64,
+}
+
+#[inline(always)]
+fn http(slot: &ThreadSlot, now: u64) {
+    if SETTINGS.get(0).is_none_or(|s| s.http == 0) {
+        return;
+    }
+    let Some((base, room)) = buffer(&slot.inside) else { return };
+    let mut start = 0u32;
+    // SAFETY: four bytes fit; the helper checks the user address.
+    let failed =
+        unsafe { generated::bpf_probe_read_user((&raw mut start).cast(), 4, base as *const _) };
+    if failed != 0 || !looks_like_http(start) {
+        return;
+    }
+    ship_http(slot, now, base, room);
+}
+
+#[inline(never)]
+fn ship_http(slot: &ThreadSlot, now: u64, base: u64, room: u64) {
+    let kind = if slot.inside.class & class::READ != 0 { kind::HTTP_IN } else { kind::HTTP_OUT };
+    let Some(event) = event(slot, now, kind) else { return };
+    let mut len = slot.last.ret as u64;
+    if len > room {
+        len = room;
+    }
+    if len > BYTES_MAX as u64 {
+        len = BYTES_MAX as u64;
+    }
+    // SAFETY: `len` ≤ BYTES_MAX bytes fit; the helper checks the user address.
+    let failed = unsafe {
+        generated::bpf_probe_read_user((&raw mut event.bytes).cast(), len as u32, base as *const _)
+    };
+    if failed == 0 {
+        ship(event, len);
+    }
+}
+
+/// Address and length of the (first) buffer of a read or write.
+#[inline(always)]
+fn buffer(inside: &Inside) -> Option<(u64, u64)> {
+    let mut vector = inside.args[1];
+    if inside.class & (class::VECTOR | class::MESSAGE) == 0 {
+        return Some((vector, u64::MAX));
+    }
+    if inside.class & class::MESSAGE != 0 {
+        let mut head = MessageHead { name: 0, name_len: 0, vector: 0 };
+        // SAFETY: the destination has the size asked for; the helper checks the user address.
+        let failed = unsafe {
+            generated::bpf_probe_read_user(
+                (&raw mut head).cast(),
+                size_of::<MessageHead>() as u32,
+                vector as *const _,
+            )
+        };
+        if failed != 0 {
+            return None;
+        }
+        vector = head.vector;
+    }
+    let mut first = IoVec { base: 0, len: 0 };
+    // SAFETY: as above.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut first).cast(),
+            size_of::<IoVec>() as u32,
+            vector as *const _,
+        )
+    };
+    (failed == 0).then_some((first.base, first.len))
+}
+
+/// First four bytes of a request by method, or of a response.
+#[inline(always)]
+fn looks_like_http(start: u32) -> bool {
+    const fn word(text: &[u8; 4]) -> u32 {
+        u32::from_ne_bytes(*text)
+    }
+    start == word(b"GET ")
+        || start == word(b"POST")
+        || start == word(b"PUT ")
+        || start == word(b"HEAD")
+        || start == word(b"DELE")
+        || start == word(b"PATC")
+        || start == word(b"OPTI")
+        || start == word(b"HTTP")
+}
