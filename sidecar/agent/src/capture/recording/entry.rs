@@ -1,0 +1,185 @@
+//! One record inside a block: a byte for its kind, then its fields in postcard. Windows, which
+//! are nearly all of a recording, are stored by column, with times relative to each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Call, CallWindow, ContainerIndex, Nanos, Record, WindowEnd};
+
+use super::Reason;
+
+const CONTAINER: u8 = 1;
+const PROCESS: u8 = 2;
+const WINDOW: u8 = 3;
+const DETAIL: u8 = 4;
+const HTTP: u8 = 5;
+const LIFECYCLE: u8 = 6;
+const THREADS: u8 = 7;
+const DESCRIPTOR: u8 = 8;
+const TICK: u8 = 9;
+
+/// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
+/// one to the end of the call before it; differences wrap, so that any times survive.
+#[derive(Serialize, Deserialize)]
+struct WindowColumns {
+    container: ContainerIndex,
+    pid: u32,
+    tid: u32,
+    sequence: u64,
+    lost_before: u32,
+    end: WindowEnd,
+    numbers: Vec<u16>,
+    descriptors: Vec<i32>,
+    returns: Vec<i64>,
+    starts: Vec<i64>,
+    durations: Vec<u64>,
+    /// Positions of the calls that never returned.
+    no_return: Vec<u32>,
+}
+
+/// The time that windows of a block are relative to: the end of the last call of the window
+/// before, 0 at the start of a block. Blocks can so be read each on its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BlockClock(Nanos);
+
+pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Result<Vec<u8>> {
+    fn put(kind: u8, fields: &impl Serialize) -> postcard::Result<Vec<u8>> {
+        postcard::to_extend(fields, vec![kind])
+    }
+    match record {
+        Record::Container(fields) => put(CONTAINER, fields),
+        Record::Process(fields) => put(PROCESS, fields),
+        Record::Window(window) => put(WINDOW, &to_columns(window, clock)),
+        Record::Detail(fields) => put(DETAIL, fields),
+        Record::Http(fields) => put(HTTP, fields),
+        Record::Lifecycle(fields) => put(LIFECYCLE, fields),
+        Record::Threads(fields) => put(THREADS, fields),
+        Record::Descriptor(fields) => put(DESCRIPTOR, fields),
+        Record::Tick(fields) => put(TICK, fields),
+    }
+}
+
+/// Takes one record off the front of `bytes`.
+pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record, Reason> {
+    fn take<'de, T: Deserialize<'de>>(bytes: &mut &'de [u8]) -> Result<T, Reason> {
+        let (fields, rest) = postcard::take_from_bytes(bytes).map_err(|_| Reason::Damaged {
+            what: "a record does not decode",
+        })?;
+        *bytes = rest;
+        Ok(fields)
+    }
+    let kind = take(bytes)?;
+    Ok(match kind {
+        CONTAINER => Record::Container(take(bytes)?),
+        PROCESS => Record::Process(take(bytes)?),
+        WINDOW => Record::Window(from_columns(take(bytes)?, clock)?),
+        DETAIL => Record::Detail(take(bytes)?),
+        HTTP => Record::Http(take(bytes)?),
+        LIFECYCLE => Record::Lifecycle(take(bytes)?),
+        THREADS => Record::Threads(take(bytes)?),
+        DESCRIPTOR => Record::Descriptor(take(bytes)?),
+        TICK => Record::Tick(take(bytes)?),
+        kind => return Err(Reason::UnknownRecord { kind }),
+    })
+}
+
+/// When a record was made, as far as it says: what decides that a block is a second old.
+pub(super) fn time_of(record: &Record) -> Option<Nanos> {
+    Some(match record {
+        Record::Container(r) => r.at_ns,
+        Record::Process(r) => r.at_ns,
+        Record::Window(r) => end_of(r.calls.last()?),
+        Record::Detail(r) => r.at_ns,
+        Record::Http(r) => r.at_ns,
+        Record::Lifecycle(r) => r.at_ns,
+        Record::Threads(r) => r.at_ns,
+        Record::Descriptor(r) => r.at_ns,
+        Record::Tick(r) => r.at_ns,
+    })
+}
+
+fn end_of(call: &Call) -> Nanos {
+    call.enter_ns.wrapping_add(call.duration_ns)
+}
+
+fn to_columns(window: &CallWindow, clock: &mut BlockClock) -> WindowColumns {
+    let calls = &window.calls;
+    let starts = calls.iter().map(|call| {
+        let start = call.enter_ns.wrapping_sub(clock.0) as i64;
+        clock.0 = end_of(call);
+        start
+    });
+    let positions = 0u32..;
+    WindowColumns {
+        container: window.container,
+        pid: window.pid,
+        tid: window.tid,
+        sequence: window.sequence,
+        lost_before: window.lost_before,
+        end: window.end,
+        starts: starts.collect(),
+        numbers: calls.iter().map(|call| call.nr).collect(),
+        descriptors: calls.iter().map(|call| call.fd).collect(),
+        returns: calls.iter().map(|call| call.ret).collect(),
+        durations: calls.iter().map(|call| call.duration_ns).collect(),
+        no_return: positions
+            .zip(calls)
+            .filter(|(_, call)| call.no_return)
+            .map(|(position, _)| position)
+            .collect(),
+    }
+}
+
+fn from_columns(columns: WindowColumns, clock: &mut BlockClock) -> Result<CallWindow, Reason> {
+    let WindowColumns {
+        numbers,
+        descriptors,
+        returns,
+        starts,
+        durations,
+        no_return,
+        ..
+    } = columns;
+    let length = numbers.len();
+    if [
+        descriptors.len(),
+        returns.len(),
+        starts.len(),
+        durations.len(),
+    ] != [length; 4]
+    {
+        return Err(Reason::Damaged {
+            what: "columns of a window differ in length",
+        });
+    }
+    let mut calls: Vec<Call> = (0..length)
+        .map(|i| {
+            let call = Call {
+                nr: numbers[i],
+                fd: descriptors[i],
+                ret: returns[i],
+                enter_ns: clock.0.wrapping_add(starts[i] as u64),
+                duration_ns: durations[i],
+                no_return: false,
+            };
+            clock.0 = end_of(&call);
+            call
+        })
+        .collect();
+    for position in no_return {
+        calls
+            .get_mut(position as usize)
+            .ok_or(Reason::Damaged {
+                what: "a window marks a call that it does not have",
+            })?
+            .no_return = true;
+    }
+    Ok(CallWindow {
+        container: columns.container,
+        pid: columns.pid,
+        tid: columns.tid,
+        sequence: columns.sequence,
+        lost_before: columns.lost_before,
+        calls,
+        end: columns.end,
+    })
+}

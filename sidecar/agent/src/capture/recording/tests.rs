@@ -1,0 +1,515 @@
+use std::io::{self, Write};
+
+use proptest::prelude::*;
+
+use crate::record::*;
+
+use super::*;
+
+fn header() -> Header {
+    Header {
+        arch: "x86_64".into(),
+        kernel: "6.18.44".into(),
+        unix_offset_ns: 1_763_000_000_000_000_000,
+        capture_mode: "self-contained".into(),
+        target: "cgroup=/shop".into(),
+    }
+}
+
+fn call(nr: u16, ret: i64, enter_ns: Nanos, duration_ns: u64) -> Call {
+    Call {
+        nr,
+        fd: 7,
+        ret,
+        enter_ns,
+        duration_ns,
+        no_return: false,
+    }
+}
+
+fn window(sequence: u64, calls: Vec<Call>) -> Record {
+    Record::Window(CallWindow {
+        container: 1,
+        pid: 4120,
+        tid: 4123,
+        sequence,
+        lost_before: 0,
+        calls,
+        end: WindowEnd::Wait,
+    })
+}
+
+fn tick(at_ns: Nanos) -> Record {
+    let account = Account {
+        seen: 10,
+        delivered: 9,
+        held: 1,
+        ..Account::default()
+    };
+    Record::Tick(Tick {
+        at_ns,
+        accounts: vec![(1, account)],
+    })
+}
+
+/// One record of every kind.
+fn one_of_each() -> Vec<Record> {
+    let (container, pid, tid, fd) = (1, 4120, 4123, 7);
+    let last = Call {
+        no_return: true,
+        ..call(231, 0, 950, 50)
+    };
+    let traceparent = Some(TraceParent {
+        trace_id: [7; 16],
+        span_id: [9; 8],
+        flags: 1,
+    });
+    let request = HttpMessage::Request {
+        method: "GET".into(),
+        traceparent,
+    };
+    let subject = Subject::Path("/data/orders.log".into());
+    let inside = Some(InsideCall {
+        nr: 232,
+        fd,
+        enter_ns: 1_000,
+    });
+    vec![
+        Record::Container(ContainerInfo {
+            at_ns: 1,
+            container,
+            name: "api".into(),
+            id: Some("ab".repeat(32)),
+            cgroup_path: "/shop/api".into(),
+        }),
+        Record::Process(ProcessInfo {
+            at_ns: 2,
+            container,
+            pid,
+            executable: "/usr/bin/api".into(),
+            command_line: vec!["api".into(), "--port=1".into()],
+            environment: vec![("OTEL_SERVICE_NAME".into(), "api".into())],
+            listens: vec!["127.0.0.1:8080".into()],
+        }),
+        window(0, vec![call(0, 512, 900, 30), call(42, -111, 940, 5), last]),
+        Record::Detail(Detail {
+            at_ns: 3,
+            container,
+            pid,
+            tid,
+            nr: 257,
+            fd: -100,
+            ret: -2,
+            subject,
+        }),
+        Record::Http(HttpHead {
+            at_ns: 4,
+            container,
+            pid,
+            tid,
+            fd,
+            direction: Direction::Outgoing,
+            message: request,
+        }),
+        Record::Lifecycle(Lifecycle {
+            at_ns: 5,
+            container,
+            pid,
+            tid,
+            event: LifecycleEvent::OomKill,
+        }),
+        Record::Threads(ThreadsSnapshot {
+            at_ns: 6,
+            threads: vec![ThreadState {
+                container,
+                pid,
+                tid,
+                inside,
+                last: Some(last),
+            }],
+        }),
+        Record::Descriptor(DescriptorInfo {
+            at_ns: 7,
+            pid,
+            fd,
+            target: DescriptorTarget::Tcp {
+                local: "[::1]:4".into(),
+                peer: "[::1]:5".into(),
+            },
+        }),
+        tick(8),
+    ]
+}
+
+fn written(records: &[Record]) -> Vec<u8> {
+    let mut writer = RecordingWriter::new(Vec::new(), &header()).unwrap();
+    for record in records {
+        writer.write(record).unwrap();
+    }
+    let (bytes, counts) = writer.finish().unwrap();
+    assert_eq!(counts.records, records.len() as u64);
+    bytes
+}
+
+/// The records before the first error, and that error.
+fn read(bytes: &[u8]) -> (Vec<Record>, Option<RecordingError>) {
+    let reader = match RecordingReader::new(bytes, "a.rec") {
+        Ok(reader) => reader,
+        Err(error) => return (Vec::new(), Some(error)),
+    };
+    assert_eq!(*reader.header(), header());
+    let mut records = Vec::new();
+    let mut failure = None;
+    for item in reader {
+        assert!(failure.is_none(), "an item after the error");
+        match item {
+            Ok(record) => records.push(record),
+            Err(error) => failure = Some(error),
+        }
+    }
+    (records, failure)
+}
+
+/// A stream of several blocks, of a second each.
+fn several_blocks() -> Vec<Record> {
+    (0..4)
+        .flat_map(|s| one_of_each().into_iter().chain([tick(s * 1_000_000_000)]))
+        .collect()
+}
+
+#[test]
+fn every_kind_of_record_survives() {
+    let records = one_of_each();
+    let (back, error) = read(&written(&records));
+    assert_eq!(back, records);
+    assert!(error.is_none());
+}
+
+#[test]
+fn an_empty_recording_ends_cleanly() {
+    let (back, error) = read(&written(&[]));
+    assert!(back.is_empty() && error.is_none());
+}
+
+/// Fails when the encoding of a record changes: then `VERSION` has to change too.
+#[test]
+fn the_encoding_is_that_of_this_version() {
+    let mut clock = entry::BlockClock::default();
+    let mut encoded = postcard::to_stdvec(&header()).unwrap();
+    for record in one_of_each() {
+        encoded.extend(entry::encode(&record, &mut clock).unwrap());
+    }
+    let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(found, include_str!("version-1.hex").replace('\n', ""));
+}
+
+#[test]
+fn truncation_at_every_length_keeps_whole_blocks_and_says_so() {
+    let records = several_blocks();
+    let bytes = written(&records);
+    let mut most = 0;
+    for length in 1..bytes.len() {
+        let (back, error) = read(&bytes[..length]);
+        let error = error.unwrap();
+        assert!(error.is_truncated(), "{length}: {error}");
+        assert!(error.offset <= length as u64);
+        assert_eq!(back, records[..back.len()]);
+        assert!(back.len() >= most);
+        most = back.len();
+    }
+    assert_eq!(
+        most,
+        records.len(),
+        "only the end mark is missing at the last cut"
+    );
+    let (_, error) = read(&bytes[..bytes.len() - 1]);
+    let text = error.unwrap().to_string();
+    assert!(
+        text.starts_with("a.rec: at byte ") && text.contains("40 records"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_flipped_bit_in_any_byte_is_noticed() {
+    let records = several_blocks();
+    let bytes = written(&records);
+    for position in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[position] ^= 1 << (position % 8);
+        let (back, error) = read(&bytes);
+        assert!(error.is_some(), "byte {position}");
+        assert_eq!(back, records[..back.len()], "byte {position}");
+    }
+}
+
+#[test]
+fn other_files_and_versions_are_refused() {
+    let reason = |bytes: &[u8]| read(bytes).1.unwrap().reason;
+    assert!(matches!(reason(b""), Reason::NotARecording));
+    assert!(matches!(
+        reason(b"\x7fELF\x02\x01\x01"),
+        Reason::NotARecording
+    ));
+    let mut bytes = written(&[]);
+    bytes[8] = 9;
+    assert!(matches!(reason(&bytes), Reason::OtherVersion { found: 9 }));
+    let text = read(&bytes).1.unwrap().to_string();
+    assert_eq!(
+        text,
+        "a.rec: at byte 8: recording of format version 9; this program reads version 1"
+    );
+    let mut bytes = written(&one_of_each());
+    bytes.push(0);
+    assert!(matches!(
+        reason(&bytes),
+        Reason::Damaged {
+            what: "bytes follow the end mark"
+        }
+    ));
+}
+
+/// A recording whose blocks carry right checksums over `payload`.
+fn with_block(kind: block::Kind, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = RecordingWriter::new(Vec::new(), &header())
+        .unwrap()
+        .finish()
+        .unwrap()
+        .0;
+    let mut end = Vec::new();
+    block::write(
+        &mut end,
+        block::Kind::End,
+        &postcard::to_stdvec(&Counts::default()).unwrap(),
+    )
+    .unwrap();
+    bytes.truncate(bytes.len() - end.len());
+    block::write(&mut bytes, kind, payload).unwrap();
+    bytes
+}
+
+#[test]
+fn well_framed_nonsense_is_refused() {
+    let reason = |kind, payload: &[u8]| read(&with_block(kind, payload)).1.unwrap().reason;
+    assert!(matches!(
+        reason(block::Kind::Records, &[200, 1]),
+        Reason::UnknownRecord { kind: 200 }
+    ));
+    // A thread snapshot that claims 2^63 threads.
+    let threads = [7, 0, 255, 255, 255, 255, 255, 255, 255, 255, 127];
+    assert!(matches!(
+        reason(block::Kind::Records, &threads),
+        Reason::Damaged { .. }
+    ));
+    let uneven = [3, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    assert!(matches!(
+        reason(block::Kind::Records, &uneven),
+        Reason::Damaged {
+            what: "columns of a window differ in length"
+        }
+    ));
+    let unmarked = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 5];
+    assert!(matches!(
+        reason(block::Kind::Records, &unmarked),
+        Reason::Damaged {
+            what: "a window marks a call that it does not have"
+        }
+    ));
+    assert!(matches!(
+        reason(block::Kind::Header, &[]),
+        Reason::Damaged { .. }
+    ));
+    assert!(matches!(
+        reason(block::Kind::End, &[3, 3, 3]),
+        Reason::Damaged { .. }
+    ));
+}
+
+#[test]
+fn impossible_lengths_are_refused_before_they_are_believed() {
+    let start = written(&[]).len() - with_block(block::Kind::End, &[0, 0, 0]).len();
+    assert_eq!(start, 0);
+    let mut bytes = with_block(block::Kind::Records, &[]);
+    let head = bytes.len() - 13 - zstd::bulk::compress(&[], 3).unwrap().len();
+    bytes[head + 1..head + 5].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(
+        read(&bytes).1.unwrap().reason,
+        Reason::Damaged {
+            what: "impossible block length"
+        }
+    ));
+}
+
+#[test]
+fn a_record_that_is_too_large_is_left_out() {
+    let mut writer = RecordingWriter::new(Vec::new(), &header()).unwrap();
+    let huge = Record::Container(ContainerInfo {
+        at_ns: 0,
+        container: 0,
+        name: "x".repeat(MAX_BLOCK),
+        id: None,
+        cgroup_path: String::new(),
+    });
+    let records = several_blocks();
+    for record in &records {
+        writer.write(record).unwrap();
+        assert!(matches!(
+            writer.write(&huge),
+            Err(WriteError::RecordTooLarge { .. })
+        ));
+    }
+    let (back, error) = read(&writer.finish().unwrap().0);
+    assert_eq!(back, records);
+    assert!(error.is_none());
+}
+
+#[test]
+fn many_records_at_one_time_fill_blocks_up_to_the_limit() {
+    let calls: Vec<Call> = (0..64)
+        .map(|i| call(i, i64::MIN, u64::from(i) << 50, u64::MAX))
+        .collect();
+    let records: Vec<Record> = (0..2_000).map(|i| window(i, calls.clone())).collect();
+    let bytes = written(&records);
+    let mut reader = RecordingReader::new(&bytes[..], "a.rec").unwrap();
+    assert!(reader.by_ref().map(Result::unwrap).eq(records));
+    assert!(reader.read().blocks > 2);
+    assert_eq!(reader.read().calls, 128_000);
+}
+
+/// Output whose bytes so far can be looked at, as a file's can after a kill.
+#[derive(Clone, Default)]
+struct Shared(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_killed_recording_holds_all_but_the_last_second() {
+    let out = Shared::default();
+    let mut writer = RecordingWriter::new(out.clone(), &header()).unwrap();
+    for i in 0..100 {
+        writer.write(&tick(i * 100_000_000)).unwrap();
+        let (back, error) = read(&out.0.borrow());
+        assert!(error.unwrap().is_truncated());
+        assert!(back.len() as u64 + 10 > i, "{} of {i}", back.len());
+    }
+}
+
+prop_compose! {
+    fn any_call()(
+        nr: u16, fd: i32, ret: i64, enter_ns: u64, duration_ns: u64, no_return: bool,
+    ) -> Call {
+        Call { nr, fd, ret, enter_ns, duration_ns, no_return }
+    }
+}
+
+prop_compose! {
+    fn any_window()(
+        container: u16, pid: u32, tid: u32, sequence: u64, lost_before: u32,
+        calls in prop::collection::vec(any_call(), 0..70),
+        end in prop::sample::select(vec![
+            WindowEnd::Wait, WindowEnd::Full, WindowEnd::ThreadExit, WindowEnd::Peeked,
+        ]),
+    ) -> Record {
+        Record::Window(CallWindow { container, pid, tid, sequence, lost_before, calls, end })
+    }
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let process = (
+        any::<(u64, u16, u32, String)>(),
+        any::<(Vec<String>, Vec<(String, String)>)>(),
+    );
+    prop_oneof![
+        4 => any_window(),
+        1 => any::<u64>().prop_map(tick),
+        1 => process.prop_map(|((at_ns, container, pid, executable), (words, environment))| {
+            Record::Process(ProcessInfo {
+                at_ns,
+                container,
+                pid,
+                executable,
+                command_line: words.clone(),
+                environment,
+                listens: words,
+            })
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_stream_survives(records in prop::collection::vec(any_record(), 0..40)) {
+        let (back, error) = read(&written(&records));
+        prop_assert_eq!(back, records);
+        prop_assert!(error.is_none());
+    }
+
+    #[test]
+    fn any_payload_is_answered_without_a_panic(
+        payload in prop::collection::vec(any::<u8>(), 0..400),
+        kind in prop::sample::select(vec![
+            block::Kind::Header, block::Kind::Records, block::Kind::End,
+        ]),
+    ) {
+        let (_, error) = read(&with_block(kind, &payload));
+        prop_assert!(error.is_some());
+    }
+
+    #[test]
+    fn any_bytes_are_answered_without_a_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        prop_assert!(read(&bytes).1.is_some());
+    }
+}
+
+/// A realistic stream, for the figure in `docs/recording-format.md`: 16 threads of an HTTP
+/// service, five calls a request, times with the spread that they have on a real machine.
+#[test]
+fn a_call_of_a_service_takes_few_bytes() {
+    let mut state = 88172645463325252u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut records = Vec::new();
+    let mut now = 431_555_123_456_789;
+    for sequence in 0..20_000 {
+        let mut calls = Vec::new();
+        for (nr, ret) in [(45, 210), (44, 96), (45, 31), (1, 120), (44, 170)] {
+            now += 2_000 + random(20_000);
+            let duration_ns = 900 + random(4_000);
+            calls.push(call(nr, ret + random(4) as i64, now, duration_ns));
+            now += duration_ns;
+        }
+        calls.push(call(232, 1, now + 800, 20_000 + random(400_000)));
+        let Record::Window(mut one) = window(sequence / 16, calls) else {
+            unreachable!()
+        };
+        one.tid += (sequence % 16) as u32;
+        records.push(Record::Window(one));
+        now += 30_000;
+    }
+    let bytes = written(&records).len() as f64;
+    let plain = postcard::to_stdvec(&records).unwrap();
+    let squeezed = zstd::bulk::compress(&plain, 3).unwrap().len() as f64;
+    let calls = 120_000.0;
+    println!(
+        "{:.2} bytes a call ({:.2} as plain postcard, {:.2} with that compressed)",
+        bytes / calls,
+        plain.len() as f64 / calls,
+        squeezed / calls
+    );
+    assert!(bytes / calls < 8.0);
+}
