@@ -24,6 +24,19 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request without a body; header names in lower case.
+    #[cfg(test)]
+    pub(crate) fn get(path: &str, headers: &[(&str, &str)]) -> Self {
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        Self {
+            method: "GET".into(),
+            path: path.into(),
+            headers: headers.iter().map(owned).collect(),
+            body: Vec::new(),
+            keep_alive: true,
+        }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())

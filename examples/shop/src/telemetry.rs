@@ -161,3 +161,44 @@ impl HttpClient for OtlpClient {
         Ok(ureq::http::Response::from_parts(head, body))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    /// The `traceparent` that a dependency would receive while `/` is being served.
+    fn passed_on() -> String {
+        let incoming = format!("00-{TRACE}-b7ad6b7169203331-01");
+        let request = Request::get("/", &[("traceparent", &incoming)]);
+        let mut outgoing = Vec::new();
+        serve(&request, "/", || {
+            let asked: Result<(), String> = call("GET".into(), Vec::new(), || {
+                outgoing = outgoing_headers();
+                Ok(())
+            });
+            asked.map_or_else(
+                |error| Response::error(502, error),
+                |()| Response::new(200, json!({})),
+            )
+        });
+        let found = outgoing.into_iter().find(|(name, _)| name == "traceparent");
+        found.map(|(_, value)| value).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_trace_goes_on_with_and_without_an_exporter() {
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        assert_eq!(passed_on(), format!("00-{TRACE}-b7ad6b7169203331-01"));
+
+        global::set_tracer_provider(SdkTracerProvider::default());
+        let continued = passed_on();
+        assert!(continued.starts_with(&format!("00-{TRACE}-")) && continued.ends_with("-01"));
+        assert!(
+            !continued.contains("b7ad6b7169203331"),
+            "the api's own span is the parent"
+        );
+    }
+}
