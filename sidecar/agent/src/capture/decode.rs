@@ -1,0 +1,228 @@
+//! Bytes of the rings into records.
+
+use stethos_events::{
+    CallRecord, EVENT_HEAD, Event, ThreadSlot, WINDOW_CALLS, WindowHeader, end, flag, kind,
+};
+use thiserror::Error;
+
+use crate::{
+    record::{
+        Call, CallWindow, ContainerIndex, Detail, Direction, HttpHead, InsideCall, Lifecycle,
+        LifecycleEvent, Record, Subject, ThreadState, WindowEnd,
+    },
+    trace::http,
+};
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error("a window of {got} bytes is too short for its {calls} calls")]
+    ShortWindow { got: usize, calls: usize },
+    #[error("a window of {0} calls is longer than {WINDOW_CALLS}")]
+    LongWindow(usize),
+    #[error("an event of {0} bytes is too short")]
+    ShortEvent(usize),
+    #[error("event kind {0} is not known")]
+    UnknownEvent(u32),
+}
+
+/// A window as it came through the ring.
+pub struct RawWindow {
+    pub header: WindowHeader,
+    pub calls: Vec<CallRecord>,
+}
+
+pub fn window(bytes: &[u8]) -> Result<RawWindow, DecodeError> {
+    let short = |calls| DecodeError::ShortWindow { got: bytes.len(), calls };
+    let (head, rest) = bytes.split_at_checked(size_of::<WindowHeader>()).ok_or(short(0))?;
+    let header: WindowHeader = bytemuck::pod_read_unaligned(head);
+    let count = header.count as usize;
+    if count > WINDOW_CALLS {
+        return Err(DecodeError::LongWindow(count));
+    }
+    let size = size_of::<CallRecord>();
+    let calls = rest.get(..count * size).ok_or(short(count))?;
+    let calls = calls.chunks_exact(size).map(bytemuck::pod_read_unaligned).collect();
+    Ok(RawWindow { header, calls })
+}
+
+/// The record of a window whose first `skip` calls were handed on before.
+pub fn call_window(
+    container: ContainerIndex,
+    header: &WindowHeader,
+    calls: &[CallRecord],
+    skip: usize,
+) -> CallWindow {
+    CallWindow {
+        container,
+        pid: header.pid,
+        tid: header.tid,
+        sequence: header.sequence,
+        lost_before: if skip == 0 { header.lost_before } else { 0 },
+        calls: calls.iter().skip(skip).map(call).collect(),
+        end: match header.end {
+            end::WAIT => WindowEnd::Wait,
+            end::FULL => WindowEnd::Full,
+            end::THREAD_EXIT => WindowEnd::ThreadExit,
+            _ => WindowEnd::Peeked,
+        },
+    }
+}
+
+pub fn call(record: &CallRecord) -> Call {
+    Call {
+        nr: record.nr,
+        fd: if record.flags & flag::DESCRIPTOR != 0 { record.fd } else { -1 },
+        ret: record.ret,
+        enter_ns: record.enter_ns,
+        duration_ns: record.duration_ns,
+        no_return: record.flags & flag::NO_RETURN != 0,
+    }
+}
+
+pub fn thread(container: ContainerIndex, slot: &ThreadSlot) -> ThreadState {
+    let inside = slot.inside;
+    let described = inside.class & stethos_events::class::DESCRIPTOR != 0;
+    ThreadState {
+        container,
+        pid: slot.window.header.pid,
+        tid: slot.window.header.tid,
+        inside: (inside.enter_ns != 0).then_some(InsideCall {
+            nr: inside.nr as u16,
+            fd: if described { inside.args[0] as i32 } else { -1 },
+            enter_ns: inside.enter_ns,
+        }),
+        last: (slot.seen != 0).then(|| call(&slot.last)),
+    }
+}
+
+/// Head of an event and the bytes that came with it.
+pub fn event(bytes: &[u8]) -> Result<(Event, &[u8]), DecodeError> {
+    let (head, rest) =
+        bytes.split_at_checked(EVENT_HEAD).ok_or(DecodeError::ShortEvent(bytes.len()))?;
+    let mut event: Event = bytemuck::Zeroable::zeroed();
+    bytemuck::bytes_of_mut(&mut event)[..EVENT_HEAD].copy_from_slice(head);
+    let payload =
+        rest.get(..event.len as usize).ok_or(DecodeError::ShortEvent(bytes.len()))?;
+    Ok((event, payload))
+}
+
+/// The record of an event; none for an HTTP head that turned out to be something else.
+pub fn record(
+    container: ContainerIndex,
+    event: &Event,
+    payload: &[u8],
+    group_dead: bool,
+) -> Result<Option<Record>, DecodeError> {
+    let (at_ns, pid, tid) = (event.at_ns, event.pid, event.tid);
+    let detail = |subject| {
+        Record::Detail(Detail {
+            at_ns,
+            container,
+            pid,
+            tid,
+            nr: event.nr as u16,
+            fd: event.fd,
+            ret: event.ret,
+            subject,
+        })
+    };
+    let head = |direction| {
+        http::parse_head(payload).map(|message| {
+            Record::Http(HttpHead { at_ns, container, pid, tid, fd: event.fd, direction, message })
+        })
+    };
+    let lifecycle =
+        |event| Record::Lifecycle(Lifecycle { at_ns, container, pid, tid, event });
+    Ok(match event.kind {
+        kind::PATH => Some(detail(Subject::Path(text(payload)))),
+        kind::ADDRESS => address(payload).map(|peer| detail(Subject::Peer(peer))),
+        kind::HTTP_IN => head(Direction::Incoming),
+        kind::HTTP_OUT => head(Direction::Outgoing),
+        kind::FORK => Some(lifecycle(LifecycleEvent::Fork {
+            child_pid: event.extra[0],
+            child_tid: event.extra[1],
+        })),
+        kind::EXEC => Some(lifecycle(LifecycleEvent::Exec { executable: text(payload) })),
+        kind::EXIT => Some(lifecycle(LifecycleEvent::Exit {
+            code: event.extra[0] as i32,
+            group_dead,
+        })),
+        kind::OOM_KILL => Some(lifecycle(LifecycleEvent::OomKill)),
+        other => return Err(DecodeError::UnknownEvent(other)),
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// A `sockaddr` as a person writes it; none for families without an address of their own.
+fn address(bytes: &[u8]) -> Option<String> {
+    use std::net::{IpAddr, SocketAddr};
+    let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
+    let port = || Some(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?));
+    match i32::from(family) {
+        libc::AF_INET => {
+            let ip: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+            Some(SocketAddr::new(IpAddr::from(ip), port()?).to_string())
+        }
+        libc::AF_INET6 => {
+            let ip: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
+            Some(SocketAddr::new(IpAddr::from(ip).to_canonical(), port()?).to_string())
+        }
+        libc::AF_UNIX => match bytes.get(2..)? {
+            [0, name @ ..] if !name.is_empty() => Some(format!("unix:@{}", text(name))),
+            path => Some(format!("unix:{}", text(path))),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(calls: u32) -> Vec<u8> {
+        let header = WindowHeader { count: calls, pid: 7, end: end::FULL, ..Default::default() };
+        let mut bytes = bytemuck::bytes_of(&header).to_vec();
+        for nr in 0..calls {
+            let call = CallRecord { nr: nr as u16, ret: -2, ..Default::default() };
+            bytes.extend(bytemuck::bytes_of(&call));
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_window_reads_back() {
+        let raw = window(&bytes_of(3)).unwrap();
+        let record = call_window(1, &raw.header, &raw.calls, 1);
+        assert_eq!((record.pid, record.end), (7, WindowEnd::Full));
+        assert_eq!(record.calls.iter().map(|call| call.nr).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn cut_windows_are_refused_at_every_length() {
+        let bytes = bytes_of(2);
+        for length in 0..bytes.len() {
+            assert!(window(&bytes[..length]).is_err(), "{length}");
+        }
+        let long = WindowHeader { count: 65, ..Default::default() };
+        assert!(matches!(
+            window(bytemuck::bytes_of(&long)),
+            Err(DecodeError::LongWindow(65))
+        ));
+    }
+
+    #[test]
+    fn addresses_read_as_written() {
+        let v4 = [2, 0, 0x18, 0xeb, 127, 0, 0, 1];
+        assert_eq!(address(&v4).as_deref(), Some("127.0.0.1:6379"));
+        let mut v6 = vec![10, 0, 0, 80, 0, 0, 0, 0];
+        v6.extend([0; 15]);
+        v6.push(1);
+        assert_eq!(address(&v6).as_deref(), Some("[::1]:80"));
+        assert_eq!(address(b"\x01\0/run/x\0junk").as_deref(), Some("unix:/run/x"));
+        assert_eq!(address(&[2]), None);
+    }
+}
