@@ -1,9 +1,7 @@
 //! Events beside the windows: what arguments pointed at.
 
-use aya_ebpf::helpers::generated;
-use stethos_events::{
-    BYTES_MAX, EVENT_HEAD, Event, Inside, ThreadSlot, class, kind, lost,
-};
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::generated};
+use stethos_events::{BYTES_MAX, EVENT_HEAD, Event, Inside, ThreadSlot, class, kind, lost};
 
 use crate::maps::{EVENT_SCRATCH, EVENTS, SETTINGS, count_lost};
 
@@ -59,7 +57,12 @@ pub fn ship(event: &mut Event, len: u64) {
     let ring = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: head and `len` ≤ BYTES_MAX bytes lie within the event.
     let refused = unsafe {
-        generated::bpf_ringbuf_output(ring, (event as *mut Event).cast(), EVENT_HEAD as u64 + len, 1)
+        generated::bpf_ringbuf_output(
+            ring,
+            (event as *mut Event).cast(),
+            EVENT_HEAD as u64 + len,
+            u64::from(BPF_RB_NO_WAKEUP),
+        )
     };
     if refused != 0 {
         count_lost(lost::EVENT_RING_FULL, 1);
@@ -68,8 +71,14 @@ pub fn ship(event: &mut Event, len: u64) {
 
 #[inline(never)]
 fn path(slot: &ThreadSlot, now: u64) {
-    let Some(event) = event(slot, now, kind::PATH) else { return };
-    let address = if slot.inside.class & class::PATH_0 != 0 { slot.inside.args[0] } else { slot.inside.args[1] };
+    let Some(event) = event(slot, now, kind::PATH) else {
+        return;
+    };
+    let address = if slot.inside.class & class::PATH_0 != 0 {
+        slot.inside.args[0]
+    } else {
+        slot.inside.args[1]
+    };
     // SAFETY: PATH_MAX bytes fit; the helper checks the user address.
     let read = unsafe {
         generated::bpf_probe_read_user_str(
@@ -78,13 +87,19 @@ fn path(slot: &ThreadSlot, now: u64) {
             address as *const _,
         )
     };
-    let len = if read > 0 && read <= i64::from(PATH_MAX) { read as u64 } else { 0 };
+    let len = if read > 0 && read <= i64::from(PATH_MAX) {
+        read as u64
+    } else {
+        0
+    };
     ship(event, len);
 }
 
 #[inline(never)]
 fn address(slot: &ThreadSlot, now: u64) {
-    let Some(event) = event(slot, now, kind::ADDRESS) else { return };
+    let Some(event) = event(slot, now, kind::ADDRESS) else {
+        return;
+    };
     let mut len = slot.inside.args[2] & 0xff;
     if len > ADDRESS_MAX {
         len = ADDRESS_MAX;
@@ -122,7 +137,9 @@ fn http(slot: &ThreadSlot, now: u64) {
     if SETTINGS.get(0).is_none_or(|s| s.http == 0) {
         return;
     }
-    let Some((base, room)) = buffer(&slot.inside) else { return };
+    let Some((base, room)) = buffer(&slot.inside) else {
+        return;
+    };
     let mut start = 0u32;
     // SAFETY: four bytes fit; the helper checks the user address.
     let failed =
@@ -135,8 +152,14 @@ fn http(slot: &ThreadSlot, now: u64) {
 
 #[inline(never)]
 fn ship_http(slot: &ThreadSlot, now: u64, base: u64, room: u64) {
-    let kind = if slot.inside.class & class::READ != 0 { kind::HTTP_IN } else { kind::HTTP_OUT };
-    let Some(event) = event(slot, now, kind) else { return };
+    let kind = if slot.inside.class & class::READ != 0 {
+        kind::HTTP_IN
+    } else {
+        kind::HTTP_OUT
+    };
+    let Some(event) = event(slot, now, kind) else {
+        return;
+    };
     let mut len = slot.last.ret as u64;
     if len > room {
         len = room;
@@ -161,7 +184,11 @@ fn buffer(inside: &Inside) -> Option<(u64, u64)> {
         return Some((vector, u64::MAX));
     }
     if inside.class & class::MESSAGE != 0 {
-        let mut head = MessageHead { name: 0, name_len: 0, vector: 0 };
+        let mut head = MessageHead {
+            name: 0,
+            name_len: 0,
+            vector: 0,
+        };
         // SAFETY: the destination has the size asked for; the helper checks the user address.
         let failed = unsafe {
             generated::bpf_probe_read_user(

@@ -30,13 +30,11 @@ pub static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(256, 0);
 
 /// Threads in scope by tid. Not evicting: when it is full, further threads are counted as lost.
 #[map]
-pub static THREADS: HashMap<u32, ThreadSlot> =
-    HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+pub static THREADS: HashMap<u32, ThreadSlot> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
 /// Accounts of ended threads by container cgroup.
 #[map]
-pub static ENDED: PerCpuHashMap<u64, EndedAccount> =
-    PerCpuHashMap::with_max_entries(1024, 0);
+pub static ENDED: PerCpuHashMap<u64, EndedAccount> = PerCpuHashMap::with_max_entries(1024, 0);
 
 #[map]
 pub static WINDOWS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);

@@ -1,8 +1,6 @@
 //! Which threads are captured.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated},
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated};
 use stethos_events::{DISCOVERY_OPTION, SCOPE_LEVELS, Settings};
 
 use crate::{
@@ -42,8 +40,7 @@ fn by_cgroup(settings: &Settings) -> Option<u64> {
         // SAFETY: presence alone is read.
         if unsafe { SCOPE.get(id) }.is_some() {
             // SAFETY: helper without memory arguments.
-            let below =
-                unsafe { generated::bpf_get_current_ancestor_cgroup_id(level as i32 + 1) };
+            let below = unsafe { generated::bpf_get_current_ancestor_cgroup_id(level as i32 + 1) };
             return Some(if below == 0 { id } else { below });
         }
     }
@@ -51,9 +48,13 @@ fn by_cgroup(settings: &Settings) -> Option<u64> {
 }
 
 pub fn discover(regs: *const PtRegs, nr: i64) {
-    let Some(found) = SELF.get_ptr_mut(0) else { return };
+    let Some(found) = SELF.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: `regs` is the argument of the tracepoint; the helper checks every access.
-    let Ok(args) = (unsafe { bpf_probe_read_kernel(PtRegs::arguments(regs)) }) else { return };
+    let Ok(args) = (unsafe { bpf_probe_read_kernel(PtRegs::arguments(regs)) }) else {
+        return;
+    };
     if nr != PtRegs::PRCTL || PtRegs::argument_of(&args, 0) != DISCOVERY_OPTION {
         return;
     }

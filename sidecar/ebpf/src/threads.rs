@@ -1,6 +1,9 @@
 //! The window of each thread.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
+};
 use stethos_events::{
     CALL_NUMBERS, CallRecord, Inside, ThreadSlot, WINDOW_CALLS, WindowHeader, class, end, flag,
     lost,
@@ -89,17 +92,16 @@ impl PtRegs {
     }
 }
 
-const BPF_RB_NO_WAKEUP: u64 = 1;
-const BPF_RB_FORCE_WAKEUP: u64 = 2;
-const BPF_RB_AVAIL_DATA: u64 = 0;
-const BPF_NOEXIST: u64 = 1;
-
 #[inline(always)]
 pub fn enter(regs: *const PtRegs, nr: i64) {
-    let Some(settings) = SETTINGS.get(0) else { return };
+    let Some(settings) = SETTINGS.get(0) else {
+        return;
+    };
     let pid_tgid = bpf_get_current_pid_tgid();
     let tid = pid_tgid as u32;
-    let Some(cgroup) = scope::container(settings, (pid_tgid >> 32) as u32) else { return };
+    let Some(cgroup) = scope::container(settings, (pid_tgid >> 32) as u32) else {
+        return;
+    };
     let Some(slot) = slot(tid, pid_tgid, cgroup) else {
         count_lost(lost::NO_SLOT, 1);
         return;
@@ -125,7 +127,9 @@ pub fn enter(regs: *const PtRegs, nr: i64) {
 #[inline(always)]
 pub fn exit(regs: *const PtRegs, ret: i64) {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(slot) = THREADS.get_ptr_mut(tid) else { return };
+    let Some(slot) = THREADS.get_ptr_mut(tid) else {
+        return;
+    };
     // SAFETY: the slot of the current thread; only its own calls write it.
     let slot = unsafe { &mut *slot };
     // SAFETY: helper without memory arguments.
@@ -167,7 +171,11 @@ pub fn end_thread(slot: *mut ThreadSlot) {
             enter_ns: inside.enter_ns,
             duration_ns: now - inside.enter_ns,
             ret: 0,
-            fd: if inside.class & class::DESCRIPTOR != 0 { inside.args[0] as i32 } else { -1 },
+            fd: if inside.class & class::DESCRIPTOR != 0 {
+                inside.args[0] as i32
+            } else {
+                -1
+            },
             nr: inside.nr as u16,
             flags: flag::NO_RETURN,
         };
@@ -184,7 +192,7 @@ fn slot(tid: u32, pid_tgid: u64, cgroup: u64) -> Option<*mut ThreadSlot> {
         return Some(slot);
     }
     let empty = EMPTY_SLOT.get(0)?;
-    THREADS.insert(tid, empty, BPF_NOEXIST).ok()?;
+    THREADS.insert(tid, empty, u64::from(BPF_NOEXIST)).ok()?;
     let slot = THREADS.get_ptr_mut(tid)?;
     // SAFETY: the slot of the current thread; only its own calls write it.
     let header = unsafe { &mut (*slot).window.header };
@@ -218,13 +226,14 @@ fn flush(slot: &mut ThreadSlot, why: u32) {
     slot.window.header.end = why;
     let size = size_of::<WindowHeader>() as u64 + count * size_of::<CallRecord>() as u64;
     let ring = (&raw const WINDOWS).cast_mut().cast();
-    let wake_bytes = SETTINGS.get(0).map_or(0, |s| u64::from(s.wake_bytes));
-    // SAFETY: the map is a ring buffer.
-    let waiting = unsafe { generated::bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
-    let wake = if waiting >= wake_bytes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: `size` is at most the size of the window that `slot` holds.
     let refused = unsafe {
-        generated::bpf_ringbuf_output(ring, (&raw mut slot.window).cast(), size, wake)
+        generated::bpf_ringbuf_output(
+            ring,
+            (&raw mut slot.window).cast(),
+            size,
+            u64::from(BPF_RB_NO_WAKEUP),
+        )
     };
     if refused == 0 {
         slot.window.header.lost_before = 0;

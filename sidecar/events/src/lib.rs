@@ -193,10 +193,9 @@ pub struct Settings {
     /// Offsets within `task_struct`, from the kernel's BTF.
     pub task_pid_offset: u32,
     pub task_tgid_offset: u32,
-    /// Bytes in `WINDOWS` from which the reader is woken; below, it polls.
-    pub wake_bytes: u32,
     /// 1: ship the first bytes of what looks like HTTP.
     pub http: u32,
+    pub reserved: u32,
 }
 
 /// Index into `LOST`: events that did not travel, by cause.
@@ -227,3 +226,17 @@ pub struct SelfFound {
 
 /// First argument of the `prctl` that the discovery program answers to.
 pub const DISCOVERY_OPTION: u64 = 0x5354_4854;
+
+#[cfg(feature = "user")]
+mod user {
+    use super::{EndedAccount, SelfFound, Settings, ThreadSlot};
+
+    // SAFETY: repr(C) without padding, valid for any bytes.
+    unsafe impl aya::Pod for Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ThreadSlot {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for EndedAccount {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SelfFound {}
+}

@@ -100,7 +100,6 @@ impl Kernel {
         let mut settings = Settings {
             task_pid_offset,
             task_tgid_offset,
-            wake_bytes: capacity.window_ring_bytes / 4,
             http: u32::from(http),
             ..Settings::default()
         };

@@ -34,7 +34,7 @@ pub const PROGRAMS: &[u8] = aya::include_bytes_aligned!(env!("STETHOS_BPF"));
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub capacity: Capacity,
-    /// How often the rings are read when nothing wakes the reader earlier.
+    /// How often the rings are read.
     pub poll_interval: Duration,
     /// How often the threads' slots are read.
     pub snapshot_interval: Duration,

@@ -2,11 +2,9 @@
 
 use std::{
     collections::HashMap,
-    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
-use aya::maps::{MapData, RingBuf};
 use stethos_events::{CallRecord, ThreadSlot, kind, lost};
 use stethos_patterns::names;
 
@@ -71,9 +69,10 @@ impl Reader {
         }
     }
 
-    /// Waits for the next poll (or for the ring to fill) and reads everything that is there.
+    /// Waits for the next poll and reads everything that is there. The kernel programs never
+    /// wake the reader: a wake-up costs the application more than all else they do.
     pub fn read(&mut self) -> Vec<Record> {
-        wait(&self.kernel.windows, self.settings.poll_interval);
+        std::thread::sleep(self.settings.poll_interval);
         let mut out = Vec::new();
         self.drain(&mut out);
         let now = Instant::now();
@@ -278,22 +277,6 @@ impl Reader {
                 *told = sum;
             }
         }
-    }
-}
-
-/// Waits until the ring asks to be read or the time is up.
-fn wait(ring: &RingBuf<MapData>, at_most: Duration) {
-    let mut descriptor =
-        libc::pollfd { fd: ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
-    let started = Instant::now();
-    // SAFETY: one valid pollfd.
-    let ready = unsafe { libc::poll(&raw mut descriptor, 1, milliseconds) };
-    // A ring is readable as soon as anything is in it; reading small batches would cost a wake-up
-    // each, so the poll interval is kept unless the kernel program asked for more haste.
-    if ready > 0 {
-        let left = at_most.saturating_sub(started.elapsed()).min(at_most);
-        std::thread::sleep(left.min(Duration::from_millis(5)));
     }
 }
 
