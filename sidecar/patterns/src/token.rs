@@ -41,10 +41,16 @@ pub struct Token {
 
 impl Token {
     /// Events of this stream were lost here.
-    pub const GAP: Token = Token { call: u16::MAX, outcome: Outcome::NoReturn };
+    pub const GAP: Token = Token {
+        call: u16::MAX,
+        outcome: Outcome::NoReturn,
+    };
 
     pub fn new(call: u16, ret: i64) -> Self {
-        Token { call, outcome: Outcome::from_return(ret) }
+        Token {
+            call,
+            outcome: Outcome::from_return(ret),
+        }
     }
 
     /// One integer per distinct token: what similarity and hashing work on.
