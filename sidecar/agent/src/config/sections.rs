@@ -1,0 +1,219 @@
+//! The sections of the configuration. Doc comments become the comments of the reference file;
+//! `x-range` is checked when a configuration is loaded, and printed there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{DurationText, LogLevel, Size};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaptureConfig {
+    /// Ring buffer between kernel and sidecar; a power of two. When it is full, calls are lost,
+    /// counted, and a `gap` marks where.
+    #[schemars(extend("x-range" = ["64KiB", "1GiB"]))]
+    pub ring_size: Size,
+    /// Longest time between two looks at the ring.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["1ms", "1s"]))]
+    pub poll_interval: Duration,
+    /// Time between two looks at what every thread is inside of: how soon a call that does not
+    /// return is seen.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["10ms", "500ms"]))]
+    pub snapshot_interval: Duration,
+    /// Threads watched at a time; what further ones do is counted as lost.
+    #[schemars(extend("x-range" = ["64", "1048576"]))]
+    pub max_threads: u32,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            ring_size: Size::mib(4),
+            poll_interval: Duration::from_millis(25),
+            snapshot_interval: Duration::from_millis(250),
+            max_threads: 8192,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LearningConfig {
+    /// Learning ends when the probability that the next call comes in a context not seen before
+    /// (Good-Turing) falls under this.
+    #[schemars(extend("x-range" = ["0.000001", "0.5"]))]
+    pub unseen_bound: f64,
+    /// Learning lasts at least this long.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["0s", "1day"]))]
+    pub min_duration: Duration,
+    /// Learning ends at the latest after this; watching then begins with widened thresholds.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["1s", "7days"]))]
+    pub ceiling: Duration,
+    /// Learning takes at least this many calls.
+    #[schemars(extend("x-range" = ["0", "1000000000"]))]
+    pub min_calls: u64,
+    /// The child process that trains the models.
+    pub training: TrainingConfig,
+}
+
+impl Default for LearningConfig {
+    fn default() -> Self {
+        Self {
+            unseen_bound: 0.002,
+            min_duration: Duration::from_secs(20),
+            ceiling: Duration::from_secs(600),
+            min_calls: 2000,
+            training: TrainingConfig::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Time that one training may take.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["1s", "1h"]))]
+    pub time_limit: Duration,
+    /// Niceness of the process.
+    #[schemars(extend("x-range" = ["0", "19"]))]
+    pub nice: u8,
+    /// Memory that the process may take.
+    #[schemars(extend("x-range" = ["64MiB", "64GiB"]))]
+    pub memory: Size,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            time_limit: Duration::from_secs(60),
+            nice: 19,
+            memory: Size::mib(512),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginsConfig {
+    /// Components beside the built-in `generic` one. The first entry that fits a container serves
+    /// it.
+    pub load: Vec<PluginEntry>,
+    /// Memory that one plugin may take.
+    #[schemars(extend("x-range" = ["1MiB", "4GiB"]))]
+    pub memory: Size,
+    /// Time that one batch of windows may take in a plugin.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["1ms", "1m"]))]
+    pub deadline: Duration,
+}
+
+impl Default for PluginsConfig {
+    fn default() -> Self {
+        Self {
+            load: Vec::new(),
+            memory: Size::mib(64),
+            deadline: Duration::from_millis(500),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginEntry {
+    /// The component.
+    pub file: PathBuf,
+    /// Which containers it serves; all of them when left out.
+    #[serde(default, rename = "for")]
+    pub serves: PluginSelector,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginSelector {
+    /// Name of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Start of the image's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiagnosisSettings {
+    /// Whether to diagnose at all; without it Stethos only captures and learns.
+    pub enabled: bool,
+    /// Whether the learned models take part; without them the rules alone decide.
+    pub models: bool,
+}
+
+impl Default for DiagnosisSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            models: true,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportSettings {
+    /// Whether to send diagnoses over OTLP. Endpoint, protocol, headers and the rest come from
+    /// the `OTEL_*` variables.
+    pub otlp: bool,
+    /// Spans that one incident may send in a minute; what is held back is counted.
+    #[schemars(extend("x-range" = ["0", "10000"]))]
+    pub spans_per_minute: u32,
+}
+
+impl Default for ExportSettings {
+    fn default() -> Self {
+        Self {
+            otlp: true,
+            spans_per_minute: 30,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TraceConfig {
+    /// Whether to look for `traceparent` in plain HTTP/1.1.
+    pub http: bool,
+    /// Bytes of a message that are looked at for it.
+    #[schemars(extend("x-range" = ["64B", "4KiB"]))]
+    pub max_head: Size,
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        Self {
+            http: true,
+            max_head: Size::kib(1),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Least severe messages that Stethos writes about itself, on standard error.
+    pub level: LogLevel,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::Info,
+        }
+    }
+}
