@@ -1,0 +1,42 @@
+//! Hands the agent what it embeds: `OUT_DIR/stethos.bpf.o` and `OUT_DIR/generic.wasm`.
+//!
+//! `cargo xtask build` makes both beforehand, with compilers for other targets, into `artifacts`
+//! below cargo's build folder; `STETHOS_ARTIFACTS` names another folder. One that is not there is
+//! embedded as an empty file, so that `cargo check` works on any machine.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+const EMBEDDED: [&str; 2] = ["stethos.bpf.o", "generic.wasm"];
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-env-changed=STETHOS_ARTIFACTS");
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    let artifacts = match env::var_os("STETHOS_ARTIFACTS") {
+        Some(folder) => PathBuf::from(folder),
+        None => build_folder(&out)?.join("artifacts"),
+    };
+    // A path that does not exist would make this script run for every build.
+    fs::create_dir_all(&artifacts)?;
+    for name in EMBEDDED {
+        let source = artifacts.join(name);
+        let found = source.exists();
+        let watched = if found { &source } else { &artifacts };
+        println!("cargo::rerun-if-changed={}", watched.display());
+        let bytes = if found {
+            fs::read(&source)?
+        } else {
+            Vec::new()
+        };
+        fs::write(out.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// Cargo marks its build folder, which holds `OUT_DIR`, with a cache tag.
+fn build_folder(out: &Path) -> io::Result<&Path> {
+    out.ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "OUT_DIR lies in no build folder"))
+}

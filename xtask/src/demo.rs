@@ -1,0 +1,253 @@
+//! `cargo xtask demo`: the shop under load with Stethos beside it, real faults, and what Stethos
+//! said about each.
+
+mod faults;
+mod judge;
+mod report;
+mod shop;
+mod sidecar;
+mod timeline;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use crate::lab::Lab;
+use crate::workspace::Workspace;
+use faults::Fault;
+use judge::{Judge, Verdict};
+use report::{Line, Phase};
+use shop::{CONTAINERS, Shop};
+use sidecar::Sidecar;
+use timeline::Timeline;
+
+/// Learning must end within this.
+const LEARNING_LIMIT: Duration = Duration::from_secs(240);
+/// Undisturbed time before each fault.
+const NORMAL: Duration = Duration::from_secs(20);
+/// Undisturbed time from a restore on; Stethos may still confirm what it saw.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+/// How long the demo may stay deaf to Ctrl-C.
+const STEP: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DemoOptions {
+    /// Inject these, in this order [default: all but keep-alive-off]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULTS")]
+    pub(crate) faults: Vec<Fault>,
+    /// Inject three faults whose errors show at once
+    #[arg(long, conflicts_with = "faults")]
+    pub(crate) quick: bool,
+    /// Keep running until Ctrl-C, for faults by hand; injects only what --faults names
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Requests per second
+    #[arg(long, default_value_t = 40)]
+    pub(crate) rate: u32,
+    /// A collector that takes OTLP over HTTP, for the shop's spans and Stethos's diagnoses
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Folder of the binaries [default: the release folder of this workspace]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) binaries: Option<PathBuf>,
+}
+
+impl DemoOptions {
+    fn faults(&self) -> Vec<Fault> {
+        match () {
+            () if !self.faults.is_empty() => self.faults.clone(),
+            () if self.quick => Fault::QUICK.to_vec(),
+            () if self.keep => Vec::new(),
+            () => Fault::DEFAULT.to_vec(),
+        }
+    }
+}
+
+/// Runs the demo and prints its timeline.
+///
+/// # Errors
+/// When a part cannot be started or dies, or when a fault was injected and not diagnosed.
+pub(crate) fn run(options: DemoOptions) -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the demo makes cgroups, mounts a small disk and loads kernel programs: run it as root"
+    );
+    listen_for_interrupts()?;
+    let workspace = Workspace::find()?;
+    let binaries = match &options.binaries {
+        Some(folder) => folder.clone(),
+        None => workspace.target.join("release"),
+    };
+    let logs = workspace.logs().join("demo");
+    std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+
+    let lab = Lab::new("stethos-demo")?;
+    let result = Demo::start(&lab, &options, &binaries, &logs).and_then(|mut demo| {
+        let judged = demo.play(&options);
+        judged.with_context(|| format!("{}\nlogs: {}", demo.sidecar.last_words(), logs.display()))
+    });
+    drop(lab);
+    let missed = result?;
+    ensure!(missed == 0, "{missed} faults were missed (logs: {})", logs.display());
+    Ok(())
+}
+
+struct Demo<'a> {
+    shop: Shop<'a>,
+    sidecar: Sidecar,
+    judge: Judge,
+    timeline: Timeline,
+    started: Instant,
+}
+
+impl<'a> Demo<'a> {
+    fn start(lab: &'a Lab, options: &DemoOptions, binaries: &Path, logs: &Path) -> Result<Self> {
+        let endpoint = options.otlp_endpoint.as_deref();
+        let mut timeline = Timeline::new();
+        let shop = Shop::start(lab, binaries, logs, options.rate, endpoint)?;
+        let pod = lab.cgroup("pod");
+        timeline.head(&format!(
+            "shop: {} in cgroup {} · {} requests/s",
+            CONTAINERS.join(", "),
+            pod.display(),
+            options.rate
+        ))?;
+        let sidecar = Sidecar::start(lab, binaries, &pod, logs, endpoint)?;
+        Ok(Self {
+            shop,
+            sidecar,
+            judge: Judge::default(),
+            timeline,
+            started: Instant::now(),
+        })
+    }
+
+    /// The number of faults that were missed.
+    fn play(&mut self, options: &DemoOptions) -> Result<usize> {
+        self.learn()?;
+        self.sidecar.usage_from_now()?;
+        let watching = Instant::now();
+        for fault in options.faults() {
+            self.follow(NORMAL)?;
+            self.shop.check()?;
+            self.disturb(fault)?;
+        }
+        if options.keep {
+            self.timeline.head(&self.shop.by_hand())?;
+            while self.follow(Duration::MAX)? {}
+        } else {
+            self.follow(NORMAL)?;
+            self.shop.check()?;
+        }
+        let summary = self.judge.summary(watching.elapsed());
+        self.timeline.head(&format!("{summary}\n{}", self.sidecar.usage()?))?;
+        Ok(summary.missed())
+    }
+
+    /// Follows Stethos until it watches every container of the shop.
+    fn learn(&mut self) -> Result<()> {
+        let mut watched = BTreeSet::new();
+        let limit = Instant::now() + LEARNING_LIMIT;
+        while watched.len() < CONTAINERS.len() {
+            ensure!(
+                Instant::now() < limit,
+                "after {} s Stethos watches only {watched:?} of {CONTAINERS:?}",
+                LEARNING_LIMIT.as_secs()
+            );
+            if let Some(Line::Phase(phase)) = self.next_line(limit)?
+                && phase.is_watching()
+            {
+                watched.insert(phase.container);
+            }
+        }
+        Ok(())
+    }
+
+    fn disturb(&mut self, fault: Fault) -> Result<()> {
+        let requests = self.shop.requests();
+        let text = format!("{} · {} requests ok, {} failed before", fault.told(), requests.ok, requests.failed);
+        self.judge.inject(self.started.elapsed(), fault);
+        self.timeline.event(self.started.elapsed(), "inject", &text)?;
+        let damage = self.shop.inject(fault)?;
+        let followed = self.follow(fault.duration());
+
+        self.shop.restore(damage)?;
+        self.judge.restore(self.started.elapsed());
+        let requests = self.shop.requests();
+        let text = format!("{} requests ok, {} failed meanwhile", requests.ok, requests.failed);
+        self.timeline.event(self.started.elapsed(), "restore", &text)?;
+        followed?;
+        self.follow(GRACE)?;
+        if self.judge.missed_last() {
+            self.timeline.event(self.started.elapsed(), "MISSED", fault.told())?;
+        }
+        Ok(())
+    }
+
+    /// Prints and judges what Stethos says for so long. False once Ctrl-C was pressed, where that
+    /// is how the demo ends.
+    fn follow(&mut self, duration: Duration) -> Result<bool> {
+        let for_ever = duration == Duration::MAX;
+        let end = Instant::now() + if for_ever { STEP } else { duration };
+        while Instant::now() < end {
+            if for_ever && INTERRUPTED.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.next_line(end)?;
+        }
+        Ok(true)
+    }
+
+    /// Waits a step for a line, prints and judges it.
+    fn next_line(&mut self, end: Instant) -> Result<Option<Line>> {
+        let wait = end.saturating_duration_since(Instant::now()).min(STEP);
+        let line = match self.sidecar.lines.recv_timeout(wait) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) if INTERRUPTED.load(Ordering::Relaxed) => {
+                return self.interrupted();
+            }
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("stethos ended by itself"),
+        };
+        let now = self.started.elapsed();
+        match &line {
+            Line::Phase(phase) => self.timeline.phase(now, phase)?,
+            Line::Diagnosis(diagnosis) => {
+                let verdict = self.judge.hear(now, diagnosis);
+                self.timeline.diagnosis(now, diagnosis)?;
+                if verdict == Verdict::FalseAlarm {
+                    self.timeline.event(now, "FALSE ALARM", "nothing was injected")?;
+                }
+            }
+        }
+        Ok(Some(line))
+    }
+
+    fn interrupted(&self) -> Result<Option<Line>> {
+        if self.keeping {
+            return Ok(None);
+        }
+        bail!("interrupted")
+    }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_interrupt(_: i32) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+fn listen_for_interrupts() -> Result<()> {
+    let handler = SigHandler::Handler(note_interrupt);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { sigaction(signal, &action) }.context("signal handler")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Carries a plan out.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::plan::{Action, BPF_LINKER_VERSION, LLVM, Plan, ROTEL_VERSION};
+use crate::step;
+use crate::workspace::{Workspace, steers_toolchain};
+
+/// Packages that bring a service which would start by itself.
+const SERVICES: [&str; 2] = ["redis-server", "nginx"];
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_TEXT: &str =
+    "#!/bin/sh\n# Stethos set-up: no service starts while packages install.\nexit 101\n";
+
+pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Result<()> {
+    match action {
+        Action::Packages(packages) => install_packages(workspace, packages),
+        Action::BpfLinker => install_bpf_linker(workspace, &plan.bpf_linker),
+        Action::Rotel { python } => match &plan.rotel {
+            Some(binary) => install_rotel(workspace, python, binary),
+            None => Ok(()),
+        },
+    }
+}
+
+fn install_packages(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    println!("installing Debian packages: {}", packages.join(" "));
+    let _no_service_starts = ServicePolicy::forbid()?;
+    step::run(workspace, "apt-get update", &mut apt_get(&["update"]))?;
+    // A package of the user's is never removed for one of ours: apt stops and names it.
+    let mut install = apt_get(&["install", "--yes", "--no-install-recommends", "--no-remove"]);
+    install.args(packages);
+    step::run(workspace, "apt-get install", &mut install).context(
+        "the packages are in bookworm and bookworm-security: both must be in apt's sources",
+    )?;
+    for service in SERVICES.iter().filter(|service| packages.contains(service)) {
+        let title = format!("keep {service} from starting at boot");
+        let mut disable = Command::new("update-rc.d");
+        step::run(workspace, &title, disable.args([service, "disable"]))?;
+    }
+    Ok(())
+}
+
+fn apt_get(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-o", "DPkg::Lock::Timeout=300"])
+        .args(arguments);
+    command
+}
+
+/// While it lives, installed packages do not start their services. A policy that the machine
+/// already has stays in force.
+struct ServicePolicy {
+    ours: bool,
+}
+
+impl ServicePolicy {
+    fn forbid() -> Result<Self> {
+        let policy = Path::new(POLICY);
+        // One of ours that is still there was left by a set-up that was killed.
+        let left_over = fs::read_to_string(policy).is_ok_and(|text| text == POLICY_TEXT);
+        if policy.exists() && !left_over {
+            return Ok(Self { ours: false });
+        }
+        fs::write(policy, POLICY_TEXT).with_context(|| format!("cannot write {POLICY}"))?;
+        fs::set_permissions(policy, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for ServicePolicy {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("cannot remove {POLICY}: {error}");
+        }
+    }
+}
+
+fn install_bpf_linker(workspace: &Workspace, bpf_linker: &Path) -> Result<()> {
+    println!("installing bpf-linker {BPF_LINKER_VERSION} with cargo");
+    let mut command = workspace.cargo();
+    for (name, _) in std::env::vars_os() {
+        if steers_toolchain(&name) && name != "RUSTUP_TOOLCHAIN" {
+            command.env_remove(name);
+        }
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{LLVM}:{path}")).args([
+        "install",
+        "bpf-linker",
+        "--version",
+        BPF_LINKER_VERSION,
+        "--locked",
+        "--no-default-features",
+        "--features",
+        "llvm-22",
+        "--force",
+    ]);
+    if let Some(root) = bpf_linker.parent().and_then(Path::parent) {
+        command.arg("--root").arg(root);
+    }
+    step::run(workspace, "bpf-linker", &mut command)
+}
+
+/// The link to the binary comes last, so that an interrupted installation is not taken for a
+/// whole one.
+fn install_rotel(workspace: &Workspace, python: &Path, binary: &Path) -> Result<()> {
+    println!("installing rotel {ROTEL_VERSION} from PyPI, for the tests only");
+    let environment = binary
+        .parent()
+        .and_then(Path::parent)
+        .with_context(|| format!("{} lies in no environment", binary.display()))?;
+    let mut venv = Command::new(python);
+    venv.args(["-m", "venv", "--clear"]).arg(environment);
+    step::run(workspace, "environment for rotel", &mut venv)?;
+    let mut pip = Command::new(environment.join("bin/python3"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--pre",
+    ])
+    .arg(format!("rotel=={ROTEL_VERSION}"));
+    step::run(workspace, "rotel", &mut pip)?;
+    let installed = collector_in(environment)?;
+    symlink(&installed, binary).with_context(|| format!("cannot link {}", binary.display()))
+}
+
+fn collector_in(environment: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(environment.join("lib"))? {
+        let binary = entry?.path().join("site-packages/rotel/rotel-agent");
+        if binary.exists() {
+            return Ok(binary);
+        }
+    }
+    bail!(
+        "the rotel package holds no rotel-agent in {}",
+        environment.display()
+    )
+}

@@ -1,0 +1,43 @@
+//! Set-up: says what is missing, installs it where it can, and names the compilers to use.
+
+mod install;
+mod machine;
+mod plan;
+
+use anyhow::Result;
+
+pub(crate) use plan::{LLVM, Missing, Plan, Scope};
+
+use crate::workspace::Workspace;
+use machine::ThisMachine;
+
+/// Something is missing that set-up cannot bring on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", listed(.0))]
+pub(crate) struct NotReady(Vec<Missing>);
+
+fn listed(missing: &[Missing]) -> String {
+    let mut text = String::from("this machine lacks:");
+    for one in missing {
+        text += &format!("\n  {} (for {})\n      {}", one.what, one.why, one.command);
+    }
+    text += "\non Debian 12 as root, all of it is installed by this command itself";
+    text
+}
+
+/// Makes the machine ready for `scope`. Looks at files only when all is there.
+///
+/// # Errors
+/// [`NotReady`] when something cannot be brought here; nothing has been installed then. Any other
+/// error is an installation that failed.
+pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<Plan> {
+    let plan = plan::plan(&ThisMachine, scope, &workspace.tools());
+    if !plan.missing.is_empty() {
+        return Err(NotReady(plan.missing).into());
+    }
+    for action in &plan.actions {
+        install::perform(workspace, &plan, action)?;
+    }
+    println!("kernel programs: {} · plugins: {}", plan.kernel, plan.wasm);
+    Ok(plan)
+}

@@ -1,0 +1,270 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// A machine of files, command outputs and variables.
+#[derive(Default)]
+struct MadeUp {
+    files: BTreeSet<PathBuf>,
+    texts: BTreeMap<PathBuf, String>,
+    outputs: BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    root: bool,
+}
+
+impl Machine for MadeUp {
+    fn exists(&self, path: &Path) -> bool {
+        self.files.iter().any(|file| file.starts_with(path))
+    }
+    fn list(&self, folder: &Path) -> Vec<String> {
+        let names: BTreeSet<String> = self
+            .files
+            .iter()
+            .filter_map(|file| file.strip_prefix(folder).ok()?.iter().next())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        names.into_iter().collect()
+    }
+    fn read(&self, path: &Path) -> Option<String> {
+        self.texts.get(path).cloned()
+    }
+    fn output(&self, program: &Path, arguments: &[&str]) -> Option<String> {
+        let line = format!("{} {}", program.display(), arguments.join(" "));
+        self.outputs.get(&line).cloned()
+    }
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+    fn is_root(&self) -> bool {
+        self.root
+    }
+}
+
+impl MadeUp {
+    fn debian12(root: bool) -> Self {
+        Self::with_release("ID=debian\nVERSION_ID=\"12\"\n", root)
+            .file("/root/.cargo/bin/cargo")
+            .answers("rustc --print sysroot", "/root/.rustup/toolchains/stable\n")
+    }
+    fn with_release(release: &str, root: bool) -> Self {
+        let mut machine = Self {
+            root,
+            ..Self::default()
+        };
+        machine
+            .texts
+            .insert("/etc/os-release".into(), release.to_owned());
+        machine
+            .variables
+            .insert("PATH".into(), "/root/.cargo/bin:/usr/bin".into());
+        machine.variables.insert("HOME".into(), "/root".into());
+        machine
+    }
+    fn file(mut self, path: &str) -> Self {
+        self.files.insert(path.into());
+        self
+    }
+    fn answers(mut self, command: &str, output: &str) -> Self {
+        self.outputs.insert(command.into(), output.into());
+        self
+    }
+    fn debian_rust(self) -> Self {
+        self.file("/usr/bin/cargo")
+            .file("/usr/bin/rustc")
+            .file("/usr/lib/rustlib/bpfel-unknown-none/lib/libcore-1.rlib")
+            .file("/usr/lib/rustlib/src/rust/library/std/Cargo.toml")
+    }
+    fn llvm(self) -> Self {
+        self.file("/usr/lib/llvm-22/bin/llvm-config")
+            .file("/usr/lib/llvm-22/bin/wasm-ld")
+    }
+    fn linker(self) -> Self {
+        self.file("/root/.cargo/bin/bpf-linker")
+            .answers("/root/.cargo/bin/bpf-linker --version", "bpf-linker 0.13.0")
+    }
+    fn plan(&self, scope: Scope) -> Plan {
+        plan(self, scope, Path::new("/t/tools"))
+    }
+}
+
+const NIGHTLY: &str =
+    "/root/.rustup/toolchains/nightly-x86_64/lib/rustlib/src/rust/library/core/Cargo.toml";
+const WASM_STD: &str =
+    "/root/.rustup/toolchains/stable/lib/rustlib/wasm32-unknown-unknown/lib/libstd.rlib";
+
+#[test]
+fn a_bare_debian_gets_everything_once() {
+    let plan = MadeUp::debian12(true)
+        .answers("/usr/bin/python3 -c import venv, ensurepip", "")
+        .plan(Scope::Test);
+    assert_eq!(plan.missing, []);
+    assert_eq!(
+        plan.actions,
+        [
+            Action::Packages(vec![
+                "rustc-web",
+                "cargo-web",
+                "libstd-rust-web-dev-bpf",
+                "llvm-22-dev",
+                "clang-22",
+                "rust-web-src",
+                "lld-22",
+                "redis-server",
+                "nginx",
+                "strace",
+            ]),
+            Action::BpfLinker,
+            Action::Rotel {
+                python: "/usr/bin/python3".into()
+            },
+        ]
+    );
+    assert_eq!(plan.kernel, KernelCompiler::Debian);
+    assert_eq!(plan.wasm, WasmCompiler::Debian);
+}
+
+#[test]
+fn python_comes_from_debian_where_it_cannot_make_environments() {
+    let plan = MadeUp::debian12(true).plan(Scope::Test);
+    let Some(Action::Packages(packages)) = plan.actions.first() else {
+        panic!("{:?}", plan.actions);
+    };
+    assert!(
+        packages.ends_with(&["python3", "python3-venv"]),
+        "{packages:?}"
+    );
+    assert!(plan.actions.contains(&Action::Rotel {
+        python: "/usr/bin/python3".into()
+    }));
+}
+
+#[test]
+fn a_ready_machine_needs_nothing_and_no_root() {
+    let plan = MadeUp::debian12(false)
+        .debian_rust()
+        .llvm()
+        .linker()
+        .file("/usr/bin/redis-server")
+        .file("/usr/sbin/nginx")
+        .file("/usr/bin/strace")
+        .file("/t/tools/rotel-0.0.1a15/bin/rotel-agent")
+        .plan(Scope::Test);
+    assert_eq!((plan.actions, plan.missing), (vec![], vec![]));
+}
+
+#[test]
+fn the_demo_needs_neither_nginx_nor_a_collector() {
+    let plan = MadeUp::debian12(true)
+        .debian_rust()
+        .llvm()
+        .linker()
+        .plan(Scope::Demo);
+    assert_eq!(plan.actions, [Action::Packages(vec!["redis-server"])]);
+    assert_eq!(plan.rotel, None);
+}
+
+#[test]
+fn without_root_nothing_is_installed_and_every_gap_has_its_command() {
+    let plan = MadeUp::debian12(false).plan(Scope::Demo);
+    assert_eq!(plan.actions, []);
+    let commands: Vec<&str> = plan
+        .missing
+        .iter()
+        .map(|one| one.command.as_str())
+        .collect();
+    assert_eq!(
+        commands,
+        [
+            "sudo apt-get install --no-install-recommends rustc-web cargo-web libstd-rust-web-dev-bpf",
+            "sudo apt-get install --no-install-recommends llvm-22-dev clang-22",
+            "sudo apt-get install --no-install-recommends rustc-web cargo-web rust-web-src lld-22",
+            "sudo apt-get install --no-install-recommends redis-server",
+        ]
+    );
+}
+
+#[test]
+fn bpf_linker_needs_no_root_where_llvm_is() {
+    let plan = MadeUp::debian12(false)
+        .debian_rust()
+        .llvm()
+        .plan(Scope::Build);
+    assert_eq!(plan.actions, [Action::BpfLinker]);
+    assert_eq!(plan.missing, []);
+}
+
+#[test]
+fn rustup_serves_where_it_has_all_targets() {
+    let plan = MadeUp::debian12(false)
+        .linker()
+        .file(NIGHTLY)
+        .file(WASM_STD)
+        .plan(Scope::Build);
+    assert_eq!((plan.actions, plan.missing), (vec![], vec![]));
+    assert_eq!(
+        plan.kernel,
+        KernelCompiler::Nightly {
+            toolchain: "nightly-x86_64".into()
+        }
+    );
+    assert_eq!(plan.wasm, WasmCompiler::Installed);
+}
+
+#[test]
+fn another_distribution_is_told_its_own_commands() {
+    let plan = MadeUp::with_release("ID=fedora\nVERSION_ID=44\n", true).plan(Scope::Demo);
+    assert_eq!(plan.actions, []);
+    let commands: Vec<&str> = plan
+        .missing
+        .iter()
+        .map(|one| one.command.as_str())
+        .collect();
+    assert_eq!(
+        commands[0],
+        "rustup toolchain install nightly --profile minimal --component rust-src"
+    );
+    assert!(
+        commands[1].starts_with("cargo install bpf-linker"),
+        "{commands:?}"
+    );
+    assert_eq!(commands[2], "rustup target add wasm32-unknown-unknown");
+    assert_eq!(commands[3], "sudo dnf install redis");
+}
+
+#[test]
+fn ubuntu_is_not_debian() {
+    let plan = MadeUp::with_release("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n", true)
+        .linker()
+        .file(NIGHTLY)
+        .answers("rustc --print sysroot", "/root/.rustup/toolchains/stable")
+        .file(WASM_STD)
+        .plan(Scope::Demo);
+    assert_eq!(plan.missing.len(), 1);
+    assert_eq!(plan.missing[0].command, "sudo apt-get install redis-server");
+}
+
+#[test]
+fn a_linker_that_does_not_run_is_built_again() {
+    let plan = MadeUp::debian12(true)
+        .debian_rust()
+        .llvm()
+        .file("/root/.cargo/bin/bpf-linker")
+        .plan(Scope::Build);
+    assert_eq!(plan.actions, [Action::BpfLinker]);
+}
+
+#[test]
+fn a_collector_of_the_users_is_taken() {
+    let mut machine = MadeUp::debian12(true).debian_rust().llvm().linker();
+    machine
+        .variables
+        .insert("STETHOS_ROTEL".into(), "/opt/rotel".into());
+    let plan = machine.plan(Scope::Test);
+    assert_eq!(plan.rotel, Some("/opt/rotel".into()));
+    assert!(
+        !plan
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Rotel { .. }))
+    );
+}

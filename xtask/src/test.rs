@@ -1,0 +1,264 @@
+//! `cargo xtask test`: set-up, build, every test, and one line of counts.
+//!
+//! A test that cannot run here says so and returns; it never passes in silence. The convention:
+//!
+//! - `STETHOS_SKIP_LOG` names a file. A test that skips itself appends one line to it,
+//!   `NEED<tab>TEST<tab>REASON`, where NEED is one word: `kernel` (eBPF or root), `tool` (a
+//!   program that is not installed) or `hardware`. It is counted as skipped, not as passed.
+//! - With `STETHOS_TEST_FAST=1` every test whose need is `kernel` skips itself.
+//! - With `CI=true` a skipped `kernel` test is a failure, except under `--fast`.
+//! - `STETHOS_ROTEL` names the collector's binary. What tests load lies in `artifacts` and
+//!   `test-artifacts` below cargo's build folder.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build;
+use crate::setup::{self, Scope};
+use crate::workspace::Workspace;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestOptions {
+    /// Only what needs no root and no kernel programs.
+    #[arg(long)]
+    fast: bool,
+    /// Only these packages of the workspace; may be repeated.
+    #[arg(long, short)]
+    package: Vec<String>,
+    /// Handed to `cargo test`, such as a part of test names.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
+    let plan = setup::run(workspace, Scope::Test)?;
+    build::run(workspace, &plan, Scope::Test)?;
+
+    let skip_log = workspace.target.join("skipped-tests");
+    fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
+    let (output, passed_all) = run_tests(workspace, options, &skip_log, plan.rotel.as_deref())?;
+    let skips = Skip::read(&skip_log)?;
+    let strict = std::env::var("CI").is_ok_and(|ci| ci == "true") && !options.fast;
+    let counts = Counts::new(&output, passed_all, &skips, strict);
+
+    for skip in &skips {
+        let what = if strict && skip.is_kernel() {
+            "FAILED"
+        } else {
+            "SKIPPED"
+        };
+        println!("{what}: {}: {} ({})", skip.test, skip.reason, skip.need);
+    }
+    println!("{counts}");
+    if counts.failed > 0 {
+        bail!("{} tests failed", counts.failed);
+    }
+    Ok(())
+}
+
+/// Runs the tests with their output passing through; gives what the counts are read from.
+fn run_tests(
+    workspace: &Workspace,
+    options: &TestOptions,
+    skip_log: &Path,
+    rotel: Option<&Path>,
+) -> Result<(Tally, bool)> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--release", "--no-fail-fast"]);
+    if options.package.is_empty() {
+        cargo.arg("--workspace");
+    }
+    for package in &options.package {
+        cargo.args(["--package", package]);
+    }
+    cargo
+        .args(&options.arguments)
+        .env("STETHOS_SKIP_LOG", skip_log);
+    if options.fast {
+        cargo.env("STETHOS_TEST_FAST", "1");
+    }
+    if let Some(rotel) = rotel {
+        cargo.env("STETHOS_ROTEL", rotel);
+    }
+    let (reader, writer) = std::io::pipe()?;
+    cargo
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = cargo.spawn().context("cannot start cargo test")?;
+    cargo.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut tally = Tally::default();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        println!("{line}");
+        tally.read(&line);
+    }
+    Ok((tally, child.wait()?.success()))
+}
+
+/// What the test binaries said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    started: usize,
+    finished: usize,
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+}
+
+impl Tally {
+    fn read(&mut self, line: &str) {
+        let line = line.trim_start();
+        if line.starts_with("Running unittests ")
+            || line.starts_with("Running tests/")
+            || line.starts_with("Doc-tests ")
+        {
+            self.started += 1;
+        }
+        // A test that writes without a line end can stand before the result.
+        let Some((_, result)) = line.split_once("test result: ") else {
+            return;
+        };
+        let Some((_, counts)) = result.split_once(". ") else {
+            return;
+        };
+        self.finished += 1;
+        for part in counts.split(';') {
+            let mut words = part.split_whitespace();
+            let number = words.next().and_then(|word| word.parse::<usize>().ok());
+            match (number, words.next()) {
+                (Some(number), Some("passed")) => self.passed += number,
+                (Some(number), Some("failed")) => self.failed += number,
+                (Some(number), Some("ignored")) => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Skip {
+    need: String,
+    test: String,
+    reason: String,
+}
+
+impl Skip {
+    fn read(log: &Path) -> Result<Vec<Self>> {
+        let text =
+            fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
+        Ok(text.lines().map(Self::parse).collect())
+    }
+
+    fn parse(line: &str) -> Self {
+        let mut parts = line.splitn(3, '\t').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        Self {
+            need: next(),
+            test: next(),
+            reason: next(),
+        }
+    }
+
+    fn is_kernel(&self) -> bool {
+        self.need == "kernel"
+    }
+}
+
+/// The counts of a whole run: every test is in exactly one of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Counts {
+    /// `strict`: a skipped kernel test has failed. A test binary that died without a result, and
+    /// a cargo that failed for any other reason, count as one failure each.
+    fn new(tally: &Tally, passed_all: bool, skips: &[Skip], strict: bool) -> Self {
+        let refused = skips
+            .iter()
+            .filter(|skip| strict && skip.is_kernel())
+            .count();
+        let died = tally.started.saturating_sub(tally.finished);
+        let mut failed = tally.failed + died + refused;
+        if !passed_all && failed == 0 {
+            failed = 1;
+        }
+        Self {
+            passed: tally.passed.saturating_sub(skips.len()),
+            failed,
+            skipped: tally.ignored + skips.len() - refused,
+        }
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(text: &str) -> Tally {
+        let mut tally = Tally::default();
+        text.lines().for_each(|line| tally.read(line));
+        tally
+    }
+
+    const TWO_BINARIES: &str = "\
+     Running unittests src/lib.rs (target/release/deps/a-1)
+running 3 tests
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+     Running tests/b.rs (target/release/deps/b-1)
+no newlinetest result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.00s
+   Doc-tests a
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+    #[test]
+    fn all_binaries_are_summed() {
+        let tally = tally(TWO_BINARIES);
+        let counts = Counts::new(&tally, false, &[], false);
+        assert_eq!(counts.to_string(), "7 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_binary_that_died_is_a_failure() {
+        let tally = tally("     Running unittests src/lib.rs (target/x)\nrunning 3 tests\n");
+        let counts = Counts::new(&tally, false, &[], false);
+        assert_eq!(counts.to_string(), "0 passed, 1 failed, 0 skipped");
+    }
+
+    #[test]
+    fn a_build_that_failed_is_a_failure() {
+        let counts = Counts::new(&tally("error: could not compile"), false, &[], false);
+        assert_eq!(counts.failed, 1);
+    }
+
+    #[test]
+    fn a_skip_counts_once_and_kernel_skips_fail_in_ci() {
+        let tally = tally("test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured");
+        let skips = [
+            Skip::parse("kernel\tcapture::order\tneeds root"),
+            Skip::parse("tool\trotel\tSTETHOS_ROTEL is not set"),
+        ];
+        let lenient = Counts::new(&tally, true, &skips, false);
+        assert_eq!(lenient.to_string(), "3 passed, 0 failed, 2 skipped");
+        let strict = Counts::new(&tally, true, &skips, true);
+        assert_eq!(strict.to_string(), "3 passed, 1 failed, 1 skipped");
+    }
+}
