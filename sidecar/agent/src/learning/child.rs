@@ -1,0 +1,89 @@
+//! The process that trains: this binary again, at idle priority, bounded in time and memory,
+//! killable at any moment.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::process::Command;
+
+#[derive(Debug, Error)]
+pub enum TrainingError {
+    #[error("the training process could not be started: {0}")]
+    Start(io::Error),
+    #[error("the training process ended with {status}: {message}")]
+    Failed { status: std::process::ExitStatus, message: String },
+    #[error("the training process took longer than {0:?} and was ended")]
+    TooLong(Duration),
+}
+
+/// One training.
+#[derive(Clone, Debug)]
+pub struct Training {
+    pub recording: PathBuf,
+    pub container: String,
+    pub bundle: PathBuf,
+    pub unseen_mass: f64,
+    pub widened: bool,
+    /// Time for the training itself; the process gets half as much again before it is killed.
+    pub time_limit: Duration,
+    pub nice: u8,
+    /// Bytes of memory (address space) that the process may take.
+    pub memory: u64,
+}
+
+/// Runs `stethos train` and waits for it. Dropping the future kills the process.
+pub async fn run(training: Training) -> Result<PathBuf, TrainingError> {
+    let program = std::env::current_exe().map_err(TrainingError::Start)?;
+    let mut command = command(&program, &training);
+    let running = command.output();
+    let limit = training.time_limit + training.time_limit / 2 + Duration::from_secs(30);
+    let output = tokio::time::timeout(limit, running)
+        .await
+        .map_err(|_| TrainingError::TooLong(limit))?
+        .map_err(TrainingError::Start)?;
+    if output.status.success() {
+        return Ok(training.bundle);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let message = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+    Err(TrainingError::Failed { status: output.status, message: message.to_owned() })
+}
+
+fn command(program: &Path, training: &Training) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg("train")
+        .arg(&training.recording)
+        .args(["--container", &training.container])
+        .args(["--unseen-mass", &training.unseen_mass.to_string()])
+        .arg("--time-limit")
+        .arg(format!("{}s", training.time_limit.as_secs().max(1)))
+        .arg("--output")
+        .arg(&training.bundle)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if training.widened {
+        command.arg("--widened");
+    }
+    let (nice, memory) = (libc::c_int::from(training.nice), training.memory);
+    // SAFETY: only async-signal-safe calls between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+            let limit = libc::rlimit { rlim_cur: memory, rlim_max: memory };
+            if libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        })
+    };
+    command
+}
