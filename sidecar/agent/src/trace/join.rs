@@ -1,0 +1,299 @@
+//! Which request an affected call belongs to. Pure: driven by records, time is theirs.
+//!
+//! Per thread there is a timeline of incoming requests (a request head read on a descriptor opens
+//! one, a response head written on the same descriptor closes it) and of outgoing requests. A
+//! call belongs to an outgoing request's span (the application's own) when the exchange is that
+//! request's, otherwise to the one request that its thread has open (the caller's span). Anything
+//! less certain gives links or nothing: a context is never guessed.
+
+mod rules;
+mod timeline;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::diagnosis::report::AffectedCall;
+use crate::record::{Direction, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos};
+
+use super::SpanContext;
+use timeline::{Incoming, Outgoing, Timeline};
+
+const SECOND: Nanos = 1_000_000_000;
+/// Heads of the same moment may come up to this much later in the stream of records.
+const SETTLE: Nanos = SECOND / 10;
+const MAX_LINKS: usize = 128;
+
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// Threads with a timeline at one time.
+    pub max_threads: usize,
+    /// Requests kept per thread and direction.
+    pub max_requests: usize,
+    /// A request opened longer than this before a call is not its context.
+    pub max_age_ns: Nanos,
+}
+
+impl Default for JoinConfig {
+    fn default() -> Self {
+        JoinConfig {
+            max_threads: 4096,
+            max_requests: 32,
+            max_age_ns: 60 * SECOND,
+        }
+    }
+}
+
+/// Whose span the parent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParentKind {
+    /// A span of the diagnosed application.
+    Own,
+    /// The span of whoever called the diagnosed application.
+    Caller,
+}
+
+/// The rung that answered: `stethos.trace.source`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    OutgoingTraceparent,
+    IncomingTraceparent,
+    #[default]
+    None,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::OutgoingTraceparent => "outgoing_traceparent",
+            Source::IncomingTraceparent => "incoming_traceparent",
+            Source::None => "none",
+        }
+    }
+}
+
+/// The trace context of an affected call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Context {
+    /// The one span that the call happened under, sampled or not.
+    pub parent: Option<SpanContext>,
+    pub kind: Option<ParentKind>,
+    /// Spans that the call may belong to, when no single one is certain.
+    pub links: Vec<SpanContext>,
+    pub source: Source,
+    /// 0…1: how sure the parent (or, without one, the set of links) is.
+    pub confidence: f64,
+    /// Why this context, or why none; for people.
+    pub reason: &'static str,
+}
+
+impl Context {
+    /// No context, and why.
+    pub fn none(reason: &'static str) -> Self {
+        Context {
+            reason,
+            ..Context::default()
+        }
+    }
+
+    fn own(parent: SpanContext, confidence: f64, reason: &'static str) -> Self {
+        Context {
+            parent: Some(parent),
+            kind: Some(ParentKind::Own),
+            source: Source::OutgoingTraceparent,
+            confidence,
+            reason,
+            links: Vec::new(),
+        }
+    }
+
+    fn caller(parent: SpanContext, confidence: f64, reason: &'static str) -> Self {
+        Context {
+            kind: Some(ParentKind::Caller),
+            source: Source::IncomingTraceparent,
+            ..Context::own(parent, confidence, reason)
+        }
+    }
+
+    fn linked(links: Vec<SpanContext>, source: Source, reason: &'static str) -> Self {
+        if links.is_empty() {
+            return Context::none(reason);
+        }
+        Context {
+            links,
+            source,
+            confidence: 0.3,
+            reason,
+            ..Context::default()
+        }
+    }
+}
+
+/// Timelines of the threads seen so far.
+#[derive(Debug)]
+pub struct Join {
+    config: JoinConfig,
+    threads: HashMap<(u32, u32), Timeline>,
+    /// Which thread last sent or received a request on a descriptor of a process.
+    owners: HashMap<(u32, i32), u32>,
+    /// Processes that answered a request on another thread than the one that read it.
+    migrating: HashSet<u32>,
+    /// Heads that found no place because `max_threads` timelines were in use.
+    dropped_heads: u64,
+}
+
+impl Join {
+    pub fn new(config: JoinConfig) -> Self {
+        Join {
+            config,
+            threads: HashMap::new(),
+            owners: HashMap::new(),
+            migrating: HashSet::new(),
+            dropped_heads: 0,
+        }
+    }
+
+    /// Heads not taken in because of the bound on threads.
+    pub fn dropped_heads(&self) -> u64 {
+        self.dropped_heads
+    }
+
+    /// When (by record time) the heads that matter to a call that ended at `end_ns` are in: ask
+    /// [`Join::resolve`] once a record of this time or later was seen.
+    pub fn resolve_after(end_ns: Nanos) -> Nanos {
+        end_ns.saturating_add(SETTLE)
+    }
+
+    pub fn on_http(&mut self, head: &HttpHead) {
+        match (&head.message, head.direction) {
+            (HttpMessage::Request { traceparent, .. }, Direction::Incoming) => {
+                let Some(timeline) = self.timeline(head) else {
+                    return;
+                };
+                timeline.open(Incoming::new(head.fd, head.at_ns, *traceparent));
+            }
+            (HttpMessage::Request { traceparent, .. }, Direction::Outgoing) => {
+                let Some(timeline) = self.timeline(head) else {
+                    return;
+                };
+                timeline.send(Outgoing::new(head.fd, head.at_ns, *traceparent));
+            }
+            // An interim response; the final one follows.
+            (
+                HttpMessage::Response {
+                    status: 100 | 102..=199,
+                },
+                _,
+            ) => {}
+            (HttpMessage::Response { .. }, direction) => self.on_response(head, direction),
+        }
+    }
+
+    /// The descriptor was closed: exchanges on it are over. Optional; without it a connection that
+    /// ended unanswered stays open until another rule ends it, which costs joins, never truth.
+    pub fn on_close(&mut self, pid: u32, fd: i32, at_ns: Nanos) {
+        if let Some(tid) = self.owners.remove(&(pid, fd))
+            && let Some(timeline) = self.threads.get_mut(&(pid, tid))
+        {
+            timeline.end_descriptor(fd, at_ns);
+        }
+    }
+
+    pub fn on_lifecycle(&mut self, lifecycle: &Lifecycle) {
+        let at = lifecycle.at_ns;
+        match &lifecycle.event {
+            LifecycleEvent::Exit {
+                group_dead: false, ..
+            } => {
+                self.end_thread((lifecycle.pid, lifecycle.tid), at);
+            }
+            LifecycleEvent::Exit {
+                group_dead: true, ..
+            }
+            | LifecycleEvent::Exec { .. } => {
+                for (key, timeline) in &mut self.threads {
+                    if key.0 == lifecycle.pid {
+                        timeline.end_all(at);
+                    }
+                }
+                self.migrating.remove(&lifecycle.pid);
+                self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
+            }
+            LifecycleEvent::Fork {
+                child_pid,
+                child_tid,
+            } => {
+                self.end_thread((*child_pid, *child_tid), at);
+            }
+            LifecycleEvent::OomKill => {}
+        }
+    }
+
+    fn end_thread(&mut self, key: (u32, u32), at_ns: Nanos) {
+        if let Some(timeline) = self.threads.get_mut(&key) {
+            timeline.end_all(at_ns);
+        }
+    }
+
+    fn on_response(&mut self, head: &HttpHead, direction: Direction) {
+        let here = self.threads.get_mut(&(head.pid, head.tid));
+        if here.is_some_and(|t| t.answer(direction, head.fd, head.at_ns)) {
+            return;
+        }
+        let Some(tid) = self.owners.get(&(head.pid, head.fd)) else {
+            return;
+        };
+        let there = self.threads.get_mut(&(head.pid, *tid));
+        if there.is_some_and(|t| t.answer(direction, head.fd, head.at_ns)) {
+            self.migrating.insert(head.pid);
+        }
+    }
+
+    /// The thread's timeline, made if there is room.
+    fn timeline(&mut self, head: &HttpHead) -> Option<&mut Timeline> {
+        let key = (head.pid, head.tid);
+        if !self.threads.contains_key(&key) && self.threads.len() >= self.config.max_threads {
+            self.forget_idle(head.at_ns);
+            if self.threads.len() >= self.config.max_threads {
+                self.dropped_heads += 1;
+                return None;
+            }
+        }
+        let bound = self.config.max_threads * self.config.max_requests;
+        if self.owners.len() < bound || self.owners.contains_key(&(head.pid, head.fd)) {
+            self.owners.insert((head.pid, head.fd), head.tid);
+        }
+        let config = &self.config;
+        let timeline = self
+            .threads
+            .entry(key)
+            .or_insert_with(|| Timeline::new(config));
+        timeline.forget(head.at_ns);
+        Some(timeline)
+    }
+
+    fn forget_idle(&mut self, now: Nanos) {
+        self.threads.retain(|_, timeline| {
+            timeline.forget(now);
+            !timeline.is_empty()
+        });
+        let threads = &self.threads;
+        self.owners
+            .retain(|(pid, _), tid| threads.contains_key(&(*pid, *tid)));
+        self.migrating
+            .retain(|pid| threads.keys().any(|key| key.0 == *pid));
+    }
+
+    /// The context of an affected call. Ask after [`Join::resolve_after`] its end.
+    pub fn resolve(&self, call: &AffectedCall) -> Context {
+        let Some(timeline) = self.threads.get(&(call.pid, call.tid)) else {
+            return Context::none("no HTTP/1.1 request was seen on this thread");
+        };
+        let open = timeline.open_at(call.start_ns);
+        let migrates = self.migrating.contains(&call.pid);
+        rules::own_span(timeline, call, &open, migrates)
+            .unwrap_or_else(|| rules::callers_span(timeline, call, &open, migrates))
+    }
+}
+
+#[cfg(test)]
+#[path = "join/tests.rs"]
+mod tests;

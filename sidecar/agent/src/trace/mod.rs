@@ -1,0 +1,19 @@
+//! Trace context from W3C `traceparent` in plain HTTP/1.1 (rung 4 of the ladder): what the head of
+//! a message says ([`http`]), and which request an affected call belongs to ([`join`]).
+
+pub mod http;
+pub mod join;
+
+pub use join::{Context, Join, JoinConfig, ParentKind, Source};
+
+/// A span that another process or the application itself made known.
+pub type SpanContext = crate::record::TraceParent;
+
+/// `trace_flags` bit: the caller recorded the span.
+const SAMPLED: u8 = 1;
+
+impl SpanContext {
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+}
