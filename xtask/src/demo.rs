@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::lab::Lab;
 use crate::workspace::Workspace;
 use faults::Fault;
 use judge::{Judge, Verdict};
-use report::{Line, Phase};
+use report::Line;
 use shop::{CONTAINERS, Shop};
 use sidecar::Sidecar;
 use timeline::Timeline;
@@ -87,13 +87,17 @@ pub(crate) fn run(options: DemoOptions) -> Result<()> {
     std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
 
     let lab = Lab::new("stethos-demo")?;
-    let result = Demo::start(&lab, &options, &binaries, &logs).and_then(|mut demo| {
-        let judged = demo.play(&options);
-        judged.with_context(|| format!("{}\nlogs: {}", demo.sidecar.last_words(), logs.display()))
+    let missed = Demo::start(&lab, &options, &binaries, &logs).and_then(|mut demo| {
+        let played = demo.play(&options);
+        played.map_err(|error| anyhow!("{error:#}\n{}", demo.sidecar.last_words()))
     });
-    drop(lab);
-    let missed = result?;
-    ensure!(missed == 0, "{missed} faults were missed (logs: {})", logs.display());
+    let missed =
+        missed.with_context(|| format!("the demo ended early; logs: {}", logs.display()))?;
+    ensure!(
+        missed == 0,
+        "{missed} faults were missed (logs: {})",
+        logs.display()
+    );
     Ok(())
 }
 
@@ -111,7 +115,7 @@ impl<'a> Demo<'a> {
         let mut timeline = Timeline::new();
         let shop = Shop::start(lab, binaries, logs, options.rate, endpoint)?;
         let pod = lab.cgroup("pod");
-        timeline.head(&format!(
+        timeline.text(&format!(
             "shop: {} in cgroup {} · {} requests/s",
             CONTAINERS.join(", "),
             pod.display(),
@@ -130,87 +134,84 @@ impl<'a> Demo<'a> {
     /// The number of faults that were missed.
     fn play(&mut self, options: &DemoOptions) -> Result<usize> {
         self.learn()?;
-        self.sidecar.usage_from_now()?;
+        self.sidecar.measure_from_now()?;
         let watching = Instant::now();
         for fault in options.faults() {
             self.follow(NORMAL)?;
-            self.shop.check()?;
             self.disturb(fault)?;
         }
         if options.keep {
-            self.timeline.head(&self.shop.by_hand())?;
-            while self.follow(Duration::MAX)? {}
+            self.timeline.text(&self.shop.by_hand())?;
+            while !INTERRUPTED.load(Ordering::Relaxed) {
+                self.next_line(Instant::now() + STEP)?;
+            }
         } else {
             self.follow(NORMAL)?;
-            self.shop.check()?;
         }
         let summary = self.judge.summary(watching.elapsed());
-        self.timeline.head(&format!("{summary}\n{}", self.sidecar.usage()?))?;
+        let usage = self.sidecar.usage()?;
+        self.timeline.text(&format!("{summary}\n{usage}"))?;
         Ok(summary.missed())
     }
 
     /// Follows Stethos until it watches every container of the shop.
     fn learn(&mut self) -> Result<()> {
         let mut watched = BTreeSet::new();
-        let limit = Instant::now() + LEARNING_LIMIT;
+        let end = Instant::now() + LEARNING_LIMIT;
         while watched.len() < CONTAINERS.len() {
             ensure!(
-                Instant::now() < limit,
+                Instant::now() < end,
                 "after {} s Stethos watches only {watched:?} of {CONTAINERS:?}",
                 LEARNING_LIMIT.as_secs()
             );
-            if let Some(Line::Phase(phase)) = self.next_line(limit)?
+            if let Some(Line::Phase(phase)) = self.next_line(end)?
                 && phase.is_watching()
             {
                 watched.insert(phase.container);
             }
+            not_interrupted()?;
         }
         Ok(())
     }
 
     fn disturb(&mut self, fault: Fault) -> Result<()> {
-        let requests = self.shop.requests();
-        let text = format!("{} · {} requests ok, {} failed before", fault.told(), requests.ok, requests.failed);
+        self.shop.check()?;
+        let before = self.shop.take_tally();
+        self.shop.inject(fault)?;
         self.judge.inject(self.started.elapsed(), fault);
-        self.timeline.event(self.started.elapsed(), "inject", &text)?;
-        let damage = self.shop.inject(fault)?;
-        let followed = self.follow(fault.duration());
+        self.event("inject", &format!("{} · until now {before}", fault.told()))?;
+        self.follow(fault.duration())?;
 
-        self.shop.restore(damage)?;
+        let meanwhile = self.shop.take_tally();
+        self.shop.restore(fault)?;
         self.judge.restore(self.started.elapsed());
-        let requests = self.shop.requests();
-        let text = format!("{} requests ok, {} failed meanwhile", requests.ok, requests.failed);
-        self.timeline.event(self.started.elapsed(), "restore", &text)?;
-        followed?;
+        self.event("restore", &format!("meanwhile {meanwhile}"))?;
         self.follow(GRACE)?;
         if self.judge.missed_last() {
-            self.timeline.event(self.started.elapsed(), "MISSED", fault.told())?;
+            self.event("MISSED", fault.told())?;
         }
         Ok(())
     }
 
-    /// Prints and judges what Stethos says for so long. False once Ctrl-C was pressed, where that
-    /// is how the demo ends.
-    fn follow(&mut self, duration: Duration) -> Result<bool> {
-        let for_ever = duration == Duration::MAX;
-        let end = Instant::now() + if for_ever { STEP } else { duration };
-        while Instant::now() < end {
-            if for_ever && INTERRUPTED.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            self.next_line(end)?;
-        }
-        Ok(true)
+    fn event(&mut self, label: &str, text: &str) -> Result<()> {
+        self.timeline.event(self.started.elapsed(), label, text)
     }
 
-    /// Waits a step for a line, prints and judges it.
+    /// Prints and judges what Stethos says for so long.
+    fn follow(&mut self, duration: Duration) -> Result<()> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.next_line(end)?;
+            not_interrupted()?;
+        }
+        Ok(())
+    }
+
+    /// Waits a step, at most until `end`, for one line of Stethos; prints and judges it.
     fn next_line(&mut self, end: Instant) -> Result<Option<Line>> {
         let wait = end.saturating_duration_since(Instant::now()).min(STEP);
         let line = match self.sidecar.lines.recv_timeout(wait) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) if INTERRUPTED.load(Ordering::Relaxed) => {
-                return self.interrupted();
-            }
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("stethos ended by itself"),
         };
@@ -221,19 +222,17 @@ impl<'a> Demo<'a> {
                 let verdict = self.judge.hear(now, diagnosis);
                 self.timeline.diagnosis(now, diagnosis)?;
                 if verdict == Verdict::FalseAlarm {
-                    self.timeline.event(now, "FALSE ALARM", "nothing was injected")?;
+                    self.event("FALSE ALARM", "nothing is broken now")?;
                 }
             }
         }
         Ok(Some(line))
     }
+}
 
-    fn interrupted(&self) -> Result<Option<Line>> {
-        if self.keeping {
-            return Ok(None);
-        }
-        bail!("interrupted")
-    }
+fn not_interrupted() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    Ok(())
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);

@@ -94,8 +94,14 @@ impl Lab {
         let folder = self.folder(name)?;
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
         let size = format!("size={bytes}");
-        mount(Some("lab"), &folder, Some("tmpfs"), flags, Some(size.as_str()))
-            .with_context(|| format!("cannot mount a tmpfs on {}", folder.display()))?;
+        mount(
+            Some("lab"),
+            &folder,
+            Some("tmpfs"),
+            flags,
+            Some(size.as_str()),
+        )
+        .with_context(|| format!("cannot mount a tmpfs on {}", folder.display()))?;
         Ok(folder)
     }
 
@@ -206,7 +212,9 @@ pub(crate) fn fill_disk(path: &Path) -> Result<()> {
 pub(crate) fn descriptor_limit(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/limits");
     let limits = fs::read_to_string(&path).context(path.clone())?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok())
         .with_context(|| format!("{path}: no limit on open files"))

@@ -73,20 +73,18 @@ fn join(client: TcpStream, server: SocketAddr, delay: &Arc<AtomicU64>) -> io::Re
     server.set_nodelay(true)?;
     let (questions, answers) = ((client.try_clone()?, server.try_clone()?), (server, client));
     let delay = Arc::clone(delay);
-    let spawn = |work: Box<dyn FnOnce() + Send>| {
-        thread::Builder::new().name("relay".into()).spawn(work)
-    };
-    spawn(Box::new(move || pass(questions.0, questions.1, &AtomicU64::new(0))))?;
+    let spawn =
+        |work: Box<dyn FnOnce() + Send>| thread::Builder::new().name("relay".into()).spawn(work);
+    spawn(Box::new(move || {
+        pass(questions.0, questions.1, &AtomicU64::new(0))
+    }))?;
     spawn(Box::new(move || pass(answers.0, answers.1, &delay)))?;
     Ok(())
 }
 
 fn pass(mut from: TcpStream, mut to: TcpStream, delay_ms: &AtomicU64) {
     let mut piece = vec![0; 64 * 1024];
-    loop {
-        let Ok(length @ 1..) = from.read(&mut piece) else {
-            break;
-        };
+    while let Ok(length @ 1..) = from.read(&mut piece) {
         match delay_ms.load(Ordering::Relaxed) {
             0 => {}
             millis => thread::sleep(Duration::from_millis(millis)),
@@ -133,7 +131,10 @@ mod tests {
         relay.set_delay(Duration::from_millis(80));
         let started = Instant::now();
         assert_eq!(&ask(relay.address()).unwrap(), b"ping");
-        assert!(started.elapsed() >= Duration::from_millis(80), "the answer was not held back");
+        assert!(
+            started.elapsed() >= Duration::from_millis(80),
+            "the answer was not held back"
+        );
 
         echo.join().unwrap();
         assert!(ask(relay.address()).is_err());

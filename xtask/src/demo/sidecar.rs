@@ -1,0 +1,147 @@
+//! Stethos beside the shop: `stethos run`, what it prints, what it costs.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::report::Line;
+use super::shop::collector;
+use crate::lab::Lab;
+
+/// Lines of its log shown when Stethos fails.
+const LAST_WORDS: usize = 12;
+
+pub(super) struct Sidecar {
+    /// What it says on standard output; disconnected once it ended.
+    pub(super) lines: Receiver<Line>,
+    process: Child,
+    cgroup: PathBuf,
+    log: PathBuf,
+    measured_from: Instant,
+    cpu_before: Duration,
+}
+
+impl Sidecar {
+    pub(super) fn start(
+        lab: &Lab,
+        binaries: &Path,
+        pod: &Path,
+        logs: &Path,
+        endpoint: Option<&str>,
+    ) -> Result<Self> {
+        let log = logs.join("stethos.log");
+        let said = logs.join("stethos.jsonl");
+        let mut command = Command::new(binaries.join("stethos"));
+        command
+            .arg("run")
+            .arg(format!("--target=cgroup={}", pod.display()))
+            .arg("--json")
+            .arg("--state-dir")
+            .arg(lab.folder("state")?)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).with_context(|| log.display().to_string())?);
+        match endpoint {
+            Some(endpoint) => collector(&mut command, Some(endpoint)),
+            None => command.env("OTEL_SDK_DISABLED", "true"),
+        };
+        let mut process = lab.spawn("sidecar", &mut command)?;
+        let stdout = process
+            .stdout
+            .take()
+            .context("stethos has no standard output")?;
+        let copy = File::create(&said).with_context(|| said.display().to_string())?;
+        let (sender, lines) = mpsc::channel();
+        thread::Builder::new()
+            .name("stethos-lines".into())
+            .spawn(move || read_lines(BufReader::new(stdout), copy, &sender))?;
+        Ok(Self {
+            lines,
+            process,
+            cgroup: lab.cgroup("sidecar"),
+            log,
+            measured_from: Instant::now(),
+            cpu_before: Duration::ZERO,
+        })
+    }
+
+    /// Starts the span of time that `usage` is about.
+    pub(super) fn measure_from_now(&mut self) -> Result<()> {
+        self.cpu_before = self.cpu()?;
+        self.measured_from = Instant::now();
+        Ok(())
+    }
+
+    /// One line for the summary.
+    pub(super) fn usage(&self) -> Result<String> {
+        let cpu = self.cpu()?.saturating_sub(self.cpu_before).as_secs_f64();
+        let share = 100.0 * cpu / self.measured_from.elapsed().as_secs_f64();
+        let status = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(&status).context(status)?;
+        let mib = |key| Some(kib(&status, key)? / 1024);
+        Ok(format!(
+            "stethos {share:.1} % of a core while watching, {} MiB resident (peak {} MiB)",
+            mib("VmRSS").context("no VmRSS")?,
+            mib("VmHWM").context("no VmHWM")?
+        ))
+    }
+
+    /// Of the whole cgroup, so that training counts.
+    fn cpu(&self) -> Result<Duration> {
+        let path = self.cgroup.join("cpu.stat");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let usage = text
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "));
+        let micros = usage.and_then(|usage| usage.parse().ok());
+        Ok(Duration::from_micros(micros.with_context(|| {
+            format!("{}: no usage", path.display())
+        })?))
+    }
+
+    /// The end of its log.
+    pub(super) fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+        format!("stethos said last:\n{}", last.join("\n"))
+    }
+}
+
+/// Keeps a copy of every line, and hands over those that the demo knows.
+fn read_lines(lines: impl BufRead, mut copy: File, sender: &Sender<Line>) {
+    for line in lines.lines().map_while(Result::ok) {
+        // The copy is for people; the demo goes on without it.
+        let _ = writeln!(copy, "{line}");
+        if let Some(line) = Line::parse(&line)
+            && sender.send(line).is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn kib(status: &str, key: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_memory_from_a_status() {
+        let status = "Name:\tstethos\nVmHWM:\t   51200 kB\nVmRSS:\t   40960 kB\n";
+        assert_eq!(kib(status, "VmRSS"), Some(40960));
+        assert_eq!(kib(status, "VmSwap"), None);
+    }
+}
