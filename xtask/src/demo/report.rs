@@ -75,7 +75,7 @@ impl Line {
             trace: trace
                 .0
                 .map(|id| format!("{id}/{}", trace.1.unwrap_or_default())),
-        }))
+        })))
     }
 }
 
