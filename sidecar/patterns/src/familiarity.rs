@@ -175,3 +175,109 @@ impl Default for GoodTuring {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn contexts_are_the_last_four_tokens_of_a_thread() {
+        let mut contexts = Contexts::new(NonZeroUsize::new(2).unwrap());
+        let first: Vec<u64> = [1, 2, 3, 4, 5].map(|code| contexts.push(1, code)).into();
+        // Another thread between changes nothing.
+        contexts.push(2, 9);
+        let again: Vec<u64> = [1, 2, 3, 4, 5].map(|code| contexts.push(1, code)).into();
+        assert_ne!(first[0], again[0]);
+        assert_eq!(first[3..], again[3..]);
+        assert_eq!(contexts.push(3, 1), first[0]);
+        assert_eq!(contexts.push(4, 1), first[0]);
+        // Thread 1 was forgotten to make room.
+        assert_eq!(contexts.push(1, 1), first[0]);
+        contexts.forget(1);
+        assert_eq!(contexts.push(1, 1), first[0]);
+    }
+
+    #[test]
+    fn familiar_work_brings_the_unseen_mass_down() {
+        let mut unseen = GoodTuring::new();
+        assert_eq!(unseen.unseen_mass(), 1.0);
+        for context in 0..1000 {
+            assert!(unseen.observe(context));
+        }
+        assert_eq!(unseen.unseen_mass(), 1.0);
+        for context in 0..1000 {
+            assert!(!unseen.observe(context));
+        }
+        assert_eq!(unseen.unseen_mass(), 1.0 / 2001.0);
+        assert_eq!((unseen.observations(), unseen.distinct()), (2000, 1000));
+    }
+
+    #[test]
+    fn only_recent_blocks_count() {
+        let mut unseen = GoodTuring::with_bounds(2, 1000);
+        for context in 0..100 {
+            unseen.observe(context);
+        }
+        for _ in 0..2 {
+            unseen.advance();
+            for _ in 0..100 {
+                unseen.observe(7);
+            }
+        }
+        // The start-up with its singletons is out of the estimate.
+        assert_eq!(unseen.unseen_mass(), 1.0 / 201.0);
+        // Quiet time does not end blocks.
+        for _ in 0..10 {
+            unseen.advance();
+        }
+        assert_eq!(unseen.unseen_mass(), 1.0 / 101.0);
+        // New behaviour shows at once.
+        for context in 1000..1099 {
+            unseen.observe(context);
+        }
+        assert_eq!(unseen.unseen_mass(), 100.0 / 200.0);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_overflow_is_unseen() {
+        let mut unseen = GoodTuring::with_bounds(4, 100);
+        for context in 0..100_000 {
+            unseen.observe(context);
+            if context % 1000 == 0 {
+                unseen.advance();
+            }
+            assert!(unseen.distinct() <= 100);
+        }
+        assert_eq!(unseen.unseen_mass(), 1.0);
+    }
+
+    proptest! {
+        /// Against the definition: contexts seen exactly once in all of history, whose one
+        /// sight lies in the recent blocks.
+        #[test]
+        fn singletons_are_counted_exactly(
+            blocks in prop::collection::vec(prop::collection::vec(0..60u64, 1..40), 1..8),
+        ) {
+            let mut unseen = GoodTuring::with_bounds(3, 1000);
+            for (index, block) in blocks.iter().enumerate() {
+                if index > 0 {
+                    unseen.advance();
+                }
+                for context in block {
+                    unseen.observe(*context);
+                }
+            }
+            let mut counts: HashMap<u64, u64> = HashMap::new();
+            blocks.iter().flatten().for_each(|context| *counts.entry(*context).or_default() += 1);
+            let recent: Vec<u64> =
+                blocks.iter().skip(blocks.len().saturating_sub(3)).flatten().copied().collect();
+            let singletons = recent.iter().filter(|context| counts[context] == 1).count();
+            let expected = (singletons + 1) as f64 / (recent.len() + 1) as f64;
+            prop_assert_eq!(unseen.unseen_mass(), expected);
+        }
+    }
+}

@@ -158,3 +158,113 @@ impl DurationHistogram {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(durations: &[u64]) -> DurationHistogram {
+        let mut histogram = DurationHistogram::new();
+        durations.iter().for_each(|ns| histogram.record(*ns));
+        histogram
+    }
+
+    #[test]
+    fn buckets_are_quarters_of_octaves() {
+        for (ns, from, to) in [
+            (0, 0, 64),
+            (63, 0, 64),
+            (64, 64, 80),
+            (79, 64, 80),
+            (80, 80, 96),
+            (127, 112, 128),
+            (128, 128, 160),
+            (1_000_000, 917_504, 1_048_576),
+        ] {
+            assert_eq!(bounds(bucket_of(ns)), (from, to), "{ns}");
+        }
+        assert_eq!(bucket_of(u64::MAX), LAST_BUCKET);
+        assert_eq!(bounds(LAST_BUCKET).1, u64::MAX);
+    }
+
+    #[test]
+    fn empty_is_all_zero() {
+        let empty = DurationHistogram::new();
+        assert_eq!(
+            (empty.quantile(0.5), empty.share_above(0), empty.mean()),
+            (0, 0.0, 0.0)
+        );
+    }
+
+    #[test]
+    fn a_slow_tail_shows() {
+        let mut histogram = DurationHistogram::new();
+        histogram.record_n(200_000, 990);
+        histogram.record_n(210_000_000, 10);
+        assert!((180_000..230_000).contains(&histogram.quantile(0.5)));
+        assert!((190_000_000..=210_000_000).contains(&histogram.quantile(0.999)));
+        assert_eq!(histogram.quantile(1.0), 210_000_000);
+        assert!((histogram.share_above(1_000_000) - 0.01).abs() < 1e-12);
+        assert_eq!(histogram.share_above(210_000_000), 0.0);
+    }
+
+    #[test]
+    fn survives_serialisation() {
+        let histogram = of(&[1, 100, 5_000_000_000, u64::MAX]);
+        let json = serde_json::to_string(&histogram).unwrap();
+        assert_eq!(
+            serde_json::from_str::<DurationHistogram>(&json).unwrap(),
+            histogram
+        );
+    }
+
+    fn durations() -> impl Strategy<Value = Vec<u64>> {
+        let any_scale = (0..64u32, any::<u64>()).prop_map(|(bits, ns)| ns >> bits);
+        prop::collection::vec(any_scale, 1..200)
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_within_a_bucket_of_the_exact_ones(
+            mut all in durations(), q in 0.0..=1.0f64,
+        ) {
+            let histogram = of(&all);
+            all.sort_unstable();
+            let rank = ((q * all.len() as f64).ceil() as usize).clamp(1, all.len());
+            let exact = all[rank - 1] as f64;
+            let found = histogram.quantile(q) as f64;
+            prop_assert!((found - exact).abs() <= 64f64.max(exact / 4.0), "{} {}", found, exact);
+        }
+
+        #[test]
+        fn shares_above_are_within_a_bucket_of_the_exact_ones(
+            all in durations(), bits in 0..64u32, ns in any::<u64>(),
+        ) {
+            let histogram = of(&all);
+            let limit = ns >> bits;
+            let (from, to) = bounds(bucket_of(limit));
+            let above = |limit: u64| all.iter().filter(|ns| **ns > limit).count() as f64;
+            let count = all.len() as f64;
+            let found = histogram.share_above(limit);
+            let from_bucket_on = all.iter().filter(|ns| **ns >= from).count() as f64;
+            prop_assert!(found * count <= from_bucket_on + 1e-6);
+            prop_assert!(found * count >= above(to) - 1e-6);
+        }
+
+        #[test]
+        fn merging_is_recording_both(a in durations(), b in durations()) {
+            let mut merged = of(&a);
+            merged.merge(&of(&b));
+            prop_assert_eq!(merged, of(&[a, b].concat()));
+        }
+
+        #[test]
+        fn buckets_hold_what_falls_into_them(ns in any::<u64>(), bits in 0..64u32) {
+            let ns = ns >> bits;
+            let (from, to) = bounds(bucket_of(ns));
+            prop_assert!(from <= ns && (ns < to || to == u64::MAX));
+        }
+    }
+}

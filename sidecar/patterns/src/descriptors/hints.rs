@@ -3,9 +3,14 @@
 use std::collections::VecDeque;
 
 /// How much later than the call's return its peer may be dated.
-pub(super) const LATEST_NS: u64 = 1_000_000_000;
+const LATEST_NS: u64 = 1_000_000_000;
 
 const CAPACITY: usize = 1024;
+
+/// True when a peer dated `at_ns` is that of a connect that was entered and returned then.
+pub(super) fn belongs(at_ns: u64, enter_ns: u64, end_ns: u64) -> bool {
+    (enter_ns..=end_ns.saturating_add(LATEST_NS)).contains(&at_ns)
+}
 
 #[derive(Debug, Default)]
 pub(super) struct PeerHints(VecDeque<Hint>);
@@ -40,12 +45,12 @@ impl PeerHints {
         }
         self.0
             .retain(|hint| (hint.pid, hint.fd) != (pid, fd) || hint.at_ns >= enter_ns);
-        let latest = end_ns.saturating_add(LATEST_NS);
         let index = self
             .0
             .iter()
             .enumerate()
-            .filter(|(_, hint)| (hint.pid, hint.fd) == (pid, fd) && hint.at_ns <= latest)
+            .filter(|(_, hint)| (hint.pid, hint.fd) == (pid, fd))
+            .filter(|(_, hint)| belongs(hint.at_ns, enter_ns, end_ns))
             .min_by_key(|(_, hint)| hint.at_ns)?
             .0;
         self.0.remove(index).map(|hint| hint.peer)
