@@ -74,16 +74,19 @@ pub struct OnlineClusters {
     windows: u64,
     retired: u64,
     merged: u64,
-    /// Hash of a window's codes → its pattern, valid for one `epoch`.
+    /// Hash of a window's codes → its pattern.
     cache: LruCache<u64, Cached>,
     /// Counts changes of medoids and of the set of patterns.
     epoch: u64,
 }
 
+/// Valid while the pattern's medoid stays; when that is not very near, also only until another
+/// pattern changes, which could be nearer.
 #[derive(Clone, Copy, Debug)]
 struct Cached {
     epoch: u64,
     pattern: u32,
+    version: u32,
     similarity: f64,
 }
 
@@ -112,11 +115,8 @@ impl OnlineClusters {
     pub fn assign(&mut self, codes: &[u32]) -> Assignment {
         self.windows += 1;
         let hash = codes_hash(codes);
-        if let Some(known) = self.cached(hash) {
-            let (windows, half_life) = (self.windows, self.config.half_life);
-            if let Some(pattern) = self.pattern_mut(known.pattern) {
-                pattern.count_again(hash, windows, half_life);
-            }
+        if let Some((index, known)) = self.cached(hash) {
+            self.patterns[index].count_again(hash, self.windows, self.config.half_life);
             return Assignment {
                 pattern: known.pattern,
                 similarity: known.similarity,
@@ -177,16 +177,30 @@ impl OnlineClusters {
         quality(&self.freeze(), windows, floor)
     }
 
-    fn cached(&mut self, hash: u64) -> Option<Cached> {
-        let epoch = self.epoch;
-        self.cache
-            .get(&hash)
-            .copied()
-            .filter(|known| known.epoch == epoch)
+    /// Index of the pattern and what is remembered of the window, when that still holds.
+    fn cached(&mut self, hash: u64) -> Option<(usize, Cached)> {
+        let known = *self.cache.get(&hash)?;
+        let index = self.index_of(known.pattern)?;
+        let near = known.similarity >= self.config.merge_at || known.epoch == self.epoch;
+        (near && self.patterns[index].version() == known.version).then_some((index, known))
     }
 
-    fn pattern_mut(&mut self, id: u32) -> Option<&mut Pattern> {
-        self.patterns.iter_mut().find(|pattern| pattern.id() == id)
+    fn remember(&mut self, hash: u64, index: usize, similarity: f64) {
+        let pattern = &self.patterns[index];
+        let (pattern, version) = (pattern.id(), pattern.version());
+        self.cache.put(
+            hash,
+            Cached {
+                epoch: self.epoch,
+                pattern,
+                version,
+                similarity,
+            },
+        );
+    }
+
+    fn index_of(&self, id: u32) -> Option<usize> {
+        self.patterns.iter().position(|pattern| pattern.id() == id)
     }
 
     /// Index of the pattern with the most similar medoid; the older one of equals.
@@ -204,34 +218,24 @@ impl OnlineClusters {
         best
     }
 
-    fn join(&mut self, index: usize, similarity: f64, hash: u64, codes: &[u32]) -> Assignment {
-        let (windows, config) = (self.windows, &self.config);
+    fn join(
+        &mut self,
+        mut index: usize,
+        mut similarity: f64,
+        hash: u64,
+        codes: &[u32],
+    ) -> Assignment {
         let pattern = &mut self.patterns[index];
         let id = pattern.id();
-        let moved = pattern.add(hash, codes, windows, config);
-        if moved {
+        if pattern.add(hash, codes, self.windows, &self.config) {
             self.epoch += 1;
             self.merge_around(id);
+            // The window may be the medoid now, or its pattern part of another.
+            (index, similarity) = self.best(codes).unwrap_or((index, similarity));
         }
-        // The window may have become the medoid, or its pattern part of another.
-        let (pattern, similarity) = if moved {
-            let best = self
-                .best(codes)
-                .map(|(index, s)| (self.patterns[index].id(), s));
-            best.unwrap_or((id, similarity))
-        } else {
-            (id, similarity)
-        };
-        self.cache.put(
-            hash,
-            Cached {
-                epoch: self.epoch,
-                pattern,
-                similarity,
-            },
-        );
+        self.remember(hash, index, similarity);
         Assignment {
-            pattern,
+            pattern: self.patterns[index].id(),
             similarity,
             born: false,
         }
@@ -243,14 +247,7 @@ impl OnlineClusters {
         self.patterns
             .push(Pattern::found(id, hash, codes, self.windows));
         self.epoch += 1;
-        self.cache.put(
-            hash,
-            Cached {
-                epoch: self.epoch,
-                pattern: id,
-                similarity: 1.0,
-            },
-        );
+        self.remember(hash, self.patterns.len() - 1, 1.0);
         Assignment {
             pattern: id,
             similarity: 1.0,
@@ -286,7 +283,7 @@ impl OnlineClusters {
     /// Joins patterns with a medoid too similar to that of pattern `id`, whose medoid has moved.
     fn merge_around(&mut self, id: u32) {
         let mut id = id;
-        while let Some(index) = self.patterns.iter().position(|p| p.id() == id) {
+        while let Some(index) = self.index_of(id) {
             let moved = &self.patterns[index];
             let twin = (0..self.patterns.len()).find(|other| {
                 *other != index

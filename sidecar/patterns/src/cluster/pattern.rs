@@ -21,6 +21,8 @@ pub struct Pattern {
     sample: Vec<Sampled>,
     medoid: usize,
     comparator: Comparator,
+    /// Counts changes of the medoid.
+    version: u32,
     next_election: u64,
     random: u64,
 }
@@ -47,6 +49,7 @@ impl Pattern {
             }],
             medoid: 0,
             comparator: Comparator::new(codes),
+            version: 0,
             next_election: 4,
             random: u64::from(id),
         }
@@ -87,6 +90,10 @@ impl Pattern {
     /// Sum of the counts in [`Self::sample`].
     pub fn sampled(&self) -> u64 {
         self.sample.iter().map(|sampled| sampled.count).sum()
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     pub(super) fn bound(&self, length: usize) -> f64 {
@@ -208,6 +215,7 @@ impl Pattern {
             return false;
         }
         self.medoid = best;
+        self.version = self.version.wrapping_add(1);
         self.comparator = Comparator::new(&self.sample[best].codes);
         true
     }

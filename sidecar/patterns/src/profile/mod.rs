@@ -14,9 +14,9 @@ use crate::window::{Window, WindowCall};
 pub use layout::ProfileLayout;
 use layout::{DURATIONS, SIZES, duration_slot, size_slot};
 
-/// Observations by which a mean is drawn towards the typical value of its layout, so that a
-/// mean of few calls does not stand out.
-const PRIOR: f64 = 4.0;
+/// Weight, in calls, of the typical value of the layout in a mean: a mean of few calls does not
+/// stand out, and one of none is typical.
+const PRIOR: f64 = 1.0;
 
 /// One interval of one container.
 #[derive(Clone, Debug, PartialEq)]
