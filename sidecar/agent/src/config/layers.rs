@@ -32,14 +32,28 @@ pub struct Flag {
     /// As typed: `--target`.
     pub name: &'static str,
     pub key: &'static str,
-    /// As a variable would have it: lists with commas.
-    pub value: String,
+    /// Entries of a list; one word for any other key.
+    pub words: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) place: Place,
     pub(super) values: Map<String, Value>,
+}
+
+impl Layer {
+    /// One key and its value.
+    fn single(place: Place, key: &str, value: Value) -> Self {
+        let mut path: Vec<&str> = key.split('.').collect();
+        let mut values = Map::new();
+        values.insert(path.pop().unwrap_or_default().to_string(), value);
+        while let Some(section) = path.pop() {
+            let inner = Value::new(None, ValueKind::Table(std::mem::take(&mut values)));
+            values.insert(section.to_string(), inner);
+        }
+        Self { place, values }
+    }
 }
 
 impl Source for Layer {
@@ -73,7 +87,8 @@ pub(super) fn merge(
         match keys.iter().find(|(key, _)| keys::variable(key) == *name) {
             Some((key, node)) => {
                 let place = Place::Variable(name.clone());
-                layers.push(single(place, key, *node, value)?);
+                let value = from_text(&place, key, *node, value)?;
+                layers.push(Layer::single(place, key, value));
             }
             None if is_service_link(name) => {}
             None => {
@@ -86,9 +101,13 @@ pub(super) fn merge(
             }
         }
     }
-    for Flag { name, key, value } in flags {
+    for Flag { name, key, words } in flags {
         if let Some((_, node)) = keys.iter().find(|(known, _)| known == key) {
-            layers.push(single(Place::Flag(name.to_string()), key, *node, value)?);
+            let value = match (node.shape(), &words[..]) {
+                (Shape::Scalar, [word]) => word.clone().into(),
+                _ => words.clone().into(),
+            };
+            layers.push(Layer::single(Place::Flag(name.to_string()), key, value));
         }
     }
     for layer in &layers {
@@ -153,9 +172,9 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// One key set from text: a list of words by commas, a list of sections as YAML (so JSON, too).
-fn single(place: Place, key: &str, node: Node<'_>, text: &str) -> Result<Layer, Problem> {
-    let value = match node.shape() {
+/// A value from text: a list of words by commas, a list of sections as YAML (so JSON, too).
+fn from_text(place: &Place, key: &str, node: Node<'_>, text: &str) -> Result<Value, Problem> {
+    match node.shape() {
         Shape::List(items) if matches!(items.shape(), Shape::Section(_)) => {
             let parsed = File::from_str(&format!("value: {text}"), FileFormat::Yaml).collect();
             parsed
@@ -167,23 +186,17 @@ fn single(place: Place, key: &str, node: Node<'_>, text: &str) -> Result<Layer, 
                         key: key.to_string(),
                         what,
                     }
-                })?
+                })
         }
-        Shape::List(_) => text
-            .split(',')
-            .map(|word| word.trim().to_string())
-            .collect::<Vec<_>>()
-            .into(),
-        _ => text.to_string().into(),
-    };
-    let mut path: Vec<&str> = key.split('.').collect();
-    let mut values = Map::new();
-    values.insert(path.pop().unwrap_or_default().to_string(), value);
-    while let Some(section) = path.pop() {
-        let inner = Value::new(None, ValueKind::Table(std::mem::take(&mut values)));
-        values.insert(section.to_string(), inner);
+        Shape::List(_) => {
+            let words: Vec<_> = text
+                .split(',')
+                .map(|word| word.trim().to_string())
+                .collect();
+            Ok(words.into())
+        }
+        _ => Ok(text.to_string().into()),
     }
-    Ok(Layer { place, values })
 }
 
 /// Kubernetes puts the address of every Service `stethos…` into such variables of a pod.

@@ -27,11 +27,11 @@ fn variable_refusal(name: &str, value: &str) -> String {
     load(None, &[(name, value)]).unwrap_err()
 }
 
-fn flag(name: &'static str, key: &'static str, value: &str) -> Flag {
+fn flag(name: &'static str, key: &'static str, word: &str) -> Flag {
     Flag {
         name,
         key,
-        value: value.to_string(),
+        words: vec![word.to_string()],
     }
 }
 

@@ -1,0 +1,269 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::capture::targets::Target;
+use crate::config::{Flag, LogLevel};
+
+/// Watches the system calls of the containers beside it, learns what they normally do, and says
+/// what broke when they stop doing it.
+#[derive(Debug, Parser)]
+#[command(name = "stethos", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct CommonArgs {
+    /// Configuration file (YAML); otherwise the one that STETHOS_CONFIG names
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Least severe messages on standard error [default: log.level of the configuration]
+    #[arg(long, global = true, value_enum, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch, learn and diagnose: the sidecar
+    Run(RunArgs),
+    /// Say what works here, what does not, and why; exit with 0 (all), 1 (degraded) or 2 (cannot
+    /// capture)
+    Doctor(DoctorArgs),
+    /// Write what capture sees to a recording
+    Record(RecordArgs),
+    /// Print the diagnoses that a recording gives
+    Replay(ReplayArgs),
+    /// Make a model bundle from recordings
+    Train(TrainArgs),
+    /// Say how strange each sequence of a recording is to a bundle; higher is stranger
+    Score(ScoreArgs),
+    /// Work with plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Work with the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct TargetArgs {
+    /// What to watch: self-pod, cgroup=PATH or pid=N; may be given several times
+    #[arg(long = "target", value_name = "TARGET")]
+    pub targets: Vec<Target>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Directory of learned models and of diagnoses that wait for the collector
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Print every diagnosis as a line of JSON on standard output, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// The directory that `run` would be given
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// Recording to write
+    #[arg(short, long, value_name = "RECORDING")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Stop after this time (30s, 10m); otherwise at an interrupt
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    #[arg(required = true, value_name = "RECORDING")]
+    pub recordings: Vec<PathBuf>,
+    /// Model bundle of a container; may be given several times
+    #[arg(long = "bundle", value_name = "BUNDLE")]
+    pub bundles: Vec<PathBuf>,
+    /// Print one JSON object a diagnosis
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    #[arg(required = true, value_name = "RECORDING")]
+    pub recordings: Vec<PathBuf>,
+    /// Model bundle to write
+    #[arg(short, long, value_name = "BUNDLE")]
+    pub output: PathBuf,
+    /// The container to learn, where recordings hold several
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Stop improving the models after this time (60s)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_limit: Option<Duration>,
+    /// Seed of everything random; the same input and seed give the same bundle
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ScoreArgs {
+    #[arg(long, value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    #[arg(required = true, value_name = "RECORDING")]
+    pub recordings: Vec<PathBuf>,
+    /// Print one JSON object a sequence
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Show contract version, name and type of a component
+    Inspect {
+        #[arg(value_name = "COMPONENT")]
+        file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the reference file: every key with its default
+    Reference,
+    /// Read configuration file and variables as `run` would, and say everything that is wrong
+    Check,
+}
+
+impl Cli {
+    /// The values that the command line puts over the configuration.
+    pub fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        let mut set = |name, key, words: Vec<String>| flags.push(Flag { name, key, words });
+        if let Some(level) = self.common.log_level {
+            set("--log-level", "log.level", vec![level.name().to_string()]);
+        }
+        let (targets, state_dir, json) = match &self.command {
+            Command::Run(args) => (&args.target.targets[..], &args.state_dir, args.json),
+            Command::Record(args) => (&args.target.targets[..], &None, false),
+            Command::Doctor(args) => (&[][..], &args.state_dir, false),
+            _ => (&[][..], &None, false),
+        };
+        if !targets.is_empty() {
+            set(
+                "--target",
+                "target",
+                targets.iter().map(Target::to_string).collect(),
+            );
+        }
+        if let Some(path) = state_dir {
+            set("--state-dir", "state_dir", vec![path.display().to_string()]);
+        }
+        if json {
+            set("--json", "json", vec!["true".to_string()]);
+        }
+        flags
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime_serde::re::humantime::parse_duration(text);
+    parsed.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::{Config, Variables};
+
+    fn parse(line: &str) -> Result<Cli, String> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_is_understood() {
+        for line in [
+            "stethos run",
+            "stethos run --target self-pod --target cgroup=/shop --target pid=7 --json",
+            "stethos --config s.yaml run --state-dir /state",
+            "stethos run --config s.yaml --log-level debug",
+            "stethos doctor --json",
+            "stethos record -o a.rec --target pid=7 --duration 30s",
+            "stethos replay a.rec b.rec --bundle a.bundle --json",
+            "stethos train a.rec b.rec -o a.bundle",
+            "stethos score --bundle a.bundle a.rec --json",
+            "stethos plugin inspect generic.wasm",
+            "stethos config reference",
+            "stethos config check --config s.yaml",
+        ] {
+            parse(line).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, text) in [
+            (
+                "stethos run --target pod",
+                "target \"pod\" is none of self-pod",
+            ),
+            ("stethos record --target pid=7", "--output"),
+            ("stethos record -o a.rec --duration soon", "--duration"),
+            ("stethos train -o a.bundle", "RECORDING"),
+            ("stethos node", "unrecognized subcommand 'node'"),
+            (
+                "stethos run --log-level loud",
+                "possible values: error, warn, info, debug, trace",
+            ),
+        ] {
+            let message = parse(line).unwrap_err();
+            assert!(message.contains(text), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let line = "stethos run --target cgroup=/a,b --target pid=7 --state-dir /s --json \
+            --log-level warn";
+        let flags = parse(line).unwrap().flags();
+        let config = Config::load(None, &Variables::new(), &flags).unwrap();
+        assert_eq!(
+            config.target,
+            [Target::Cgroup("/a,b".into()), Target::Pid(7)]
+        );
+        assert_eq!(config.state_dir, PathBuf::from("/s"));
+        assert!(config.json);
+        assert_eq!(config.log.level, LogLevel::Warn);
+        assert!(parse("stethos run").unwrap().flags().is_empty());
+        let flags = parse("stethos doctor --json --state-dir /s")
+            .unwrap()
+            .flags();
+        assert_eq!(flags.len(), 1, "--json of doctor is about its own output");
+    }
+}

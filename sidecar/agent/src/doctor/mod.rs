@@ -1,0 +1,44 @@
+//! `stethos doctor`: what works here, what does not, and why.
+//!
+//! `probe` looks at the machine and judges nothing; `judge` turns what was found into checks and
+//! touches nothing; `report` prints them.
+
+mod bpf;
+mod collector;
+mod judge;
+mod parse;
+mod probe;
+mod report;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+pub use judge::{Check, Judgement, State, judge};
+pub use probe::{Probes, probe};
+
+use crate::config::Variables;
+
+/// What the doctor is told about the sidecar that would run here.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub state_dir: PathBuf,
+    /// Whether diagnoses are to be sent over OTLP.
+    pub otlp: bool,
+    /// The `OTEL_*` variables.
+    pub variables: Variables,
+    /// Sizes in bytes of what this binary carries; 0 when it was built without.
+    pub kernel_programs: usize,
+    pub generic_plugin: usize,
+}
+
+/// Probes, judges and prints. Gives the exit code: 0 when all works, 1 when something is missing
+/// that Stethos can do without, 2 when it cannot capture here.
+pub fn run(setup: &Setup, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+    let judgement = judge(&probe(setup));
+    if json {
+        report::json(&judgement, out)?;
+    } else {
+        report::table(&judgement, out)?;
+    }
+    Ok(judgement.exit_code())
+}
