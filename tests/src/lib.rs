@@ -1,1 +1,4 @@
+//! What the tests share: skipping that is counted, cgroups that go away, programs in them.
 
+pub mod cgroup;
+pub mod skip;

@@ -1,0 +1,81 @@
+//! Makes known system calls: `known-calls sequence THREADS ROUNDS` or `known-calls sleep`.
+//!
+//! Says `ready`, then at every line on standard input starts its threads, waits for them, and
+//! says `done`; ends at end of file.
+
+use std::{
+    env,
+    io::{self, BufRead as _, Write as _},
+    sync::{Arc, Barrier},
+};
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(1u64);
+    let work: fn(u64) = match arguments.first().map(String::as_str) {
+        Some("sequence") => sequence,
+        Some("flood") => flood,
+        Some("sleep") => sleep,
+        _ => return Err(io::Error::other("sequence | flood | sleep THREADS ROUNDS")),
+    };
+    let (threads, rounds) = (number(1), number(2));
+    say("ready")?;
+    for line in io::stdin().lock().lines() {
+        line?;
+        let together = Arc::new(Barrier::new(threads as usize));
+        let running: Vec<_> = (0..threads)
+            .map(|_| {
+                let together = together.clone();
+                std::thread::spawn(move || {
+                    together.wait();
+                    work(rounds);
+                })
+            })
+            .collect();
+        for thread in running {
+            thread.join().map_err(|_| io::Error::other("a thread failed"))?;
+        }
+        say("done")?;
+    }
+    Ok(())
+}
+
+fn say(word: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{word}")?;
+    out.flush()
+}
+
+/// `getppid`, `getuid`, a `close` that fails, an `openat` that fails, a `connect` that fails.
+fn sequence(rounds: u64) {
+    let path = c"/no/such/file/of/stethos";
+    for _ in 0..rounds {
+        // SAFETY: calls without memory arguments, a valid path, a valid address.
+        unsafe {
+            libc::getppid();
+            libc::getuid();
+            libc::close(-1);
+            libc::openat(libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY);
+            let address = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: 1u16.to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+                sin_zero: [0; 8],
+            };
+            libc::connect(-1, (&raw const address).cast(), 16);
+        }
+    }
+}
+
+fn flood(rounds: u64) {
+    for _ in 0..rounds {
+        // SAFETY: no arguments.
+        unsafe { libc::getppid() };
+    }
+}
+
+fn sleep(_rounds: u64) {
+    // SAFETY: no arguments.
+    unsafe { libc::getppid() };
+    std::thread::sleep(std::time::Duration::from_secs(3600));
+}

@@ -1,0 +1,279 @@
+//! The kernel programs on the running kernel: what known programs do is captured exactly.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use stethos::{
+    capture::{self, Live, Settings, kernel::Capacity, targets::Target},
+    record::{
+        Account, Call, CallWindow, ContainerIndex, LifecycleEvent, Record, Subject, WindowEnd,
+    },
+};
+use stethos_tests::{
+    cgroup::{Cgroup, Stepped},
+    skip::kernel_or_skip,
+};
+use syscalls::Sysno;
+
+const KNOWN_CALLS: &str = env!("CARGO_BIN_EXE_known-calls");
+
+fn settings(ring: u32, threads: u32, poll_ms: u64) -> Settings {
+    Settings {
+        capacity: Capacity { window_ring_bytes: ring, event_ring_bytes: 1 << 20, threads },
+        poll_interval: Duration::from_millis(poll_ms),
+        snapshot_interval: Duration::from_millis(100),
+        http: true,
+    }
+}
+
+fn start(cgroup: &Cgroup, settings: Settings) -> Live {
+    capture::start(&[Target::Cgroup(cgroup.path().to_owned())], settings).unwrap()
+}
+
+/// Stops the capture and gives everything that it delivered.
+fn finish(mut live: Live) -> Vec<Record> {
+    // Slots are read once they stood for 100 ms, in snapshots 100 ms apart.
+    std::thread::sleep(Duration::from_millis(400));
+    live.stop.ask();
+    let mut all = Vec::new();
+    while let Some(batch) = live.records.blocking_recv() {
+        all.extend(batch);
+    }
+    all
+}
+
+fn windows(records: &[Record]) -> impl Iterator<Item = &CallWindow> {
+    records.iter().filter_map(|record| match record {
+        Record::Window(window) => Some(window),
+        _ => None,
+    })
+}
+
+fn by_thread(records: &[Record]) -> BTreeMap<u32, Vec<Call>> {
+    let mut threads: BTreeMap<u32, Vec<Call>> = BTreeMap::new();
+    for window in windows(records) {
+        assert_eq!(window.lost_before, 0);
+        threads.entry(window.tid).or_default().extend(&window.calls);
+    }
+    threads
+}
+
+fn last_accounts(records: &[Record]) -> BTreeMap<ContainerIndex, Account> {
+    let tick = records.iter().rev().find_map(|record| match record {
+        Record::Tick(tick) => Some(tick.accounts.iter().copied().collect()),
+        _ => None,
+    });
+    tick.unwrap()
+}
+
+fn is(call: &Call, sysno: Sysno) -> bool {
+    i32::from(call.nr) == sysno.id()
+}
+
+#[test]
+fn known_sequences_are_captured_exactly_in_order_and_per_thread() {
+    if !kernel_or_skip("known_sequences_are_captured_exactly_in_order_and_per_thread") {
+        return;
+    }
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 1000;
+    let pod = Cgroup::new("sequence").unwrap();
+    let container = pod.child("app").unwrap();
+    let mut program = Stepped::start(&container, KNOWN_CALLS, &["sequence", "4", "1000"]).unwrap();
+    let live = start(&pod, settings(16 << 20, 1024, 10));
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let expected = [
+        (Sysno::getppid, None),
+        (Sysno::getuid, None),
+        (Sysno::close, Some(-i64::from(libc::EBADF))),
+        (Sysno::openat, Some(-i64::from(libc::ENOENT))),
+        (Sysno::connect, Some(-i64::from(libc::EBADF))),
+    ];
+    let mut exact = 0;
+    for calls in by_thread(&records).values() {
+        let known: Vec<&Call> = calls
+            .iter()
+            .skip_while(|call| !is(call, Sysno::getppid))
+            .take(ROUNDS * expected.len())
+            .collect();
+        if known.is_empty() {
+            continue;
+        }
+        exact += 1;
+        assert_eq!(known.len(), ROUNDS * expected.len());
+        for (index, call) in known.iter().enumerate() {
+            let (sysno, ret) = expected[index % expected.len()];
+            assert!(is(call, sysno), "call {index} is {}, not {sysno}", call.nr);
+            assert!(ret.is_none_or(|ret| call.ret == ret), "call {index} returned {}", call.ret);
+        }
+        let in_order = known.windows(2).all(|pair| {
+            pair[0].enter_ns + pair[0].duration_ns <= pair[1].enter_ns
+        });
+        assert!(in_order, "times go backwards");
+    }
+    assert_eq!(exact, THREADS);
+
+    let subjects = |wanted: Sysno| {
+        let details = records.iter().filter_map(move |record| match record {
+            Record::Detail(detail) if i32::from(detail.nr) == wanted.id() => Some(detail),
+            _ => None,
+        });
+        details.map(|detail| detail.subject.clone()).collect::<Vec<_>>()
+    };
+    let paths = subjects(Sysno::openat);
+    let path = Subject::Path("/no/such/file/of/stethos".to_owned());
+    assert_eq!(paths.iter().filter(|subject| **subject == path).count(), THREADS * ROUNDS);
+    let peers = subjects(Sysno::connect);
+    assert_eq!(peers, vec![Subject::Peer("127.0.0.1:1".to_owned()); THREADS * ROUNDS]);
+
+    let account = last_accounts(&records)[&0];
+    assert_eq!(account.seen, account.delivered + account.held + account.lost_ring_full);
+    assert_eq!((account.held, account.lost_ring_full, account.lost_no_slot), (0, 0, 0));
+    let names: Vec<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Container(info) => Some(info.name.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["app"]);
+}
+
+#[test]
+fn at_saturation_every_call_is_delivered_or_counted_as_lost() {
+    if !kernel_or_skip("at_saturation_every_call_is_delivered_or_counted_as_lost") {
+        return;
+    }
+    let pod = Cgroup::new("flood").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["flood", "4", "1000000"]).unwrap();
+    // 64 KiB hold 2 000 calls; they are read twice a second.
+    let live = start(&pod, settings(64 << 10, 1024, 500));
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let account = last_accounts(&records)[&0];
+    let delivered: usize = windows(&records).map(|window| window.calls.len()).sum();
+    assert_eq!(account.delivered, delivered as u64);
+    assert!(account.seen >= 4_000_000, "{account:?}");
+    assert!(account.lost_ring_full > 0, "the test does not saturate: {account:?}");
+    assert_eq!(
+        account.seen,
+        account.delivered + account.held + account.lost_ring_full + account.lost_no_slot,
+        "{account:?}"
+    );
+    // Where the stream was cut, the next window of the thread says how many calls are missing.
+    assert!(windows(&records).any(|window| window.lost_before >= 64));
+}
+
+#[test]
+fn threads_without_a_slot_are_counted() {
+    if !kernel_or_skip("threads_without_a_slot_are_counted") {
+        return;
+    }
+    let pod = Cgroup::new("slots").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["flood", "16", "1000"]).unwrap();
+    let live = start(&pod, settings(1 << 20, 4, 10));
+    program.step().unwrap();
+    program.finish().unwrap();
+    let account = last_accounts(&finish(live))[&0];
+    assert!(account.lost_no_slot > 0, "{account:?}");
+    assert_eq!(
+        account.seen,
+        account.delivered + account.held + account.lost_ring_full + account.lost_no_slot,
+        "{account:?}"
+    );
+}
+
+#[test]
+fn a_killed_thread_hands_over_its_window_and_the_call_it_was_inside() {
+    if !kernel_or_skip("a_killed_thread_hands_over_its_window_and_the_call_it_was_inside") {
+        return;
+    }
+    let pod = Cgroup::new("kill").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["sleep", "1", "1"]).unwrap();
+    let pid = program.child.id();
+    let live = start(&pod, settings(1 << 20, 1024, 10));
+    // The step never ends: its thread sleeps.
+    let stepping = std::thread::spawn(move || {
+        let _ = program.step();
+        program
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    // SAFETY: the program that this test started.
+    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
+    stepping.join().unwrap().child.wait().unwrap();
+    let records = finish(live);
+
+    let asleep = records.iter().any(|record| match record {
+        Record::Threads(snapshot) => snapshot.threads.iter().any(|thread| {
+            thread.inside.is_some_and(|inside| i32::from(inside.nr) == Sysno::clock_nanosleep.id())
+        }),
+        _ => false,
+    });
+    assert!(asleep, "the sleeping call was not visible while it lasted");
+    // A kill makes the call return with a restart code; no exit_group follows.
+    let last = windows(&records).filter(|window| window.end == WindowEnd::ThreadExit).any(|window| {
+        window.calls.last().is_some_and(|call| {
+            is(call, Sysno::clock_nanosleep) && (-516..=-512).contains(&call.ret)
+        })
+    });
+    assert!(last, "the call that the kill cut short was not delivered");
+    let died = records.iter().any(|record| match record {
+        Record::Lifecycle(event) => {
+            event.pid == pid
+                && matches!(event.event, LifecycleEvent::Exit { code: -1, group_dead: true })
+        }
+        _ => false,
+    });
+    assert!(died, "the end of the process was not told");
+}
+
+#[test]
+fn stethos_never_captures_itself_and_captures_what_starts_later() {
+    if !kernel_or_skip("stethos_never_captures_itself_and_captures_what_starts_later") {
+        return;
+    }
+    let own = std::process::id();
+    // The pod is the parent of a container that holds this test process.
+    let pod = Cgroup::new("self").unwrap();
+    let sidecar = pod.child("sidecar").unwrap();
+    let before = own_cgroup();
+    std::fs::write(sidecar.path().join("cgroup.procs"), own.to_string()).unwrap();
+    // What this process starts from now on is Stethos's own, so another one starts the container.
+    let starter = pod.child("starter").unwrap();
+    let script = format!(
+        "echo ready; while read line; do mkdir {0}; (echo 0 > {0}/cgroup.procs; \
+         echo go | {KNOWN_CALLS} sequence 1 10 > /dev/null); echo done; done",
+        pod.path().join("later").display()
+    );
+    let mut program = Stepped::start(&starter, "sh", &["-c", &script]).unwrap();
+    let live = capture::start(&[Target::SelfPod], settings(4 << 20, 1024, 10));
+    let stepped = program.step().and_then(|()| program.finish());
+    let records = live.map(finish);
+    std::fs::write(before, own.to_string()).unwrap();
+
+    stepped.unwrap();
+    let records = records.unwrap();
+    assert!(windows(&records).all(|window| window.pid != own), "own calls were captured");
+    let names: Vec<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Container(info) => Some(info.name.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(names.contains(&"later"), "{names:?}");
+    assert!(windows(&records).any(|window| {
+        window.calls.iter().any(|call| is(call, Sysno::getppid))
+    }));
+}
+
+/// `cgroup.procs` of the cgroup (v2) that this process is in.
+fn own_cgroup() -> std::path::PathBuf {
+    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    capture::targets::cgroup_mount().unwrap().join(path).join("cgroup.procs")
+}
