@@ -28,7 +28,7 @@ use self::{
 use crate::record::{Header, Record};
 
 /// The kernel programs that this binary carries; empty when it was built without.
-pub const PROGRAMS: &[u8] = aya::include_bytes_aligned!(env!("STETHOS_BPF"));
+pub const PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stethos.bpf.o"));
 
 /// Sizes and intervals of live capture.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,16 @@
+//! The Stethos sidecar as a library. The path of the data:
+//!
+//! ```text
+//! capture ─► windows ─► plugin ─► diagnosis ─► trace ─► export
+//! records    units of   verdicts  diagnoses    whose    OTLP
+//!            work                              span
+//! ```
+//!
+//! [`pipeline`] connects the stages; [`learning`] makes the models that they use.
+
+pub mod capture;
+pub mod diagnosis;
+pub mod learning;
+pub mod record;
+pub mod trace;
+pub mod windows;
