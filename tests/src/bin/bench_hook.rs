@@ -1,0 +1,83 @@
+//! Attaches kernel programs for `cargo xtask bench capture`: `bench-hook pair | filtered |
+//! captured --pid PID`. Says `ready` when they are attached; detaches and ends at end of input.
+
+use std::{
+    env, fs,
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use aya::{Btf, Ebpf, programs::BtfTracePoint};
+use stethos::capture::{self, Settings, kernel::Capacity, targets::Target};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let usage = "bench-hook pair | filtered | captured --pid PID";
+    let [variant, option, pid] = arguments.as_slice() else { bail!(usage) };
+    if option != "--pid" {
+        bail!(usage);
+    }
+    match variant.as_str() {
+        "pair" => {
+            let _attached = pair()?;
+            wait()
+        }
+        // This process's own parent is the caller: capturing an unrelated process filters it.
+        "filtered" => watch(std::process::id()),
+        "captured" => watch(pid.parse().context(usage)?),
+        _ => bail!(usage),
+    }
+}
+
+/// Says that the programs are attached, and waits for the end of input.
+fn wait() -> anyhow::Result<()> {
+    println!("ready");
+    io::stdout().flush()?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn watch(pid: u32) -> anyhow::Result<()> {
+    let settings = Settings {
+        capacity: Capacity {
+            window_ring_bytes: 16 << 20,
+            event_ring_bytes: 1 << 20,
+            threads: 8192,
+        },
+        poll_interval: Duration::from_millis(25),
+        snapshot_interval: Duration::from_millis(250),
+        http: true,
+    };
+    let capture::Live { mut records, stop, .. } =
+        capture::start(&[Target::Pid(pid)], settings)?;
+    let reader = std::thread::spawn(move || while records.blocking_recv().is_some() {});
+    wait()?;
+    drop(stop);
+    if reader.join().is_err() {
+        bail!("the reader failed");
+    }
+    Ok(())
+}
+
+fn pair() -> anyhow::Result<Ebpf> {
+    let path = artifacts()?.join("pair.bpf.o");
+    let object = fs::read(&path).with_context(|| path.display().to_string())?;
+    let btf = Btf::from_sys_fs()?;
+    let mut ebpf = Ebpf::load(&object)?;
+    for name in ["sys_exit", "sys_enter"] {
+        let program: &mut BtfTracePoint =
+            ebpf.program_mut(name).context("a program is missing")?.try_into()?;
+        program.load(name, &btf)?;
+        program.attach()?;
+    }
+    Ok(ebpf)
+}
+
+/// `test-artifacts` beside the folder of this program.
+fn artifacts() -> anyhow::Result<PathBuf> {
+    let program = env::current_exe()?;
+    let build_folder = program.ancestors().nth(2).context("this program lies in no build folder")?;
+    Ok(build_folder.join("test-artifacts"))
+}
