@@ -131,6 +131,8 @@ pub struct AffectedCall {
 /// What diagnosis emits, in order. An affected call comes with or after its incident's first
 /// `Diagnosis` and before its `Resolved`.
 #[derive(Clone, Debug, PartialEq)]
+// Reports are few and are moved once, to export.
+#[allow(clippy::large_enum_variant)]
 pub enum Report {
     Diagnosis(Diagnosis),
     Affected(AffectedCall),

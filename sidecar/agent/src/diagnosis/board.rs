@@ -1,0 +1,275 @@
+//! The open incidents: where signals go, and what is said about them.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::diagnosis::classify::{Classified, classify};
+use crate::diagnosis::evidence::{Evidence, Good};
+use crate::diagnosis::incident::{Incident, StrangeRun};
+use crate::diagnosis::pod::Pod;
+use crate::diagnosis::report::{Diagnosis, FaultClass, Hypothesis, IncidentState, Report};
+use crate::diagnosis::sequential::SECOND;
+use crate::diagnosis::signal::{Kind, Signal, Standing};
+use crate::diagnosis::wording;
+use crate::record::{ContainerIndex, Nanos};
+
+const MAX_INCIDENTS: usize = 32;
+const MAX_LOOSE: usize = 512;
+const MAX_REPORTS: usize = 16_384;
+/// Signals that opened nothing are kept this long for an incident that they may belong to.
+const LOOSE_FOR: Nanos = 15 * SECOND;
+
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    incidents: Vec<Incident>,
+    loose: VecDeque<Signal>,
+    reports: VecDeque<Report>,
+    opened: u64,
+    /// Makes ids differ between runs.
+    seed: u64,
+}
+
+impl Board {
+    pub(crate) fn new(seed: u64) -> Self {
+        Board {
+            seed,
+            ..Board::default()
+        }
+    }
+
+    pub(crate) fn take(&mut self, signal: Signal, now: Nanos, pod: &Pod) {
+        let open = self
+            .incidents
+            .iter()
+            .position(|i| i.is_open() && i.has_cause(&signal) && i.relates(&signal, pod))
+            .or_else(|| {
+                self.incidents
+                    .iter()
+                    .position(|i| i.is_open() && i.relates(&signal, pod))
+            });
+        if let Some(incident) = open.and_then(|index| self.incidents.get_mut(index)) {
+            incident.take(&signal);
+            return;
+        }
+        let past = self
+            .incidents
+            .iter_mut()
+            .find(|i| !i.is_open() && i.relates(&signal, pod));
+        if let Some(incident) = past {
+            let after = signal.start_ns > incident.last_ns();
+            if signal.standing >= Standing::Opens && after && incident.has_cause(&signal) {
+                incident.reopen();
+                incident.take(&signal);
+                return;
+            }
+            // What a fault leaves behind is not another one.
+            if !after || signal.standing < Standing::Hard {
+                return;
+            }
+        }
+        if signal.standing >= Standing::Opens && self.incidents.len() < MAX_INCIDENTS {
+            self.open(&signal, now, pod);
+            return;
+        }
+        if self.loose.len() >= MAX_LOOSE {
+            self.loose.pop_front();
+        }
+        self.loose.push_back(signal);
+    }
+
+    fn open(&mut self, signal: &Signal, now: Nanos, pod: &Pod) {
+        self.opened += 1;
+        let id = mix(self.seed ^ mix(signal.start_ns) ^ self.opened);
+        let mut incident = Incident::open(format!("{id:016x}"), signal, now);
+        let mut kept = VecDeque::new();
+        for loose in self.loose.drain(..) {
+            let belongs = match loose.standing {
+                Standing::Hit => incident.has_kind(&loose),
+                _ => incident.relates(&loose, pod),
+            };
+            if belongs {
+                incident.take(&loose)
+            } else {
+                kept.push_back(loose)
+            }
+        }
+        incident.count_first(signal);
+        self.loose = kept;
+        self.incidents.push(incident);
+    }
+
+    pub(crate) fn relieve(&mut self, container: ContainerIndex, good: Good<'_>, at_ns: Nanos) {
+        for incident in self.incidents.iter_mut().filter(|i| i.is_open()) {
+            incident.relieve(container, good, at_ns);
+        }
+    }
+
+    pub(crate) fn runs(&mut self, pid: u32, at_ns: Nanos) {
+        self.incidents
+            .iter_mut()
+            .for_each(|incident| incident.runs(pid, at_ns));
+    }
+
+    pub(crate) fn ended(&mut self, pid: u32, at_ns: Nanos) {
+        self.incidents
+            .iter_mut()
+            .for_each(|incident| incident.ended(pid, at_ns));
+    }
+
+    /// True when a signal of this container could belong to an open incident.
+    pub(crate) fn concerns(&self, container: ContainerIndex) -> bool {
+        self.incidents
+            .iter()
+            .any(|i| i.is_open() && i.involves(container))
+    }
+
+    /// `make` is asked for the run only when its rank is the highest so far.
+    pub(crate) fn offer_run(
+        &mut self,
+        container: ContainerIndex,
+        rank: f64,
+        make: impl Fn() -> StrangeRun,
+    ) {
+        for incident in &mut self.incidents {
+            let better = incident
+                .strange
+                .get(&container)
+                .is_none_or(|known| rank > known.rank);
+            if incident.is_open() && incident.involves(container) && better {
+                incident.offer_run(container, make());
+            }
+        }
+    }
+
+    /// Moves on to `now`; gives the containers whose incidents ended.
+    pub(crate) fn step(
+        &mut self,
+        now: Nanos,
+        pod: &Pod,
+        affected_per_minute: u32,
+        stability: impl Fn(ContainerIndex) -> Option<f64>,
+    ) -> BTreeSet<ContainerIndex> {
+        while self
+            .loose
+            .front()
+            .is_some_and(|s| s.end_ns.saturating_add(LOOSE_FOR) < now)
+        {
+            self.loose.pop_front();
+        }
+        let mut over = BTreeSet::new();
+        let mut reports = Vec::new();
+        for incident in self.incidents.iter_mut().filter(|i| i.is_open()) {
+            incident.enrich(pod);
+            for (executable, container) in crash_loops(incident) {
+                if pod.has_settled(&executable, now) {
+                    let good = Good::Settled {
+                        executable: &executable,
+                    };
+                    incident.relieve(container, good, now);
+                }
+            }
+            reports.extend(affected(incident, now, affected_per_minute));
+            let Some(Classified { hypotheses, root }) = classify(incident, pod) else {
+                continue;
+            };
+            let Some(leading) = hypotheses.first().copied() else {
+                continue;
+            };
+            let Some(state) = incident.step(now, leading.class, leading.confidence) else {
+                continue;
+            };
+            if let Some(root) = incident.evidence.get(&root) {
+                let stability = stability(root.container);
+                let diagnosis = describe(incident, root, hypotheses, state, now, stability, pod);
+                reports.push(Report::Diagnosis(diagnosis));
+            }
+            if state == IncidentState::Resolved {
+                over.extend(incident.containers());
+            }
+            reports.extend(affected(incident, now, affected_per_minute));
+        }
+        self.incidents.retain(|incident| !incident.is_past(now));
+        for report in reports {
+            if self.reports.len() >= MAX_REPORTS {
+                self.reports.pop_front();
+            }
+            self.reports.push_back(report);
+        }
+        over
+    }
+
+    pub(crate) fn drain(&mut self) -> Vec<Report> {
+        self.reports.drain(..).collect()
+    }
+}
+
+fn affected(incident: &mut Incident, now: Nanos, per_minute: u32) -> Vec<Report> {
+    incident
+        .drain_affected(now, per_minute)
+        .into_iter()
+        .map(Report::Affected)
+        .collect()
+}
+
+fn crash_loops(incident: &Incident) -> Vec<(String, ContainerIndex)> {
+    let loops = incident.evidence.values().filter_map(|e| match &e.kind {
+        Kind::CrashLoop { executable } => Some((executable.clone(), e.container)),
+        _ => None,
+    });
+    loops.collect()
+}
+
+fn describe(
+    incident: &Incident,
+    root: &Evidence,
+    hypotheses: Vec<Hypothesis>,
+    state: IncidentState,
+    now: Nanos,
+    stability: Option<f64>,
+    pod: &Pod,
+) -> Diagnosis {
+    let (class, confidence) = hypotheses
+        .first()
+        .map_or((FaultClass::Unknown, 0.0), |h| (h.class, h.confidence));
+    let (onset_ns, last_ns) = (incident.onset_ns(), incident.last_ns());
+    let culprit = wording::culprit(class, root, pod);
+    let lasted = last_ns.saturating_sub(onset_ns);
+    let message = wording::message(state, class, &culprit, root, pod, incident.affected, lasted);
+    let strange = incident.strange.get(&root.container);
+    let whole = matches!(root.kind, Kind::OutOfMemory | Kind::CrashLoop { .. });
+    let resolved = state == IncidentState::Resolved;
+    Diagnosis {
+        incident_id: incident.id.clone(),
+        state,
+        class,
+        confidence,
+        hypotheses,
+        container: root.container,
+        container_name: pod.container_name(root.container),
+        pid: root.pid,
+        tid: root.tid,
+        executable: wording::executable(root),
+        suggestion: wording::suggestion(class, &culprit),
+        culprit,
+        onset_ns,
+        observed_ns: now,
+        ended_ns: resolved.then_some(last_ns),
+        affected_calls: incident.affected,
+        message,
+        evidence: wording::evidence_lines(root, incident.evidence.values(), pod),
+        expected: strange.map(|run| run.expected.clone()).unwrap_or_default(),
+        actual: strange.map(|run| run.actual.clone()).unwrap_or_default(),
+        local: wording::is_local(class, root),
+        pattern_id: strange.and_then(|run| run.pattern),
+        stability,
+        dying: incident.dying || whole,
+        loss_ratio: pod.loss_ratio(&incident.containers(), onset_ns, last_ns),
+    }
+}
+
+/// A well mixed number (the finaliser of SplitMix64).
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

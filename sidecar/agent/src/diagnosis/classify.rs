@@ -1,0 +1,261 @@
+//! From evidence to the most likely class.
+//!
+//! Every piece of evidence has a weight *w* in nats (its log-likelihood ratio against "as
+//! learned", bounded by [`MAX_WEIGHT`]) and supports some classes by a factor *s* from 0 to 1:
+//! how typical it is for them. A class scores `L = Σ w·s`. `unknown` scores [`UNKNOWN`] plus what
+//! no class explains. Confidence is `exp(L/T) / Σ exp(L/T)` over `unknown` and the classes with
+//! any support, at most [`MOST`]; below [`LEAST`] the class is `unknown`.
+//!
+//! Evidence that another piece explains (trouble with a peer that is in trouble itself, anything
+//! that a frozen process does) does not speak for a class of its own: it supports the class of
+//! what explains it.
+
+use std::collections::BTreeMap;
+
+use crate::diagnosis::errno::*;
+use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::incident::Incident;
+use crate::diagnosis::pod::Pod;
+use crate::diagnosis::report::{FaultClass, Hypothesis};
+use crate::diagnosis::signal::{Cause, Kind, Standing};
+use crate::record::ContainerIndex;
+
+const MAX_WEIGHT: f64 = 14.0;
+const UNKNOWN: f64 = 4.0;
+const TEMPERATURE: f64 = 3.0;
+const MOST: f64 = 0.99;
+const LEAST: f64 = 0.5;
+/// How much a consequence supports the class of its cause.
+const CONSEQUENCE: f64 = 0.4;
+/// How much vague evidence supports the class of the specific evidence beside it.
+const SYMPTOM: f64 = 0.4;
+const MAX_HYPOTHESES: usize = 3;
+
+pub(crate) struct Classified {
+    /// Best first, at least one; the first is the class.
+    pub(crate) hypotheses: Vec<Hypothesis>,
+    /// The evidence that stands for the cause: its key in [`Incident::evidence`].
+    pub(crate) root: (ContainerIndex, Kind),
+}
+
+/// None for an incident without evidence.
+pub(crate) fn classify(incident: &Incident, pod: &Pod) -> Option<Classified> {
+    let all: Vec<&Evidence> = incident.evidence.values().collect();
+    let mut roots: Vec<&Evidence> = all
+        .iter()
+        .copied()
+        .filter(|e| e.is_significant() && !is_explained(e, &all, pod))
+        .collect();
+    if roots.is_empty() {
+        roots = all.iter().copied().filter(|e| e.is_significant()).collect();
+    }
+    let mut scores: BTreeMap<FaultClass, f64> = BTreeMap::new();
+    let mut unexplained = 0.0;
+    let mut best: Option<(f64, u8, &Evidence)> = None;
+    for evidence in &roots {
+        let weight = weight_of(evidence);
+        let supports = supports(evidence, &roots);
+        let most = supports.iter().map(|(_, s)| *s).fold(0.0, f64::max);
+        unexplained += weight * (1.0 - most) * if evidence.is_vague() { 0.3 } else { 1.0 };
+        for (class, support) in supports {
+            *scores.entry(class).or_default() += weight * support;
+        }
+        let rank = (tier(evidence), weight * most.max(0.1));
+        if best.is_none_or(|(w, t, _)| rank.0 < t || (rank.0 == t && rank.1 > w)) {
+            best = Some((rank.1, rank.0, evidence));
+        }
+    }
+    let root = best
+        .map(|(_, _, evidence)| evidence)
+        .or(all.first().copied())?;
+    strengthen(&mut scores, root, &roots, &all);
+    let root = (root.container, root.kind.clone());
+    Some(Classified {
+        hypotheses: rank(&scores, unexplained),
+        root,
+    })
+}
+
+/// Consequences and vague evidence make the cause beside them surer.
+fn strengthen(
+    scores: &mut BTreeMap<FaultClass, f64>,
+    root: &Evidence,
+    roots: &[&Evidence],
+    all: &[&Evidence],
+) {
+    let main = supports(root, roots);
+    let Some((class, _)) = main.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+        return;
+    };
+    for evidence in all.iter().filter(|e| e.is_significant()) {
+        let is_root = roots.iter().any(|r| std::ptr::eq(*r, *evidence));
+        let factor = match (is_root, evidence.is_vague()) {
+            (false, _) => CONSEQUENCE,
+            (true, true) if !root.is_vague() => SYMPTOM,
+            _ => continue,
+        };
+        *scores.entry(class).or_default() += factor * weight_of(evidence).min(6.0);
+    }
+}
+
+fn rank(scores: &BTreeMap<FaultClass, f64>, unexplained: f64) -> Vec<Hypothesis> {
+    let unknown = UNKNOWN + unexplained.min(MAX_WEIGHT) * 0.5;
+    let all: Vec<(FaultClass, f64)> = scores
+        .iter()
+        .map(|(class, score)| (*class, *score))
+        .chain([(FaultClass::Unknown, unknown)])
+        .collect();
+    let top = all.iter().map(|(_, score)| *score).fold(f64::MIN, f64::max);
+    let total: f64 = all
+        .iter()
+        .map(|(_, score)| ((score - top) / TEMPERATURE).exp())
+        .sum();
+    let mut hypotheses: Vec<Hypothesis> = all
+        .iter()
+        .map(|(class, score)| Hypothesis {
+            class: *class,
+            confidence: (((score - top) / TEMPERATURE).exp() / total).min(MOST),
+        })
+        .collect();
+    hypotheses.sort_by(|a, b| {
+        b.confidence
+            .total_cmp(&a.confidence)
+            .then(a.class.cmp(&b.class))
+    });
+    if hypotheses
+        .first()
+        .is_some_and(|h| h.confidence < LEAST && h.class != FaultClass::Unknown)
+        && let Some(index) = hypotheses
+            .iter()
+            .position(|h| h.class == FaultClass::Unknown)
+    {
+        let unknown = hypotheses.remove(index);
+        hypotheses.insert(0, unknown);
+    }
+    hypotheses.retain(|h| h.confidence >= 0.01);
+    hypotheses.truncate(MAX_HYPOTHESES);
+    hypotheses
+}
+
+fn weight_of(evidence: &Evidence) -> f64 {
+    let repeated = if evidence.is_vague() {
+        0.0
+    } else {
+        (evidence.count.max(1) as f64).ln()
+    };
+    (evidence.weight + repeated).min(MAX_WEIGHT)
+}
+
+/// The most specific cause comes first.
+fn tier(evidence: &Evidence) -> u8 {
+    match &evidence.kind {
+        Kind::Frozen { .. } if evidence.standing >= Standing::Opens => 0,
+        Kind::OutOfMemory | Kind::CrashLoop { .. } => 0,
+        Kind::Error {
+            cause: Cause::Other(_),
+            ..
+        } => 4,
+        Kind::Error {
+            cause: Cause::Peer(_),
+            ..
+        } => 2,
+        Kind::Error { .. } => 1,
+        Kind::ConnectFailed { .. } | Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } => 2,
+        Kind::UnexpectedExec { .. } => 3,
+        Kind::SlowExchange { .. } | Kind::SlowCall { .. } => 3,
+        _ => 5,
+    }
+}
+
+/// True when the trouble that `evidence` shows comes from trouble that other evidence shows.
+fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
+    let callee = evidence.peer().and_then(|peer| pod.callee(&peer));
+    all.iter().any(|other| {
+        if std::ptr::eq(*other, evidence) || other.standing < Standing::Opens || other.is_vague() {
+            return false;
+        }
+        let whole = tier(other) == 0 && tier(evidence) > 0;
+        match callee {
+            Some(callee) if callee == other.container => {
+                // Two containers that wait for each other do not explain one another.
+                let back = other.peer().and_then(|peer| pod.callee(&peer));
+                back != Some(evidence.container)
+                    && !matches!(other.kind, Kind::UnexpectedExec { .. })
+            }
+            _ => whole && other.container == evidence.container,
+        }
+    })
+}
+
+/// How typical a piece of evidence is for which classes, beside the other roots.
+fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> {
+    use FaultClass::*;
+    let errors = |errno: u8| roots.iter().any(|e| e.errno() == Some(errno));
+    let has = |test: fn(&Kind) -> bool| roots.iter().any(|e| test(&e.kind));
+    let specific = roots.iter().any(|e| !e.is_vague());
+    match &evidence.kind {
+        Kind::Error { cause, .. } => error_supports(cause, evidence.errno().unwrap_or(0), roots),
+        Kind::ConnectFailed { quick: true, .. } => {
+            match errors(EHOSTUNREACH) || errors(ENETUNREACH) {
+                true => vec![(NetworkUnreachable, 0.8), (DependencyRefused, 0.3)],
+                false => vec![(DependencyRefused, 0.9), (NetworkUnreachable, 0.2)],
+            }
+        }
+        Kind::ConnectFailed { quick: false, .. } => {
+            vec![(DependencyBlackhole, 0.8), (DependencyHung, 0.3)]
+        }
+        Kind::ClosedEarly { .. } => match errors(ECONNREFUSED) {
+            true => vec![(DependencyRefused, 0.6), (DependencyReset, 0.5)],
+            false => vec![(DependencyReset, 0.9), (DependencyRefused, 0.3)],
+        },
+        Kind::NoAnswer { .. } => {
+            let unreachable =
+                errors(ETIMEDOUT) || has(|k| matches!(k, Kind::ConnectFailed { quick: false, .. }));
+            match unreachable {
+                true => vec![(DependencyBlackhole, 0.7), (DependencyHung, 0.4)],
+                false if has(|k| matches!(k, Kind::SlowExchange { .. })) => {
+                    vec![(DependencyHung, 0.7), (DependencySlow, 0.6)]
+                }
+                false => vec![(DependencyHung, 0.9), (DependencySlow, 0.2)],
+            }
+        }
+        Kind::SlowExchange { .. } => vec![(DependencySlow, 0.95), (DependencyHung, 0.1)],
+        Kind::SlowCall { .. } => vec![(DiskSlow, 0.9)],
+        Kind::Frozen { .. } => vec![(ProcessFrozen, 1.0)],
+        Kind::OutOfMemory => vec![(MemoryLimit, 1.0)],
+        Kind::CrashLoop { .. } => vec![(ProcessCrashLoop, 1.0)],
+        Kind::UnexpectedExec { .. } => vec![(ExecUnexpected, 0.95)],
+        Kind::ProcessEnded { .. } if specific => vec![],
+        Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],
+        Kind::Surprise | Kind::Unstable if specific => vec![],
+        Kind::Surprise => vec![(ConfigRegression, 0.9)],
+        Kind::Unstable => vec![(ConfigRegression, 0.5)],
+        Kind::SlowService => vec![],
+    }
+}
+
+fn error_supports(cause: &Cause, errno: u8, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> {
+    use FaultClass::*;
+    let refused = roots.iter().any(|e| e.errno() == Some(ECONNREFUSED));
+    match (cause, errno) {
+        (Cause::Peer(_), ECONNREFUSED) => vec![(DependencyRefused, 1.0)],
+        (Cause::Peer(_), ECONNRESET | EPIPE | ECONNABORTED) => match refused {
+            true => vec![(DependencyRefused, 0.6), (DependencyReset, 0.5)],
+            false => vec![(DependencyReset, 1.0), (DependencyRefused, 0.1)],
+        },
+        (Cause::Peer(_), ETIMEDOUT) => vec![(DependencyBlackhole, 1.0)],
+        (Cause::Peer(_), _) => vec![(NetworkUnreachable, 1.0)],
+        (Cause::Disk, ENOSPC) => vec![(DiskFull, 1.0)],
+        (Cause::Disk, EDQUOT | EFBIG) => vec![(DiskQuota, 1.0)],
+        (Cause::Disk, EROFS) => vec![(DiskReadOnly, 1.0)],
+        (Cause::Disk, _) => vec![(DiskIoError, 1.0)],
+        (Cause::Files, ENOENT) => vec![(FileMissing, 1.0)],
+        (Cause::Files, _) => vec![(PermissionDenied, 1.0)],
+        (Cause::Descriptors, _) => vec![(FdExhausted, 1.0)],
+        (Cause::Threads, _) => vec![(ThreadLimit, 1.0)],
+        (Cause::Memory, _) => vec![(MemoryLimit, 1.0)],
+        (Cause::Ports, EADDRINUSE) => vec![(PortInUse, 1.0)],
+        (Cause::Ports, _) => vec![(PortExhausted, 1.0)],
+        _ => vec![],
+    }
+}

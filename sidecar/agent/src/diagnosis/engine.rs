@@ -1,0 +1,393 @@
+//! The engine: observations in, reports out. Everything depends on the times in the records.
+
+use std::collections::BTreeMap;
+
+use stethos_patterns::descriptors::Exchange;
+use stethos_patterns::names::{self, CallTable};
+use stethos_patterns::score::window_score;
+use stethos_patterns::{Role, Token};
+
+use crate::diagnosis::board::Board;
+use crate::diagnosis::evidence::Good;
+use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig, JudgedWindow};
+use crate::diagnosis::pod::Pod;
+use crate::diagnosis::reference::Reference;
+use crate::diagnosis::report::Report;
+use crate::diagnosis::sequential::SECOND;
+use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
+use crate::diagnosis::signals::connections::Connections;
+use crate::diagnosis::signals::durations::Durations;
+use crate::diagnosis::signals::errors::Errors;
+use crate::diagnosis::signals::exchanges::Exchanges;
+use crate::diagnosis::signals::lifecycle::Ends;
+use crate::diagnosis::signals::stability::Stability;
+use crate::diagnosis::signals::surprise::Surprise;
+use crate::diagnosis::signals::{Scene, frozen, stuck, test_limit};
+use crate::diagnosis::strange;
+use crate::record::{ContainerIndex, Header, Lifecycle, Nanos, Record, Tick};
+
+/// Incidents are looked at this often.
+const STEP: Nanos = SECOND / 10;
+/// A clock that jumps by more than this stood still with everything it measures.
+const STALL: Nanos = 3 * SECOND;
+
+/// Turns what a pod's containers do into diagnoses.
+///
+/// Same input, same output: nothing but the records' own time is read. Records may come in any
+/// order; out of order they are worth less, but never an error.
+#[derive(Debug)]
+pub struct Engine {
+    config: DiagnosisConfig,
+    table: &'static CallTable,
+    /// Evidence at which a sequential test is significant, nats.
+    limit: f64,
+    now: Nanos,
+    stepped: Nanos,
+    /// Durations that reach back before this are not judged.
+    stalled_until: Nanos,
+    tick: Option<Tick>,
+    /// Calls per second of each container, over the last seconds.
+    load: BTreeMap<ContainerIndex, f64>,
+    pod: Pod,
+    models: BTreeMap<ContainerIndex, Reference>,
+    errors: Errors,
+    durations: Durations,
+    exchanges: Exchanges,
+    connections: Connections,
+    surprise: Surprise,
+    stability: Stability,
+    ends: Ends,
+    board: Board,
+}
+
+impl Engine {
+    pub fn new(config: DiagnosisConfig, header: &Header) -> Self {
+        Engine {
+            table: names::table(&header.arch),
+            limit: test_limit(config.false_alarms_per_day),
+            config,
+            now: 0,
+            stepped: 0,
+            stalled_until: 0,
+            tick: None,
+            load: BTreeMap::new(),
+            pod: Pod::default(),
+            models: BTreeMap::new(),
+            errors: Errors::default(),
+            durations: Durations::default(),
+            exchanges: Exchanges::default(),
+            connections: Connections::default(),
+            surprise: Surprise::default(),
+            stability: Stability::default(),
+            ends: Ends::default(),
+            board: Board::new(header.unix_offset_ns.unsigned_abs()),
+        }
+    }
+
+    /// From now on this container has a learned normal. Without one it yields only what needs
+    /// none: a full, failing or read-only disk, no descriptors left, killed for memory.
+    pub fn watch(&mut self, container: ContainerIndex, model: ContainerModel) {
+        self.models
+            .insert(container, Reference::new(model, &self.config));
+    }
+
+    /// Takes a record. Windows and HTTP heads come judged, through the other methods.
+    pub fn on_record(&mut self, record: &Record) {
+        match record {
+            Record::Container(info) => self.pod.on_container(info),
+            Record::Process(info) => {
+                self.pod.on_process(info);
+                self.advance(info.at_ns);
+            }
+            Record::Detail(detail) => self.pod.on_detail(detail),
+            Record::Descriptor(info) => self.pod.on_descriptor(info),
+            Record::Lifecycle(lifecycle) => self.on_lifecycle(lifecycle),
+            Record::Threads(snapshot) => {
+                self.advance(snapshot.at_ns);
+                for thread in snapshot.threads.iter().filter(|t| t.inside.is_some()) {
+                    self.board.runs(thread.pid, snapshot.at_ns);
+                }
+                if snapshot.at_ns >= self.stalled_until {
+                    for signal in frozen::judge(snapshot) {
+                        if self.models.contains_key(&signal.container) {
+                            self.take(signal);
+                        }
+                    }
+                }
+                self.step();
+            }
+            Record::Tick(tick) => self.on_tick(tick),
+            Record::Window(_) | Record::Http(_) => {}
+        }
+    }
+
+    pub fn on_window(&mut self, judged: &JudgedWindow) {
+        let window = &judged.window;
+        let (start_ns, end_ns) = (window.start_ns(), window.end_ns());
+        self.pod.saw(window.container, window.pid, start_ns);
+        let excess = self.excess(judged);
+        let mut signals = Vec::new();
+        let mut worst = None;
+        let scene = Scene {
+            container: window.container,
+            pid: window.pid,
+            tid: window.tid,
+            table: self
+                .models
+                .get(&window.container)
+                .map_or(self.table, |m| m.table),
+            model: self.models.get(&window.container),
+            pod: &self.pod,
+            surprising: excess == Some(true),
+            limit: self.limit,
+        };
+        let concerned = self.board.concerns(window.container);
+        let mut closed = Vec::new();
+        for (index, call) in window.calls.iter().enumerate() {
+            if call.token == Token::GAP {
+                continue;
+            }
+            self.connections.observe(&scene, call);
+            if scene.table.is_close(call.token.call) {
+                closed.push((call.fd, call.enter_ns));
+            }
+            let error = self.errors.judge(&scene, call);
+            let slow = self.durations.judge(&scene, call);
+            if error.is_some() {
+                worst = worst.or(Some(index));
+            } else if slow.is_none() && concerned {
+                let peer = scene.peer(call);
+                let (table, pid) = (scene.table, scene.pid);
+                let good = Good::Call {
+                    call,
+                    table,
+                    peer: peer.as_deref(),
+                    pid,
+                };
+                self.board.relieve(window.container, good, call.end_ns());
+            }
+            signals.extend(error);
+            signals.extend(slow);
+        }
+        let table = scene.table;
+        for (fd, at_ns) in closed {
+            self.pod.on_close(window.pid, fd, at_ns);
+        }
+        self.advance(end_ns);
+        signals.into_iter().for_each(|signal| self.take(signal));
+        if worst.is_none() {
+            self.judge_surprise(judged, excess);
+        }
+        if (worst.is_some() || excess == Some(true)) && self.board.concerns(window.container) {
+            let model = self.models.get(&window.container);
+            let rank = strange::rank(judged, worst);
+            self.board.offer_run(window.container, rank, || {
+                strange::run(judged, worst, rank, model, table)
+            });
+        }
+        self.step();
+    }
+
+    /// A finished exchange of a container.
+    pub fn on_exchange(&mut self, container: ContainerIndex, exchange: &Exchange) {
+        let peer = self.peer_of(exchange);
+        if exchange.role == Role::Client {
+            self.pod.on_talk(container, &peer);
+        }
+        let Some(model) = self.models.get(&container) else {
+            return;
+        };
+        let judged = self
+            .exchanges
+            .judge(container, exchange, &peer, model, &self.pod, self.limit);
+        self.advance(exchange.received_ns);
+        if judged.answered {
+            self.board.relieve(
+                container,
+                Good::Answer { peer: &peer },
+                exchange.received_ns,
+            );
+        }
+        judged
+            .signal
+            .into_iter()
+            .for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    /// The exchanges of a container that have no answer yet; at every tick.
+    pub fn on_pending(&mut self, container: ContainerIndex, pending: &[Exchange]) {
+        let Some(model) = self.models.get(&container) else {
+            return;
+        };
+        if self.now < self.stalled_until {
+            return;
+        }
+        let signals: Vec<Signal> = pending
+            .iter()
+            .filter_map(|exchange| {
+                let peer = self.peer_of(exchange);
+                stuck::judge(container, exchange, &peer, self.now, model, &self.exchanges)
+            })
+            .collect();
+        signals.into_iter().for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    /// The autoencoder's view of a container's last interval: 1 = as learned.
+    pub fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
+        self.advance(at_ns);
+        let signal = self.stability.observe(container, at_ns, stability);
+        if !self.config.models || !self.models.contains_key(&container) {
+            return;
+        }
+        match signal {
+            Some(signal) => self.take(signal),
+            None => self.board.relieve(container, Good::Stable, at_ns),
+        }
+        self.step();
+    }
+
+    /// What has been found since the last call, in order.
+    pub fn drain(&mut self) -> Vec<Report> {
+        self.board.drain()
+    }
+
+    fn on_lifecycle(&mut self, record: &Lifecycle) {
+        self.advance(record.at_ns);
+        let ended = self.pod.on_lifecycle(record);
+        let model = self.models.get(&record.container);
+        let signal = self.ends.judge(record, ended.as_ref(), model, &self.pod);
+        if ended.is_some() {
+            self.connections.forget(record.pid);
+            self.board.ended(record.pid, record.at_ns);
+        }
+        signal.into_iter().for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    fn on_tick(&mut self, tick: &Tick) {
+        if let Some(last) = &self.tick {
+            let passed = tick.at_ns.saturating_sub(last.at_ns);
+            if passed > STALL {
+                self.stalled_until = tick.at_ns.saturating_add(STALL);
+            }
+            let seconds = passed as f64 / SECOND as f64;
+            for (container, account) in &tick.accounts {
+                let before = last.accounts.iter().find(|(c, _)| c == container);
+                let calls = account
+                    .seen
+                    .saturating_sub(before.map_or(0, |(_, a)| a.seen));
+                if seconds > 0.1 && before.is_some() {
+                    let rate = calls as f64 / seconds;
+                    let load = self.load.entry(*container).or_insert(rate);
+                    *load += (rate - *load) * 0.3;
+                }
+            }
+        }
+        self.advance(tick.at_ns);
+        self.pod.on_tick(tick);
+        self.tick = Some(tick.clone());
+        let models = &self.models;
+        let normal = |container, peer: &str| {
+            models
+                .get(&container)
+                .map_or(0, |model: &Reference| model.exchanges(peer))
+        };
+        let signals = self.connections.settle(self.now, normal);
+        signals.into_iter().for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    fn judge_surprise(&mut self, judged: &JudgedWindow, excess: Option<bool>) {
+        let window = &judged.window;
+        let (Some(excess), Some(model)) = (excess, self.models.get(&window.container)) else {
+            return;
+        };
+        let end_ns = window.end_ns();
+        let usual = match (self.load.get(&window.container), model.load()) {
+            (Some(now), normal) if normal > 0.0 => (normal / 3.0..=normal * 3.0).contains(now),
+            _ => true,
+        };
+        let rate = model.false_alarm_rate();
+        let change = self
+            .surprise
+            .observe(window.container, end_ns, excess, rate, usual);
+        if !excess {
+            self.board.relieve(window.container, Good::Familiar, end_ns);
+        }
+        let Some(change) = change else { return };
+        let place = Place {
+            container: window.container,
+            pid: window.pid,
+            tid: window.tid,
+            fd: -1,
+            start_ns: change.since_ns,
+            end_ns,
+        };
+        let standing = match change.evidence >= self.limit {
+            true => Standing::Opens,
+            false => Standing::Symptom,
+        };
+        let normal = Normal::Share {
+            calibrated: rate,
+            now: change.share,
+        };
+        let signal = Signal::at(place, Kind::Surprise, "sequence:unexpected")
+            .against(normal)
+            .standing(standing, (change.evidence / 2.0).min(8.0));
+        self.take(signal);
+    }
+
+    /// Whether the window is stranger than its pattern allows; none for windows that do not
+    /// say anything about that.
+    fn excess(&self, judged: &JudgedWindow) -> Option<bool> {
+        let window = &judged.window;
+        let model = self.models.get(&window.container)?;
+        let verdict = judged.verdict.as_ref().filter(|_| self.config.models)?;
+        let whole = window.calls.iter().all(|call| call.token != Token::GAP);
+        let known = self
+            .pod
+            .process(window.pid)
+            .is_none_or(|p| p.executable.is_empty() || model.knows_executable(&p.executable));
+        if !whole || !known || self.pod.is_starting(window.pid, window.end_ns()) {
+            return None;
+        }
+        Some(window_score(&verdict.surprise) > model.window_limit(judged.pattern))
+    }
+
+    fn peer_of(&self, exchange: &Exchange) -> String {
+        let known = exchange.peer.as_deref();
+        known
+            .or_else(|| self.pod.peer(exchange.pid, exchange.fd))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn take(&mut self, signal: Signal) {
+        self.board.take(signal, self.now, &self.pod);
+    }
+
+    fn advance(&mut self, at_ns: Nanos) {
+        self.now = self.now.max(at_ns);
+    }
+
+    fn step(&mut self) {
+        if self.now < self.stepped.saturating_add(STEP) {
+            return;
+        }
+        self.stepped = self.now;
+        let stability = &self.stability;
+        let over = self
+            .board
+            .step(self.now, &self.pod, self.config.affected_per_minute, |c| {
+                stability.last(c)
+            });
+        for container in over {
+            self.surprise.reset(container);
+            self.exchanges.reset(container);
+            self.durations.reset(container);
+            self.stability.reset(container);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! From signals to diagnoses. Pure: no clock, no input or output; time comes with the records.
+//!
+//! | part | does |
+//! | --- | --- |
+//! | [`engine`] | takes observations, hands out reports |
+//! | [`observation`] | what goes in, beside records |
+//! | `reference` | the learned normal, as the detectors ask for it |
+//! | `signals` | one detector per statistic, each a sequential test ([`engine::Engine`] feeds them) |
+//! | `pod` | who is who: containers, processes, listeners, descriptors |
+//! | `evidence`, `incident`, `board` | signals that belong together, and their life |
+//! | `classify` | evidence to classes with confidence |
+//! | `strange`, `wording` | what a person reads |
+//! | [`report`], [`verdict`] | what comes out; what plugins say |
+
+mod board;
+mod classify;
+pub mod engine;
+mod errno;
+mod evidence;
+mod incident;
+pub mod observation;
+mod pod;
+mod reference;
+pub mod report;
+mod sequential;
+mod signal;
+mod signals;
+mod strange;
+pub mod verdict;
+mod wording;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::Engine;
+pub use observation::{ContainerModel, DiagnosisConfig, JudgedWindow};

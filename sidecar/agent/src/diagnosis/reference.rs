@@ -1,0 +1,182 @@
+//! The learned normal of one container, as the detectors ask for it.
+
+use std::collections::BTreeMap;
+
+use stethos_patterns::histogram::DurationHistogram;
+use stethos_patterns::names::{self, CallTable};
+use stethos_patterns::{Role, Token, Vocabulary};
+
+use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig};
+
+/// Fewer durations than this have no tail.
+const MIN_DURATIONS: u64 = 20;
+const MS: u64 = 1_000_000;
+
+/// A learned distribution of durations and the point above which a duration is slow.
+///
+/// The ceiling is the highest of three times the median, one and a half times the 95th
+/// percentile, and the median plus a floor: everything taking half as long again stays below
+/// it, everything taking five times as long lies above.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit {
+    pub(crate) median_ns: u64,
+    pub(crate) ceiling_ns: u64,
+    /// The longest in learning.
+    pub(crate) highest_ns: u64,
+    /// Share of normal durations above the ceiling, with a margin of two.
+    pub(crate) p0: f64,
+}
+
+impl Limit {
+    fn new(durations: &DurationHistogram, floor_ns: u64) -> Option<Self> {
+        let count = durations.count();
+        if count < MIN_DURATIONS {
+            return None;
+        }
+        let median_ns = durations.quantile(0.5);
+        let tail = durations.quantile(0.95);
+        let ceiling_ns = median_ns
+            .saturating_mul(3)
+            .max(tail.saturating_add(tail / 2))
+            .max(median_ns.saturating_add(floor_ns));
+        let share = durations.share_above(ceiling_ns).max(1.0 / count as f64);
+        Some(Limit {
+            median_ns,
+            ceiling_ns,
+            highest_ns: durations.max(),
+            p0: (2.0 * share).clamp(0.002, 0.2),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Reference {
+    pub(crate) table: &'static CallTable,
+    pub(crate) vocabulary: Vocabulary,
+    model: ContainerModel,
+    calls: BTreeMap<(Token, Role), Limit>,
+    peers: BTreeMap<String, Limit>,
+    /// Over all peers: for connections whose peer is not known.
+    any_peer: Option<Limit>,
+    service: Option<Limit>,
+}
+
+impl Reference {
+    pub(crate) fn new(model: ContainerModel, config: &DiagnosisConfig) -> Self {
+        let network = config.slowdown_ms.saturating_mul(MS);
+        let file = config.file_slowdown_ms.saturating_mul(MS);
+        let baseline = &model.baseline;
+        let calls = baseline
+            .statistics()
+            .iter()
+            .filter_map(|s| Some(((s.token, s.role), Limit::new(&s.durations, file)?)))
+            .collect();
+        let mut all = DurationHistogram::new();
+        let mut peers = BTreeMap::new();
+        for (address, statistics) in baseline.peers() {
+            all.merge(&statistics.exchanges);
+            if let Some(limit) = Limit::new(&statistics.exchanges, network) {
+                peers.insert(address.to_owned(), limit);
+            }
+        }
+        Reference {
+            table: names::table(&model.arch),
+            vocabulary: model.vocabulary.clone(),
+            calls,
+            peers,
+            any_peer: Limit::new(&all, network),
+            service: Limit::new(&baseline.service, network),
+            model,
+        }
+    }
+
+    /// How often this token came, on any descriptor.
+    pub(crate) fn outcomes(&self, token: Token) -> u64 {
+        self.model.baseline.count_of(&token)
+    }
+
+    /// How often this call came with any outcome.
+    pub(crate) fn attempts(&self, call: u16) -> u64 {
+        self.model.baseline.calls_of(call)
+    }
+
+    /// How often this error came with this path or peer.
+    pub(crate) fn failures(&self, token: Token, subject: &str) -> u64 {
+        self.model.baseline.failure_count(&token, Some(subject))
+    }
+
+    /// Distinct paths or peers that this error came with.
+    pub(crate) fn failed_subjects(&self, token: Token) -> usize {
+        let failures = self.model.baseline.failures();
+        failures
+            .iter()
+            .filter(|f| f.token == token && f.subject.is_some())
+            .count()
+    }
+
+    pub(crate) fn call_limit(&self, token: Token, role: Role) -> Option<Limit> {
+        self.calls.get(&(token, role)).copied()
+    }
+
+    /// None for a peer that does not normally answer.
+    pub(crate) fn exchange_limit(&self, peer: &str) -> Option<Limit> {
+        match peer.is_empty() {
+            true => self.any_peer,
+            false => self.peers.get(peer).copied(),
+        }
+    }
+
+    /// Normal exchanges with a peer.
+    pub(crate) fn exchanges(&self, peer: &str) -> u64 {
+        self.model
+            .baseline
+            .peer(peer)
+            .map_or(0, |p| p.exchanges.count())
+    }
+
+    /// True when exchanges with this peer end without an answer in normal time as well.
+    pub(crate) fn often_unanswered(&self, peer: &str) -> bool {
+        self.model
+            .baseline
+            .peer(peer)
+            .is_some_and(|p| (p.failed + p.abandoned).saturating_mul(100) > p.exchanges.count())
+    }
+
+    pub(crate) fn service_limit(&self) -> Option<Limit> {
+        self.service
+    }
+
+    /// True when learning saw this executable run (or saw none at all). `/bin` and `/usr/bin` are
+    /// the same place; a bare name stands for every place.
+    pub(crate) fn knows_executable(&self, path: &str) -> bool {
+        let mut known = self.model.baseline.executables().peekable();
+        known.peek().is_none() || known.any(|known| same_executable(known, path))
+    }
+
+    /// Calls per second of normal time.
+    pub(crate) fn load(&self) -> f64 {
+        let seconds = self.model.baseline.normal_ns as f64 / 1e9;
+        if seconds > 0.0 {
+            self.model.baseline.calls as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+
+    /// Highest score of a normal window of this pattern, nats.
+    pub(crate) fn window_limit(&self, pattern: Option<u32>) -> f64 {
+        self.model
+            .thresholds
+            .window_limit(pattern.map(|p| p as usize))
+    }
+
+    pub(crate) fn false_alarm_rate(&self) -> f64 {
+        self.model.thresholds.false_alarm_rate
+    }
+}
+
+fn same_executable(a: &str, b: &str) -> bool {
+    let place = |path: &str| path.strip_prefix("/usr").unwrap_or(path).to_owned();
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    place(a) == place(b) || (!(a.contains('/') && b.contains('/')) && name(a) == name(b))
+}

@@ -1,0 +1,118 @@
+//! Sequential tests: how much evidence against "as learned" has come in so far.
+
+use crate::record::Nanos;
+
+pub(crate) const SECOND: Nanos = 1_000_000_000;
+
+/// Observations that come close together share one cause (a scheduling stall makes a hundred
+/// exchanges slow at once), so that those of one slice count at most [`SLICE_CAP`] together.
+const SLICE: Nanos = SECOND / 4;
+/// Nats.
+const SLICE_CAP: f64 = 6.0;
+/// Evidence is kept up to here, so that a change that ends is forgotten within seconds.
+const MAX_EVIDENCE: f64 = 40.0;
+
+/// Page's CUSUM over hits and misses: the log-likelihood ratio of "share of hits is `p1`"
+/// against "it is `p0`", restarted when it falls to zero. With limit `h` the mean time between
+/// false alarms is at least `e^h` observations (Lorden 1971).
+#[derive(Clone, Debug)]
+pub(crate) struct ShareTest {
+    sum: f64,
+    slice: f64,
+    slice_start: Nanos,
+    run: Option<Run>,
+}
+
+/// The hits since the sum last left zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) first_ns: Nanos,
+    pub(crate) last_ns: Nanos,
+    pub(crate) hits: u64,
+}
+
+impl ShareTest {
+    pub(crate) fn new() -> Self {
+        ShareTest {
+            sum: 0.0,
+            slice: 0.0,
+            slice_start: 0,
+            run: None,
+        }
+    }
+
+    /// Takes one observation made at `at_ns` and gives the evidence in nats.
+    pub(crate) fn observe(&mut self, at_ns: Nanos, hit: bool, p0: f64, p1: f64) -> f64 {
+        if at_ns >= self.slice_start.saturating_add(SLICE) {
+            self.sum = self.evidence();
+            self.slice = 0.0;
+            self.slice_start = at_ns;
+            if self.sum == 0.0 {
+                self.run = None;
+            }
+        }
+        self.slice += if hit {
+            (p1 / p0).ln()
+        } else {
+            ((1.0 - p1) / (1.0 - p0)).ln()
+        };
+        if hit {
+            let run = self.run.get_or_insert(Run {
+                first_ns: at_ns,
+                last_ns: at_ns,
+                hits: 0,
+            });
+            run.hits += 1;
+            run.first_ns = run.first_ns.min(at_ns);
+            run.last_ns = run.last_ns.max(at_ns);
+        }
+        self.evidence()
+    }
+
+    pub(crate) fn evidence(&self) -> f64 {
+        (self.sum + self.slice.clamp(-SLICE_CAP, SLICE_CAP)).clamp(0.0, MAX_EVIDENCE)
+    }
+
+    pub(crate) fn run(&self) -> Option<Run> {
+        self.run
+    }
+}
+
+/// Limit in nats for each of `tests` sequential tests that observe at most `per_second` times a
+/// second, so that all of them together raise at most `per_day` false alarms a day.
+pub(crate) fn limit(per_day: f64, tests: f64, per_second: f64) -> f64 {
+    (tests * per_second * 86_400.0 / per_day.max(1e-6)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_change_is_found_and_a_burst_is_not() {
+        let mut test = ShareTest::new();
+        for i in 0..100 {
+            test.observe(SECOND + i, true, 0.002, 0.8);
+        }
+        assert!(test.evidence() <= SLICE_CAP);
+        let mut test = ShareTest::new();
+        let found = (0..10).find(|i| test.observe(i * SECOND, true, 0.002, 0.8) > 15.0);
+        assert_eq!(found, Some(2));
+        assert_eq!(test.run().map(|run| run.hits), Some(10).map(|_| 3));
+    }
+
+    #[test]
+    fn normal_hits_fade() {
+        let mut test = ShareTest::new();
+        let highest = (0..10_000u64)
+            .map(|i| test.observe(i * SECOND / 40, i % 50 == 0, 0.02, 0.8))
+            .fold(0.0, f64::max);
+        assert!(highest < 10.0, "{highest}");
+    }
+
+    #[test]
+    fn limits_follow_the_budget() {
+        assert!((limit(1.0, 10.0, 4.0) - 15.06).abs() < 0.01);
+        assert!(limit(0.1, 10.0, 4.0) > limit(1.0, 10.0, 4.0));
+    }
+}

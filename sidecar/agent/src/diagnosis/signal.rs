@@ -1,0 +1,214 @@
+//! One statistic that left its learned range.
+
+use stethos_patterns::{Outcome, Token};
+
+use crate::diagnosis::errno::*;
+use crate::record::{ContainerIndex, Nanos};
+
+/// What a signal is about: signals with the same cause belong to the same incident.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// Whatever is behind this address; empty while the address is not known.
+    Peer(String),
+    Disk,
+    Files,
+    Descriptors,
+    Threads,
+    Memory,
+    Ports,
+    /// The process as a whole.
+    Process,
+    Executable(String),
+    /// An error that no class is known for.
+    Other(u8),
+    /// Something is different.
+    Vague,
+}
+
+/// What was seen. Signals of one kind in one container are one piece of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// An error that normal work does not have, or not so often.
+    Error {
+        token: Token,
+        cause: Cause,
+    },
+    /// A connection that was given up right after it was asked for, or a while later.
+    ConnectFailed {
+        peer: String,
+        quick: bool,
+    },
+    /// The peer closed the connection while it owed an answer.
+    ClosedEarly {
+        peer: String,
+    },
+    /// The peer owes an answer for longer than it ever took.
+    NoAnswer {
+        peer: String,
+    },
+    SlowExchange {
+        peer: String,
+    },
+    /// This container's own answers take longer.
+    SlowService,
+    SlowCall {
+        token: Token,
+    },
+    Frozen {
+        pid: u32,
+    },
+    OutOfMemory,
+    CrashLoop {
+        executable: String,
+    },
+    UnexpectedExec {
+        executable: String,
+    },
+    ProcessEnded {
+        executable: String,
+    },
+    Surprise,
+    Unstable,
+}
+
+impl Kind {
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Kind::Error { cause, .. } => cause.clone(),
+            Kind::ConnectFailed { peer, .. }
+            | Kind::ClosedEarly { peer }
+            | Kind::NoAnswer { peer }
+            | Kind::SlowExchange { peer } => Cause::Peer(peer.clone()),
+            Kind::SlowCall { .. } => Cause::Disk,
+            Kind::Frozen { .. } | Kind::CrashLoop { .. } => Cause::Process,
+            Kind::OutOfMemory => Cause::Memory,
+            Kind::UnexpectedExec { executable } => Cause::Executable(executable.clone()),
+            Kind::SlowService | Kind::ProcessEnded { .. } | Kind::Surprise | Kind::Unstable => {
+                Cause::Vague
+            }
+        }
+    }
+
+    /// True when each signal is one call that went wrong.
+    pub(crate) fn affects_calls(&self) -> bool {
+        matches!(
+            self,
+            Kind::Error { .. }
+                | Kind::ConnectFailed { .. }
+                | Kind::ClosedEarly { .. }
+                | Kind::NoAnswer { .. }
+                | Kind::SlowExchange { .. }
+                | Kind::SlowCall { .. }
+        )
+    }
+}
+
+/// What a signal may do on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// One observation outside the learned range: counts only beside others.
+    Hit,
+    /// Significant, but the consequence of something: never opens an incident.
+    Symptom,
+    /// Significant: opens an incident, which time or other evidence confirms.
+    Opens,
+    /// A hard error that was never seen: opens an incident, which a second one confirms.
+    Hard,
+}
+
+/// What the signal is measured against.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Normal {
+    None,
+    /// That many of so many calls, while learning.
+    Count {
+        failed: u64,
+        of: u64,
+    },
+    /// Median and limit in ns.
+    Duration {
+        median_ns: u64,
+        limit_ns: u64,
+    },
+    /// Share of observations outside: as calibrated, and now.
+    Share {
+        calibrated: f64,
+        now: f64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Signal {
+    pub(crate) container: ContainerIndex,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) fd: i32,
+    pub(crate) kind: Kind,
+    pub(crate) standing: Standing,
+    /// Evidence against "as learned", nats.
+    pub(crate) weight: f64,
+    /// The affected call or span of time.
+    pub(crate) start_ns: Nanos,
+    pub(crate) end_ns: Nanos,
+    /// How the affected call is named: `connect:ECONNREFUSED`.
+    pub(crate) token: String,
+    /// Path or peer, when known.
+    pub(crate) subject: Option<String>,
+    pub(crate) normal: Normal,
+}
+
+/// The call that is meant, and where it was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) container: ContainerIndex,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) fd: i32,
+    pub(crate) start_ns: Nanos,
+    pub(crate) end_ns: Nanos,
+}
+
+impl Signal {
+    /// A signal without weight: a [`Standing::Hit`].
+    pub(crate) fn at(place: Place, kind: Kind, token: impl Into<String>) -> Self {
+        Signal {
+            container: place.container,
+            pid: place.pid,
+            tid: place.tid,
+            fd: place.fd,
+            kind,
+            standing: Standing::Hit,
+            weight: 0.0,
+            start_ns: place.start_ns,
+            end_ns: place.end_ns,
+            token: token.into(),
+            subject: None,
+            normal: Normal::None,
+        }
+    }
+
+    pub(crate) fn standing(mut self, standing: Standing, weight: f64) -> Self {
+        self.standing = standing;
+        self.weight = weight;
+        self
+    }
+
+    pub(crate) fn about(mut self, subject: Option<String>) -> Self {
+        self.subject = subject;
+        self
+    }
+
+    pub(crate) fn against(mut self, normal: Normal) -> Self {
+        self.normal = normal;
+        self
+    }
+}
+
+/// The error of a token that counts as one, also where `EAGAIN` means a limit.
+pub(crate) fn error_of(token: Token, makes_threads: bool) -> Option<u8> {
+    match token.outcome {
+        Outcome::Errno(EAGAIN) if makes_threads => Some(EAGAIN),
+        Outcome::Errno(errno) if token.outcome.is_error() => Some(errno),
+        _ => None,
+    }
+}

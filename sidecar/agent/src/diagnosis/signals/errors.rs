@@ -1,0 +1,277 @@
+//! Errors that normal work does not have, or not so often.
+//!
+//! An error that learning never saw for this call (for connects and opens: for this peer or
+//! path) is immediate; how many it takes depends on how often such an error means nothing:
+//!
+//! | error | needed |
+//! | --- | --- |
+//! | refused, unreachable, timed out, disk, descriptors, threads, ports | 1 |
+//! | reset or closed connection of a client, memory | 2 |
+//! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 30 s; 1 in a surprising window |
+//! | the same in a starting process (loader, configuration search) | the same path in 3 processes |
+//! | anything else | most calls of this kind fail, for seconds |
+//!
+//! Known errors go through a test of their share among the calls of their kind, so that load
+//! alone changes nothing. Errors on accepted sockets are the clients' affair and do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stethos_patterns::names::{CallKind, CallTable};
+use stethos_patterns::{Role, Token, WindowCall};
+
+use crate::diagnosis::errno::*;
+use crate::diagnosis::sequential::{SECOND, ShareTest};
+use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
+use crate::diagnosis::signals::{MAX_KEYS, Scene};
+use crate::record::{ContainerIndex, Nanos};
+
+/// Repetitions count within this time.
+const REPEAT_WITHIN: Nanos = 30 * SECOND;
+/// A higher share of failing calls has to last this long.
+const RATE_LASTS: Nanos = 2 * SECOND;
+/// A never-seen error is worth this much, nats.
+const NEVER_SEEN: f64 = 10.0;
+/// Distinct paths that normal work failed to open from which on missing paths are routine.
+const ROUTINE_MISSES: usize = 32;
+
+type Key = (ContainerIndex, Token, Option<String>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    recent: BTreeMap<Key, Recent>,
+    rates: BTreeMap<(ContainerIndex, u16), Vec<(Token, ShareTest)>>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    last_ns: Nanos,
+    count: u64,
+    pids: BTreeSet<u32>,
+}
+
+impl Errors {
+    /// Judges one finished call.
+    pub(crate) fn judge(&mut self, scene: &Scene<'_>, call: &WindowCall) -> Option<Signal> {
+        let name = scene.table.name(call.token.call);
+        let Some(errno) = error_of(call.token, makes_threads(name)) else {
+            self.count_good(scene, call);
+            return None;
+        };
+        let cause = Self::cause(scene, call, name, errno)?;
+        let mut subject = scene.subject(call);
+        if let (Cause::Peer(peer), None) = (&cause, &subject) {
+            subject = Some(peer.clone()).filter(|peer| !peer.is_empty());
+        }
+        let kind = Kind::Error {
+            token: call.token,
+            cause: cause.clone(),
+        };
+        let signal = Signal::at(scene.place(call), kind, scene.table.token_name(&call.token));
+        let Some(model) = scene.model else {
+            return needs_no_baseline(&cause, errno)
+                .then(|| signal.about(subject).standing(Standing::Hard, NEVER_SEEN));
+        };
+        let attempts = model.attempts(call.token.call);
+        let failed = model.outcomes(call.token);
+        let by_subject = matches!(cause, Cause::Peer(_) | Cause::Files);
+        let known = match &subject {
+            Some(subject) if by_subject => {
+                model.failures(call.token, subject) > 0
+                    || (cause == Cause::Files && model.failed_subjects(call.token) > ROUTINE_MISSES)
+            }
+            _ => failed > 0,
+        };
+        let signal = signal.about(subject.clone()).against(Normal::Count {
+            failed,
+            of: attempts,
+        });
+        if known || matches!(cause, Cause::Other(_)) {
+            return self.judge_rate(scene, call, signal, failed, attempts);
+        }
+        let recent = self.remember(scene, call, subject);
+        let enough = match needed(&cause, errno, scene, call) {
+            Needed::Times(times) => recent.count >= times,
+            Needed::Processes(processes) => recent.pids.len() >= processes,
+        };
+        let (standing, weight) = match enough {
+            true => (Standing::Hard, NEVER_SEEN + (recent.count as f64).ln()),
+            false => (Standing::Hit, 0.0),
+        };
+        Some(signal.standing(standing, weight))
+    }
+
+    fn cause(scene: &Scene<'_>, call: &WindowCall, name: &str, errno: u8) -> Option<Cause> {
+        let kind = scene.table.kind(call.token.call);
+        let peer = || scene.peer(call).unwrap_or_default();
+        let served = matches!(call.role, Role::Server | Role::Listener);
+        let path = matches!(
+            kind,
+            CallKind::Open | CallKind::Write | CallKind::Sync | CallKind::File
+        );
+        let moves = matches!(kind, CallKind::Read | CallKind::Write | CallKind::Connect);
+        Some(match errno {
+            ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | ENETDOWN | EHOSTDOWN if !served => {
+                Cause::Peer(peer())
+            }
+            ECONNRESET | EPIPE | ECONNABORTED if call.role == Role::Client => Cause::Peer(peer()),
+            ECONNRESET | EPIPE | ECONNABORTED => return None,
+            ETIMEDOUT if moves && !served => Cause::Peer(peer()),
+            // A timed wait that ran out.
+            ETIMEDOUT => return None,
+            ENOSPC | EDQUOT | EFBIG if path && name != "inotify_add_watch" => Cause::Disk,
+            EROFS => Cause::Disk,
+            EIO if (path || kind == CallKind::Read) && is_file(call, kind) => Cause::Disk,
+            EMFILE | ENFILE if name != "inotify_add_watch" => Cause::Descriptors,
+            EAGAIN => Cause::Threads,
+            ENOMEM => Cause::Memory,
+            EADDRINUSE if matches!(name, "bind" | "listen") => Cause::Ports,
+            EADDRNOTAVAIL if kind == CallKind::Connect => Cause::Ports,
+            ENOENT if kind == CallKind::Open => Cause::Files,
+            EACCES | EPERM if path || matches!(name, "bind" | "connect" | "execve") => Cause::Files,
+            _ if served => return None,
+            other => Cause::Other(other),
+        })
+    }
+
+    fn remember(
+        &mut self,
+        scene: &Scene<'_>,
+        call: &WindowCall,
+        subject: Option<String>,
+    ) -> &Recent {
+        let now = call.end_ns();
+        if self.recent.len() >= MAX_KEYS {
+            self.recent
+                .retain(|_, r| now.saturating_sub(r.last_ns) < REPEAT_WITHIN);
+        }
+        if self.recent.len() >= MAX_KEYS {
+            self.recent.pop_first();
+        }
+        let recent = self
+            .recent
+            .entry((scene.container, call.token, subject))
+            .or_default();
+        if now.saturating_sub(recent.last_ns) >= REPEAT_WITHIN {
+            *recent = Recent::default();
+        }
+        recent.last_ns = recent.last_ns.max(now);
+        recent.count += 1;
+        if recent.pids.len() < 8 {
+            recent.pids.insert(scene.pid);
+        }
+        recent
+    }
+
+    fn judge_rate(
+        &mut self,
+        scene: &Scene<'_>,
+        call: &WindowCall,
+        signal: Signal,
+        failed: u64,
+        attempts: u64,
+    ) -> Option<Signal> {
+        if scene.pod.is_starting(scene.pid, call.end_ns()) {
+            return None;
+        }
+        let (p0, p1) = shares(scene.table, call.token, failed, attempts)?;
+        if self.rates.len() >= MAX_KEYS
+            && !self.rates.contains_key(&(scene.container, call.token.call))
+        {
+            self.rates.pop_first();
+        }
+        let tests = self
+            .rates
+            .entry((scene.container, call.token.call))
+            .or_default();
+        let index = match tests.iter().position(|(token, _)| *token == call.token) {
+            Some(index) => index,
+            None if tests.len() < 16 => {
+                tests.push((call.token, ShareTest::new()));
+                tests.len() - 1
+            }
+            None => return None,
+        };
+        let mut result = None;
+        for (i, (token, test)) in tests.iter_mut().enumerate() {
+            if i == index {
+                let evidence = test.observe(call.end_ns(), true, p0, p1);
+                let run = test.run()?;
+                let lasts = run.last_ns.saturating_sub(run.first_ns) >= RATE_LASTS && run.hits >= 5;
+                result = Some(match evidence >= scene.limit && lasts {
+                    true => (Standing::Opens, evidence.min(NEVER_SEEN)),
+                    false => (Standing::Hit, 0.0),
+                });
+            } else if let Some((p0, p1)) = known_shares(scene, *token) {
+                test.observe(call.end_ns(), false, p0, p1);
+            }
+        }
+        result.map(|(standing, weight)| signal.standing(standing, weight))
+    }
+
+    fn count_good(&mut self, scene: &Scene<'_>, call: &WindowCall) {
+        let Some(tests) = self.rates.get_mut(&(scene.container, call.token.call)) else {
+            return;
+        };
+        for (token, test) in tests.iter_mut() {
+            if let Some((p0, p1)) = known_shares(scene, *token) {
+                test.observe(call.end_ns(), false, p0, p1);
+            }
+        }
+    }
+}
+
+fn known_shares(scene: &Scene<'_>, token: Token) -> Option<(f64, f64)> {
+    let model = scene.model?;
+    shares(
+        scene.table,
+        token,
+        model.outcomes(token),
+        model.attempts(token.call),
+    )
+}
+
+/// Share of failing calls as learned (with a margin of two) and as tested against: five times
+/// more for errors that have a class, most calls for those that a different mix of requests
+/// brings as well. None when normal work fails too often to tell.
+fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option<(f64, f64)> {
+    let p0 = 2.0 * (failed as f64 + 1.0) / (attempts as f64 + 2.0);
+    let classed = !matches!(
+        token.outcome,
+        stethos_patterns::Outcome::Errno(ENOENT | EACCES | EPERM)
+    ) && table.kind(token.call) != CallKind::Other;
+    let p1 = if classed { (5.0 * p0).max(0.1) } else { 0.6 };
+    (p0 * 3.0 <= p1 && p1 < 0.97).then_some((p0, p1))
+}
+
+enum Needed {
+    Times(u64),
+    Processes(usize),
+}
+
+fn needed(cause: &Cause, errno: u8, scene: &Scene<'_>, call: &WindowCall) -> Needed {
+    let starting = scene.pod.is_starting(scene.pid, call.end_ns());
+    match cause {
+        Cause::Files if starting => Needed::Processes(3),
+        Cause::Files if scene.surprising => Needed::Times(1),
+        Cause::Files | Cause::Memory => Needed::Times(2),
+        Cause::Peer(_) if matches!(errno, ECONNRESET | EPIPE | ECONNABORTED) => Needed::Times(2),
+        _ => Needed::Times(1),
+    }
+}
+
+/// Errors that are none of an application's normal work, whatever it is.
+fn needs_no_baseline(cause: &Cause, errno: u8) -> bool {
+    matches!(
+        (cause, errno),
+        (Cause::Disk, ENOSPC | EIO | EROFS) | (Cause::Descriptors, _)
+    )
+}
+
+fn makes_threads(name: &str) -> bool {
+    matches!(name, "clone" | "clone3" | "fork" | "vfork")
+}
+
+/// `EIO` on a terminal or a pipe is not a disk's.
+fn is_file(call: &WindowCall, kind: CallKind) -> bool {
+    call.role == Role::File || matches!(kind, CallKind::Open | CallKind::Sync)
+}

@@ -1,0 +1,248 @@
+//! Answers that take longer than they ever did, per peer; and this container's own answers.
+
+use std::collections::BTreeMap;
+
+use stethos_patterns::descriptors::Exchange;
+use stethos_patterns::{Outcome, Role};
+
+use crate::diagnosis::pod::Pod;
+use crate::diagnosis::reference::{Limit, Reference};
+use crate::diagnosis::sequential::{SECOND, ShareTest};
+use crate::diagnosis::signal::{Cause, Kind, Normal, Place, Signal, Standing};
+use crate::diagnosis::signals::MAX_KEYS;
+use crate::record::{ContainerIndex, Nanos};
+
+/// Share of slow exchanges that is tested against: nearly all.
+const SLOW_SHARE: f64 = 0.8;
+const SLOW_LASTS: Nanos = SECOND;
+/// When unrelated work is slow as well, the machine rather than the peer may be.
+const SLOW_EVERYWHERE_LASTS: Nanos = 5 * SECOND;
+const SERVICE_LASTS: Nanos = 5 * SECOND;
+const UNANSWERED_WITHIN: Nanos = 30 * SECOND;
+/// Normal exchanges with a peer from which on a missing answer says something.
+const ANSWERS: u64 = 20;
+
+type Key = (ContainerIndex, String);
+
+#[derive(Debug, Default)]
+pub(crate) struct Exchanges {
+    clients: BTreeMap<Key, ShareTest>,
+    services: BTreeMap<ContainerIndex, ShareTest>,
+    /// Last answer of a peer.
+    answered: BTreeMap<Key, Nanos>,
+    unanswered: BTreeMap<(ContainerIndex, Kind), (Nanos, u64)>,
+}
+
+/// What an exchange says.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// The peer answered within its ceiling: what ends an incident.
+    pub(crate) answered: bool,
+    pub(crate) signal: Option<Signal>,
+}
+
+impl From<Option<Signal>> for Judged {
+    fn from(signal: Option<Signal>) -> Self {
+        Judged {
+            answered: false,
+            signal,
+        }
+    }
+}
+
+impl Exchanges {
+    pub(crate) fn judge(
+        &mut self,
+        container: ContainerIndex,
+        exchange: &Exchange,
+        peer: &str,
+        model: &Reference,
+        pod: &Pod,
+        limit: f64,
+    ) -> Judged {
+        let place = place_of(container, exchange);
+        match (exchange.role, exchange.failed) {
+            (Role::Client, Some(Outcome::Ok)) => {
+                let kind = Kind::ClosedEarly {
+                    peer: peer.to_owned(),
+                };
+                self.judge_unanswered(place, kind, "exchange:closed", model)
+                    .into()
+            }
+            (Role::Client, Some(Outcome::NoReturn)) => {
+                let waited = place.end_ns.saturating_sub(place.start_ns);
+                let patience = model.exchange_limit(peer).map(|n| gave_up_after(&n));
+                if patience.is_none_or(|patience| waited < patience) {
+                    return Judged::default();
+                }
+                let kind = Kind::NoAnswer {
+                    peer: peer.to_owned(),
+                };
+                self.judge_unanswered(place, kind, "exchange:gave_up", model)
+                    .into()
+            }
+            (Role::Client, None) => self.judge_answer(place, peer, model, pod, limit),
+            (Role::Server, None) => self.judge_service(place, model, limit).into(),
+            _ => Judged::default(),
+        }
+    }
+
+    fn judge_answer(
+        &mut self,
+        place: Place,
+        peer: &str,
+        model: &Reference,
+        pod: &Pod,
+        limit: f64,
+    ) -> Judged {
+        let key = (place.container, peer.to_owned());
+        if self.clients.len() >= MAX_KEYS && !self.clients.contains_key(&key) {
+            return Judged::default();
+        }
+        let answered = self.answered.entry(key.clone()).or_default();
+        *answered = (*answered).max(place.end_ns);
+        let Some(normal) = model.exchange_limit(peer) else {
+            return Judged::default();
+        };
+        let hit = place.end_ns.saturating_sub(place.start_ns) > normal.ceiling_ns;
+        let test = self.clients.entry(key).or_insert_with(ShareTest::new);
+        let evidence = test.observe(place.end_ns, hit, normal.p0, SLOW_SHARE);
+        if !hit {
+            return Judged {
+                answered: true,
+                signal: None,
+            };
+        }
+        let run = test.run();
+        let lasts = if self.others_slow(place.container, peer, pod) {
+            SLOW_EVERYWHERE_LASTS
+        } else {
+            SLOW_LASTS
+        };
+        let lasted = run.is_some_and(|r| r.hits >= 3 && r.last_ns - r.first_ns >= lasts);
+        let kind = Kind::SlowExchange {
+            peer: peer.to_owned(),
+        };
+        let signal = Signal::at(place, kind, "exchange:slow")
+            .about(Some(peer.to_owned()))
+            .against(duration(&normal));
+        Judged::from(Some(match evidence >= limit && lasted {
+            true => signal.standing(Standing::Opens, evidence.min(12.0)),
+            false => signal,
+        }))
+    }
+
+    /// True when an exchange that neither causes nor suffers from this one is slow now.
+    fn others_slow(&self, container: ContainerIndex, peer: &str, pod: &Pod) -> bool {
+        let callee = pod.callee(peer);
+        self.clients.iter().any(|((other, other_peer), test)| {
+            let other_callee = pod.callee(other_peer);
+            let same = other_peer == peer || (callee.is_some() && other_callee == callee);
+            let related = same || callee == Some(*other) || other_callee == Some(container);
+            !related && test.evidence() > 4.0
+        })
+    }
+
+    /// An exchange that ended without an answer. One may be chance; two are not.
+    fn judge_unanswered(
+        &mut self,
+        place: Place,
+        kind: Kind,
+        token: &str,
+        model: &Reference,
+    ) -> Option<Signal> {
+        let Cause::Peer(peer) = kind.cause() else {
+            return None;
+        };
+        if model.exchanges(&peer) < ANSWERS || model.often_unanswered(&peer) {
+            return None;
+        }
+        if self.unanswered.len() >= MAX_KEYS {
+            self.unanswered.pop_first();
+        }
+        let (last, count) = self
+            .unanswered
+            .entry((place.container, kind.clone()))
+            .or_default();
+        if place.end_ns.saturating_sub(*last) > UNANSWERED_WITHIN {
+            *count = 0;
+        }
+        *last = place.end_ns;
+        *count += 1;
+        let normal = model.exchange_limit(&peer);
+        let mut signal = Signal::at(place, kind, token).about(Some(peer));
+        if let Some(normal) = normal {
+            signal = signal.against(duration(&normal));
+        }
+        Some(match *count >= 2 {
+            true => signal.standing(Standing::Opens, 8.0),
+            false => signal,
+        })
+    }
+
+    fn judge_service(&mut self, place: Place, model: &Reference, limit: f64) -> Option<Signal> {
+        let normal = model.service_limit()?;
+        let hit = place.end_ns.saturating_sub(place.start_ns) > normal.ceiling_ns;
+        let test = self
+            .services
+            .entry(place.container)
+            .or_insert_with(ShareTest::new);
+        let evidence = test.observe(place.end_ns, hit, normal.p0, SLOW_SHARE);
+        if !hit || evidence < limit {
+            return None;
+        }
+        let lasted = test
+            .run()
+            .is_some_and(|r| r.last_ns - r.first_ns >= SERVICE_LASTS);
+        let signal =
+            Signal::at(place, Kind::SlowService, "service:slow").against(duration(&normal));
+        Some(signal.standing(
+            if lasted {
+                Standing::Opens
+            } else {
+                Standing::Symptom
+            },
+            evidence.min(6.0),
+        ))
+    }
+
+    pub(crate) fn last_answer(&self, container: ContainerIndex, peer: &str) -> Nanos {
+        self.answered
+            .get(&(container, peer.to_owned()))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Forgets what has been counted in a container whose incident is over.
+    pub(crate) fn reset(&mut self, container: ContainerIndex) {
+        self.clients.retain(|(c, _), _| *c != container);
+        self.services.remove(&container);
+    }
+}
+
+/// A client that waited this long before it closed its end had a time-out.
+fn gave_up_after(normal: &Limit) -> Nanos {
+    normal
+        .ceiling_ns
+        .max(normal.highest_ns)
+        .saturating_mul(3)
+        .max(SECOND / 5)
+}
+
+pub(crate) fn duration(normal: &Limit) -> Normal {
+    Normal::Duration {
+        median_ns: normal.median_ns,
+        limit_ns: normal.ceiling_ns,
+    }
+}
+
+pub(crate) fn place_of(container: ContainerIndex, exchange: &Exchange) -> Place {
+    Place {
+        container,
+        pid: exchange.pid,
+        tid: exchange.tid,
+        fd: exchange.fd,
+        start_ns: exchange.sent_ns,
+        end_ns: exchange.received_ns.max(exchange.sent_ns),
+    }
+}

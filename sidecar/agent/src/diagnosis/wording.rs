@@ -1,0 +1,375 @@
+//! What a person reads.
+
+use std::time::Duration;
+
+use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::pod::Pod;
+use crate::diagnosis::report::{FaultClass, IncidentState};
+use crate::diagnosis::signal::{Kind, Normal, Standing};
+
+const MAX_LINES: usize = 12;
+
+/// True when the cause lies in the container itself.
+pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
+    use FaultClass::*;
+    match class {
+        DependencyRefused | DependencyReset | DependencyBlackhole | DependencySlow
+        | DependencyHung | NetworkUnreachable => false,
+        Unknown => root.peer().is_none(),
+        _ => true,
+    }
+}
+
+/// What is at fault: `api → 127.0.0.1:6379`, `/data/orders.log`, `redis-server (pid 71)`.
+pub(crate) fn culprit(class: FaultClass, root: &Evidence, pod: &Pod) -> String {
+    let container = pod.container_name(root.container);
+    if let Some(peer) = root.peer().or_else(|| {
+        let asked = !is_local(class, root);
+        asked
+            .then(|| pod.target(root.pid, root.fd).map(str::to_owned))
+            .flatten()
+    }) {
+        return format!("{container} → {peer}");
+    }
+    use FaultClass::*;
+    let about_file = matches!(
+        class,
+        DiskFull
+            | DiskQuota
+            | DiskIoError
+            | DiskSlow
+            | DiskReadOnly
+            | PermissionDenied
+            | FileMissing
+            | ExecUnexpected
+            | PortInUse
+    );
+    let target = root.subject().map(str::to_owned).or_else(|| {
+        (root.fd >= 0)
+            .then(|| pod.target(root.pid, root.fd))
+            .flatten()
+            .map(str::to_owned)
+    });
+    match target {
+        Some(target) if about_file && !target.is_empty() => target,
+        _ => process(root, pod),
+    }
+}
+
+fn process(root: &Evidence, pod: &Pod) -> String {
+    let name = executable(root);
+    match (name.rsplit('/').next(), root.pid) {
+        (_, 0) => pod.container_name(root.container),
+        (Some(name), pid) if !name.is_empty() => format!("{name} (pid {pid})"),
+        (_, pid) => format!("{} (pid {pid})", pod.container_name(root.container)),
+    }
+}
+
+pub(crate) fn executable(root: &Evidence) -> String {
+    if let Kind::CrashLoop { executable } | Kind::UnexpectedExec { executable } = &root.kind {
+        return executable.clone();
+    }
+    root.executable.clone()
+}
+
+/// One sentence.
+pub(crate) fn message(
+    state: IncidentState,
+    class: FaultClass,
+    culprit: &str,
+    root: &Evidence,
+    pod: &Pod,
+    affected: u64,
+    lasted_ns: u64,
+) -> String {
+    let container = pod.container_name(root.container);
+    let what = sentence(class, &container, culprit, root);
+    match state {
+        IncidentState::Suspected => format!("Possibly: {what}."),
+        IncidentState::Confirmed => format!("{what}."),
+        IncidentState::Resolved => format!(
+            "Over after {}: {what} ({affected} calls affected).",
+            time(lasted_ns)
+        ),
+    }
+}
+
+fn sentence(class: FaultClass, container: &str, culprit: &str, root: &Evidence) -> String {
+    use FaultClass::*;
+    let peer = culprit.rsplit("→ ").next().unwrap_or(culprit);
+    match class {
+        DependencyRefused => {
+            format!("{container} is refused by {peer}: nothing accepts connections there")
+        }
+        DependencyReset => {
+            format!("{peer} breaks off connections with {container} in the middle of an exchange")
+        }
+        DependencyBlackhole => format!("{container} gets no reply at all from {peer}"),
+        DependencySlow => format!("{peer} answers {container} much later than usual"),
+        DependencyHung => {
+            format!("{peer} accepts requests of {container} but does not answer them")
+        }
+        NetworkUnreachable => format!("{container} has no route to {peer}"),
+        DiskFull => format!("{container} cannot write to {culprit}: no space left"),
+        DiskQuota => {
+            format!("{container} cannot write to {culprit}: quota or file size limit reached")
+        }
+        DiskIoError => format!("{container} gets input/output errors on {culprit}"),
+        DiskSlow => format!("{container}'s work on {culprit} takes much longer than usual"),
+        DiskReadOnly => {
+            format!("{container} cannot write to {culprit}: the file system is read-only")
+        }
+        PermissionDenied => format!("{container} is denied access to {culprit}"),
+        FileMissing => format!("{container} cannot open {culprit}: it does not exist"),
+        FdExhausted => format!("{culprit} in {container} has no file descriptors left"),
+        ThreadLimit => format!("{culprit} in {container} cannot start another thread or process"),
+        MemoryLimit => format!("{culprit} in {container} has reached its memory limit"),
+        ProcessFrozen => format!("{culprit} in {container} stands still: stopped or frozen"),
+        ProcessCrashLoop => {
+            format!("{culprit} in {container} ends again and again soon after its start")
+        }
+        PortInUse => format!("{culprit} in {container} cannot listen: the address is in use"),
+        PortExhausted => format!("{container} has no local ports left for new connections"),
+        ExecUnexpected => format!("{container} runs {culprit}, which it never ran before"),
+        ConfigRegression => {
+            format!(
+                "{culprit} in {container} works without errors, but in another way than learned"
+            )
+        }
+        Unknown => format!(
+            "{container} behaves in another way than learned ({})",
+            root.token
+        ),
+    }
+}
+
+/// One next check.
+pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
+    use FaultClass::*;
+    let peer = culprit.rsplit("→ ").next().unwrap_or(culprit);
+    let port = peer.rsplit(':').next().unwrap_or(peer);
+    match class {
+        DependencyRefused => format!("Is anything listening on {port}?"),
+        DependencyReset => format!("Did the process behind {peer} crash or restart?"),
+        DependencyBlackhole => format!("Does a firewall or network policy drop packets to {peer}?"),
+        DependencySlow => format!("What keeps {peer} busy, or delays the way to it?"),
+        DependencyHung => format!("Is the process behind {peer} stopped, or blocked on something?"),
+        NetworkUnreachable => format!("Is there a route to {peer}?"),
+        DiskFull => format!("How much space is left where {culprit} is (df)?"),
+        DiskQuota => format!("Which quota or ulimit -f applies to {culprit}?"),
+        DiskIoError => "What does the kernel's log say about this device (dmesg)?".to_owned(),
+        DiskSlow => "What else uses this device (iostat -x)?".to_owned(),
+        DiskReadOnly => {
+            "Was the file system remounted read-only after an error (dmesg)?".to_owned()
+        }
+        PermissionDenied => format!("Whose is {culprit}, and with which mode (ls -l)?"),
+        FileMissing => format!("Was {culprit} moved, or its volume not mounted?"),
+        FdExhausted => {
+            "What does it hold open (ls /proc/PID/fd), and is the limit right (ulimit -n)?"
+                .to_owned()
+        }
+        ThreadLimit => "How many threads are there against pids.max?".to_owned(),
+        MemoryLimit => "How much memory does it use against memory.max?".to_owned(),
+        ProcessFrozen => "Is its state T, or its cgroup frozen (cgroup.freeze)?".to_owned(),
+        ProcessCrashLoop => "What are its last log lines before the end?".to_owned(),
+        PortInUse => "Which process listens there already (ss -ltnp)?".to_owned(),
+        PortExhausted => "How many connections are in TIME-WAIT (ss -s)?".to_owned(),
+        ExecUnexpected => format!("Who started {culprit}, and what for?"),
+        ConfigRegression => "Which configuration or version changed at that time?".to_owned(),
+        Unknown => "What changed in this container at that time?".to_owned(),
+    }
+}
+
+/// Lines that a person can check, the root's first.
+pub(crate) fn evidence_lines<'a>(
+    root: &Evidence,
+    all: impl Iterator<Item = &'a Evidence>,
+    pod: &Pod,
+) -> Vec<String> {
+    let mut rest: Vec<&Evidence> = all
+        .filter(|e| !std::ptr::eq(*e, root) && e.standing >= Standing::Symptom)
+        .collect();
+    rest.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.kind.cmp(&b.kind)));
+    std::iter::once(root)
+        .chain(rest)
+        .take(MAX_LINES)
+        .map(|evidence| {
+            let line = line(evidence, pod);
+            match evidence.container == root.container {
+                true => line,
+                false => format!("{}: {line}", pod.container_name(evidence.container)),
+            }
+        })
+        .collect()
+}
+
+fn line(evidence: &Evidence, pod: &Pod) -> String {
+    let about = evidence
+        .subject()
+        .map(|s| format!(" {s}"))
+        .unwrap_or_default();
+    let count = evidence.count;
+    let median = time(evidence.median_ns());
+    match &evidence.kind {
+        Kind::Error { .. } => {
+            let token = evidence.token.replace(':', " ");
+            format!(
+                "{token}{about}: {}{}",
+                frequency(evidence),
+                baseline(&evidence.normal)
+            )
+        }
+        Kind::ConnectFailed { quick, .. } => {
+            let when = if *quick { "at once" } else { "after a wait" };
+            format!("connections to{about} given up {when}, unused: {count}")
+        }
+        Kind::ClosedEarly { .. } => {
+            format!("connections closed by{about} before the answer: {count}")
+        }
+        Kind::NoAnswer { .. } => {
+            format!(
+                "{count} requests to{about} without an answer, waiting {median}{}",
+                baseline(&evidence.normal)
+            )
+        }
+        Kind::SlowExchange { .. } => {
+            format!(
+                "{count} slow answers from{about}, median {median}{}",
+                baseline(&evidence.normal)
+            )
+        }
+        Kind::SlowService => {
+            format!(
+                "{count} own answers slow, median {median}{}",
+                baseline(&evidence.normal)
+            )
+        }
+        Kind::SlowCall { .. } => {
+            let token = evidence.token.replace(":ok", "");
+            format!(
+                "{count} slow {token}{about}, median {median}{}",
+                baseline(&evidence.normal)
+            )
+        }
+        Kind::Frozen { pid } => format!(
+            "process {pid}: calls interrupted together and none entered for {}",
+            time(evidence.last_ns.saturating_sub(evidence.first_ns))
+        ),
+        Kind::OutOfMemory => "the kernel killed a process for lack of memory".to_owned(),
+        Kind::CrashLoop { executable } => format!(
+            "{executable} ended {} times in {}, last with {}",
+            count.max(1) + 2,
+            time(evidence.last_ns.saturating_sub(evidence.first_ns)),
+            ending(&evidence.token)
+        ),
+        Kind::UnexpectedExec { executable } => {
+            format!("execve {executable}: not among the executables seen while learning")
+        }
+        Kind::ProcessEnded { executable } => {
+            format!(
+                "{executable} in {} ended with {}",
+                pod.container_name(evidence.container),
+                ending(&evidence.token)
+            )
+        }
+        Kind::Surprise => format!(
+            "sequences of calls the model did not expect{}",
+            baseline(&evidence.normal)
+        ),
+        Kind::Unstable => format!(
+            "profile of calls differs from the learned one{}",
+            baseline(&evidence.normal)
+        ),
+    }
+}
+
+fn ending(token: &str) -> String {
+    token.trim_start_matches("exit:").replace('_', " ")
+}
+
+/// `38/s (57 in 1.5 s)`, or a count while there is no rate.
+fn frequency(evidence: &Evidence) -> String {
+    let lasted = evidence.last_ns.saturating_sub(evidence.first_ns);
+    if evidence.count < 3 || lasted < 100_000_000 {
+        return format!("{} times", evidence.count);
+    }
+    let rate = evidence.count as f64 * 1e9 / lasted as f64;
+    let rate = if rate >= 10.0 {
+        format!("{rate:.0}")
+    } else {
+        format!("{rate:.1}")
+    };
+    format!("{rate}/s ({} in {})", evidence.count, time(lasted))
+}
+
+fn baseline(normal: &Normal) -> String {
+    match normal {
+        Normal::None => String::new(),
+        Normal::Count { failed, of } => {
+            format!(" (baseline {} of {} calls)", grouped(*failed), grouped(*of))
+        }
+        Normal::Duration {
+            median_ns,
+            limit_ns,
+        } => {
+            format!(
+                " (baseline median {}, limit {})",
+                time(*median_ns),
+                time(*limit_ns)
+            )
+        }
+        Normal::Share { calibrated, now } => {
+            format!(": {} now (normal {})", percent(*now), percent(*calibrated))
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent < 1.0 {
+        format!("{percent:.2} %")
+    } else {
+        format!("{percent:.0} %")
+    }
+}
+
+/// `12 400`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<String> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
+        .collect();
+    groups.join(" ")
+}
+
+/// `210 ms`, `15.8 s`, `80 µs`.
+pub(crate) fn time(ns: u64) -> String {
+    let duration = Duration::from_nanos(ns);
+    let seconds = duration.as_secs_f64();
+    match ns {
+        0..10_000_000 if ns >= 1_000_000 => format!("{:.1} ms", seconds * 1e3),
+        0..1_000_000 => format!("{:.0} µs", seconds * 1e6),
+        0..1_000_000_000 => format!("{:.0} ms", seconds * 1e3),
+        0..120_000_000_000 => format!("{seconds:.1} s"),
+        _ => format!("{:.0} min", seconds / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(12_400), "12 400");
+        assert_eq!(time(80_000), "80 µs");
+        assert_eq!(time(2_300_000), "2.3 ms");
+        assert_eq!(time(210_000_000), "210 ms");
+        assert_eq!(time(15_800_000_000), "15.8 s");
+        assert_eq!(time(600_000_000_000), "10 min");
+    }
+}
