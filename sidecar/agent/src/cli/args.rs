@@ -115,11 +115,18 @@ pub struct TrainArgs {
     /// The container to learn, where recordings hold several
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
+    /// Share of calls in contexts not seen before, when the learner knows it; otherwise it is
+    /// worked out from the recordings
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub unseen_mass: Option<f64>,
+    /// Learning was cut short: give the bundle widened thresholds
+    #[arg(long)]
+    pub widened: bool,
     /// Stop improving the models after this time (60s)
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub time_limit: Option<Duration>,
     /// Seed of everything random; the same input and seed give the same bundle
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
 
@@ -190,6 +197,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     parsed.map_err(|error| error.to_string())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let parsed = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    parsed.ok_or_else(|| "not a number from 0 to 1".to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -217,6 +232,8 @@ mod tests {
             "stethos record -o a.rec --target pid=7 --duration 30s",
             "stethos replay a.rec b.rec --bundle a.bundle --json",
             "stethos train a.rec b.rec -o a.bundle",
+            "stethos train a.rec --container api --unseen-mass 0.0015 --time-limit 60s --widened \
+             --output a.bundle",
             "stethos score --bundle a.bundle a.rec --json",
             "stethos plugin inspect generic.wasm",
             "stethos config reference",
@@ -236,6 +253,10 @@ mod tests {
             ("stethos record --target pid=7", "--output"),
             ("stethos record -o a.rec --duration soon", "--duration"),
             ("stethos train -o a.bundle", "RECORDING"),
+            (
+                "stethos train a.rec -o b --unseen-mass 2",
+                "not a number from 0 to 1",
+            ),
             ("stethos node", "unrecognized subcommand 'node'"),
             (
                 "stethos run --log-level loud",

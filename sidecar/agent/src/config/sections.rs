@@ -146,13 +146,25 @@ pub struct PluginSelector {
     pub image: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiagnosisSettings {
     /// Whether to diagnose at all; without it Stethos only captures and learns.
     pub enabled: bool,
-    /// Whether the learned models take part; without them the rules alone decide.
+    /// Whether the learned models take part; without them only errors, durations and lifecycle
+    /// are judged.
     pub models: bool,
+    /// False alarms that all signals together may raise, per pod and day.
+    #[schemars(extend("x-range" = ["0.01", "100"]))]
+    pub false_alarms_per_day: f64,
+    /// A network exchange is slow only when it takes this much longer than its median.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["0s", "1m"]))]
+    pub slowdown: Duration,
+    /// A call on a file is slow only when it takes this much longer than its median.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["0s", "1m"]))]
+    pub file_slowdown: Duration,
 }
 
 impl Default for DiagnosisSettings {
@@ -160,6 +172,9 @@ impl Default for DiagnosisSettings {
         Self {
             enabled: true,
             models: true,
+            false_alarms_per_day: 1.0,
+            slowdown: Duration::from_millis(3),
+            file_slowdown: Duration::from_millis(10),
         }
     }
 }
@@ -190,7 +205,7 @@ pub struct TraceConfig {
     /// Whether to look for `traceparent` in plain HTTP/1.1.
     pub http: bool,
     /// Bytes of a message that are looked at for it.
-    #[schemars(extend("x-range" = ["64B", "4KiB"]))]
+    #[schemars(extend("x-range" = ["64B", "1KiB"]))]
     pub max_head: Size,
 }
 

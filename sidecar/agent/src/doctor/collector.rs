@@ -1,4 +1,4 @@
-//! Whether the OTLP endpoints that the `OTEL_*` variables name can be reached.
+//! Whether the OTLP endpoints can be reached.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,68 +7,33 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::Variables;
-
 /// For the name look-up and the connection together.
 const TIME_OUT: Duration = Duration::from_secs(2);
 
 /// An endpoint, and how an attempt to connect to it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
-    /// `logs` or `traces`.
-    pub signal: &'static str,
+    /// What is sent there: `logs, traces`.
+    pub signals: String,
     pub url: String,
-    /// The variable that names it; none for the default.
-    pub variable: Option<String>,
     /// None when the connection was made.
     pub failure: Option<String>,
 }
 
-/// Endpoints with nobody asked yet (`failure` is none), as the OTLP exporter specification finds
-/// them.
-fn endpoints(variables: &Variables) -> Vec<Endpoint> {
-    let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-    ["logs", "traces"]
-        .into_iter()
-        .map(|signal| {
-            let own = |what: &str| format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.to_uppercase());
-            let names = [own("ENDPOINT"), "OTEL_EXPORTER_OTLP_ENDPOINT".to_string()];
-            let protocol = set(&own("PROTOCOL")).or(set("OTEL_EXPORTER_OTLP_PROTOCOL"));
-            let http = protocol.is_some_and(|protocol| protocol.starts_with("http"));
-            let default = if http {
-                "http://localhost:4318"
-            } else {
-                "http://localhost:4317"
-            };
-            let variable = names.into_iter().find(|name| set(name).is_some());
-            let url = variable
-                .as_deref()
-                .and_then(set)
-                .map_or(default, String::as_str)
-                .to_string();
-            Endpoint {
-                signal,
-                url,
-                variable,
-                failure: None,
-            }
-        })
-        .collect()
-}
-
-/// Connects to each endpoint and hangs up.
-pub(super) fn probe(variables: &Variables) -> Vec<Endpoint> {
-    let mut endpoints = endpoints(variables);
-    let mut known: Vec<(String, Option<String>)> = Vec::new();
-    for endpoint in &mut endpoints {
-        let asked = known.iter().find(|(url, _)| *url == endpoint.url);
-        endpoint.failure = match asked {
-            Some((_, failure)) => failure.clone(),
-            None => failure_of(&endpoint.url),
-        };
-        known.push((endpoint.url.clone(), endpoint.failure.clone()));
+/// Connects to each endpoint, signal and URL, and hangs up. Signals with one URL are one.
+pub(super) fn probe(endpoints: &[(String, String)]) -> Vec<Endpoint> {
+    let mut found: Vec<Endpoint> = Vec::new();
+    for (signal, url) in endpoints {
+        match found.iter_mut().find(|endpoint| endpoint.url == *url) {
+            Some(known) => known.signals = format!("{}, {signal}", known.signals),
+            None => found.push(Endpoint {
+                signals: signal.clone(),
+                url: url.clone(),
+                failure: failure_of(url),
+            }),
+        }
     }
-    endpoints
+    found
 }
 
 fn failure_of(url: &str) -> Option<String> {
@@ -123,13 +88,6 @@ mod tests {
 
     use super::*;
 
-    fn variables(entries: &[(&str, &str)]) -> Variables {
-        entries
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect()
-    }
-
     #[test]
     fn hosts_and_ports_are_found_in_urls() {
         let found = |url| authority(url).map(|(host, port)| format!("{host} {port}"));
@@ -157,47 +115,28 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_of_the_signal_wins() {
-        let found = endpoints(&variables(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1"),
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:2"),
-        ]));
-        assert_eq!(
-            (found[0].signal, found[0].url.as_str()),
-            ("logs", "http://all:1")
-        );
-        assert_eq!(
-            (found[1].signal, found[1].url.as_str()),
-            ("traces", "http://traces:2")
-        );
-        assert_eq!(
-            found[1].variable.as_deref(),
-            Some("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        );
-        let default = endpoints(&variables(&[(
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "http/protobuf",
-        )]));
-        assert_eq!(default[0].url, "http://localhost:4318");
-        assert_eq!(endpoints(&variables(&[]))[0].url, "http://localhost:4317");
-    }
-
-    #[test]
     fn who_listens_is_reached_and_who_does_not_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let given = variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())]);
-        assert!(
-            probe(&given)
-                .iter()
-                .all(|endpoint| endpoint.failure.is_none())
-        );
+        let given = [
+            ("logs".to_string(), url.clone()),
+            ("traces".to_string(), url.clone()),
+        ];
+        let reached = Endpoint {
+            signals: "logs, traces".into(),
+            url,
+            failure: None,
+        };
+        assert_eq!(probe(&given), [reached]);
         drop(listener);
-        let failures = probe(&given);
         assert!(
-            failures
-                .iter()
-                .all(|e| e.failure.as_ref().unwrap().contains("refused"))
+            probe(&given)[0]
+                .failure
+                .as_ref()
+                .unwrap()
+                .contains("refused")
         );
+        let nonsense = [("logs".to_string(), "collector".to_string())];
+        assert_eq!(probe(&nonsense)[0].failure.as_deref(), Some("not a URL"));
     }
 }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::Export;
 use super::bpf::Answer;
 use super::collector::Endpoint;
 use super::parse;
-use super::probe::{Export, Probes};
+use super::probe::Probes;
 
 /// Oldest kernel with ring buffers and `CAP_BPF`.
 const OLDEST_KERNEL: (u32, u32) = (5, 8);
@@ -308,28 +309,25 @@ fn state_dir(probes: &Probes) -> Check {
 
 fn export(probes: &Probes) -> Vec<Check> {
     const NAME: &str = "collector";
-    let endpoints = match &probes.export {
+    match &probes.export {
         Export::Off(by) => return vec![Check::new(NAME, State::Note, format!("off by {by}"))],
-        Export::Endpoints(endpoints) => endpoints,
+        Export::Unclear(reason) => return vec![Check::new(NAME, State::Degraded, reason)],
+        Export::To(_) => {}
+    }
+    let judged = |Endpoint {
+                      signals,
+                      url,
+                      failure,
+                  }: &Endpoint| match failure {
+        None => Check::new(NAME, State::Works, format!("{signals} to {url}")),
+        Some(reason) => Check::new(
+            NAME,
+            State::Degraded,
+            format!("{signals} to {url}: {reason}"),
+        )
+        .help("start a collector there, or set OTEL_EXPORTER_OTLP_ENDPOINT"),
     };
-    let judged = |endpoint: &Endpoint| {
-        let by = endpoint.variable.as_deref().unwrap_or("the default");
-        let Endpoint {
-            signal,
-            url,
-            failure,
-            ..
-        } = endpoint;
-        match failure {
-            None => Check::new(NAME, State::Works, format!("{signal} to {url} (by {by})")),
-            Some(reason) => {
-                let found = format!("{signal} to {url} (by {by}): {reason}");
-                Check::new(NAME, State::Degraded, found)
-                    .help("start a collector there, or set OTEL_EXPORTER_OTLP_ENDPOINT")
-            }
-        }
-    };
-    endpoints.iter().map(judged).collect()
+    probes.endpoints.iter().map(judged).collect()
 }
 
 fn pressure(probes: &Probes) -> Check {

@@ -13,22 +13,32 @@ mod report;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use serde::Serialize;
+
+pub use collector::Endpoint;
 pub use judge::{Check, Judgement, State, judge};
 pub use probe::{Probes, probe};
-
-use crate::config::Variables;
 
 /// What the doctor is told about the sidecar that would run here.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub state_dir: PathBuf,
-    /// Whether diagnoses are to be sent over OTLP.
-    pub otlp: bool,
-    /// The `OTEL_*` variables.
-    pub variables: Variables,
+    pub export: Export,
     /// Sizes in bytes of what this binary carries; 0 when it was built without.
     pub kernel_programs: usize,
     pub generic_plugin: usize,
+}
+
+/// Where diagnoses would be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Export {
+    /// Nowhere, by the key or variable named here.
+    Off(String),
+    /// The settings cannot be followed, for this reason.
+    Unclear(String),
+    /// Signal (`logs`, `traces`) and URL.
+    To(Vec<(String, String)>),
 }
 
 /// Probes, judges and prints. Gives the exit code: 0 when all works, 1 when something is missing

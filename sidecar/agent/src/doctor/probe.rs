@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::bpf::{self, Answer};
 use super::collector::{self, Endpoint};
-use super::{Setup, parse};
+use super::{Export, Setup, parse};
 
 /// The id of the first PID namespace, the one that kernel programs see.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -45,6 +45,8 @@ pub struct Probes {
     pub generic_plugin: usize,
     pub state_dir: StateDir,
     pub export: Export,
+    /// The endpoints of `export`, tried.
+    pub endpoints: Vec<Endpoint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,14 +55,6 @@ pub struct StateDir {
     pub exists: bool,
     /// Why nothing can be kept there, if so.
     pub failure: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Export {
-    /// Switched off by what is named here.
-    Off(&'static str),
-    Endpoints(Vec<Endpoint>),
 }
 
 /// Looks at everything. Takes at most a few seconds, when a collector does not answer.
@@ -92,18 +86,11 @@ pub fn probe(setup: &Setup) -> Probes {
         kernel_programs: setup.kernel_programs,
         generic_plugin: setup.generic_plugin,
         state_dir: state_dir(&setup.state_dir),
-        export: export(setup),
-    }
-}
-
-fn export(setup: &Setup) -> Export {
-    let disabled = setup.variables.get("OTEL_SDK_DISABLED");
-    if !setup.otlp {
-        Export::Off("export.otlp")
-    } else if disabled.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        Export::Off("OTEL_SDK_DISABLED")
-    } else {
-        Export::Endpoints(collector::probe(&setup.variables))
+        export: setup.export.clone(),
+        endpoints: match &setup.export {
+            Export::To(endpoints) => collector::probe(endpoints),
+            _ => Vec::new(),
+        },
     }
 }
 
@@ -167,19 +154,5 @@ mod tests {
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(state_dir(&folder.path().join("file")).failure.is_some());
         assert!(state_dir(&folder.path().join("file/b")).failure.is_some());
-    }
-
-    #[test]
-    fn export_that_is_off_connects_to_nobody() {
-        let mut setup = Setup {
-            state_dir: "/proc".into(),
-            otlp: true,
-            variables: [("OTEL_SDK_DISABLED".to_string(), "TRUE".to_string())].into(),
-            kernel_programs: 0,
-            generic_plugin: 0,
-        };
-        assert_eq!(export(&setup), Export::Off("OTEL_SDK_DISABLED"));
-        setup.otlp = false;
-        assert_eq!(export(&setup), Export::Off("export.otlp"));
     }
 }

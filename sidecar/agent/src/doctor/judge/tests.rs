@@ -28,12 +28,12 @@ fn sound() -> Probes {
             exists: true,
             failure: None,
         },
-        export: Export::Endpoints(vec![Endpoint {
-            signal: "logs",
+        export: Export::To(vec![("logs".into(), "http://localhost:4317".into())]),
+        endpoints: vec![Endpoint {
+            signals: "logs".into(),
             url: "http://localhost:4317".into(),
-            variable: None,
             failure: None,
-        }]),
+        }],
     }
 }
 
@@ -126,9 +126,7 @@ fn what_stethos_can_do_without_degrades() {
             p.state_dir.failure = Some("Read-only file system".into())
         }),
         ("collector", |p| {
-            if let Export::Endpoints(endpoints) = &mut p.export {
-                endpoints[0].failure = Some("Connection refused".into());
-            }
+            p.endpoints[0].failure = Some("Connection refused".into())
         }),
     ];
     for (name, change) in cases {
@@ -139,10 +137,16 @@ fn what_stethos_can_do_without_degrades() {
 }
 
 #[test]
+fn export_settings_that_cannot_be_followed_degrade() {
+    let (code, check) = fault(|p| p.export = Export::Unclear("OTEL_X: not a URL".into()));
+    assert_eq!((code, check.found.as_str()), (1, "OTEL_X: not a URL"));
+}
+
+#[test]
 fn what_nothing_depends_on_is_a_note() {
     let judgement = judged(|p| {
         (p.pressure, p.bpffs, p.lockdown) = (false, None, None);
-        p.export = Export::Off("OTEL_SDK_DISABLED");
+        p.export = Export::Off("OTEL_SDK_DISABLED".into());
         p.kernel = "5.15.0".into();
     });
     assert_eq!(judgement.exit_code(), 0);
