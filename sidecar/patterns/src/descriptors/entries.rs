@@ -1,9 +1,18 @@
 //! Descriptors of processes in bounded memory.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
 
 use super::exchange::Turn;
 use crate::window::Role;
+
+/// Ended processes whose late calls are still told from those of a new process of that number.
+const ENDED: NonZeroUsize = match NonZeroUsize::new(1024) {
+    Some(n) => n,
+    None => NonZeroUsize::MIN,
+};
 
 /// At most `capacity` entries; beyond that those learnt first are dropped and counted.
 #[derive(Debug)]
@@ -15,6 +24,8 @@ pub(super) struct Entries {
     len: usize,
     capacity: usize,
     dropped: u64,
+    /// Processes that ended lately, and when.
+    ended: LruCache<u32, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +51,7 @@ impl Entries {
             len: 0,
             capacity: capacity.max(1),
             dropped: 0,
+            ended: LruCache::new(ENDED),
         }
     }
 
@@ -57,19 +69,30 @@ impl Entries {
             .flat_map(|(pid, table)| table.iter().map(move |(fd, entry)| (*pid, *fd, entry)))
     }
 
-    /// A new life of a number from `at_ns` on; none when a later one is already known.
-    pub(super) fn open(&mut self, pid: u32, fd: i32, role: Role, at_ns: u64) -> Option<&mut Entry> {
-        if self
-            .get(pid, fd)
-            .is_some_and(|entry| entry.since_ns > at_ns)
-        {
+    /// A new life of a number from `since_ns` on, known from something that happened at `at_ns`;
+    /// none when a later life is already known or the process had ended then.
+    pub(super) fn open(
+        &mut self,
+        pid: u32,
+        fd: i32,
+        role: Role,
+        since_ns: u64,
+        at_ns: u64,
+    ) -> Option<&mut Entry> {
+        if self.get(pid, fd).is_some_and(|entry| entry.since_ns > since_ns) {
             return None;
+        }
+        if !self.processes.contains_key(&pid) {
+            if self.ended.peek(&pid).is_some_and(|ended_ns| at_ns <= *ended_ns) {
+                return None;
+            }
+            self.ended.pop(&pid);
         }
         self.generation += 1;
         let entry = Entry {
             generation: self.generation,
             role,
-            since_ns: at_ns,
+            since_ns,
             peer: None,
             connect_ns: None,
             turn: Turn::default(),
@@ -92,6 +115,11 @@ impl Entries {
         if let Some(table) = self.processes.remove(&pid) {
             self.len -= table.len();
         }
+    }
+
+    pub(super) fn end(&mut self, pid: u32, at_ns: u64) {
+        self.forget(pid);
+        self.ended.put(pid, at_ns);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -128,7 +128,7 @@ impl DescriptorTable {
             }
             Some(entry) if !matches!(entry.role, Role::None | Role::Other) => return,
             Some(entry) => Some(entry),
-            None => self.entries.open(pid, fd, role, 0),
+            None => self.entries.open(pid, fd, role, 0, u64::MAX),
         };
         if let Some(entry) = entry {
             entry.role = role;
@@ -175,9 +175,15 @@ impl DescriptorTable {
         pending
     }
 
-    /// Drops all that is known of a process: it ended, or replaced itself.
+    /// Drops all that is known of a process, which replaced itself.
     pub fn forget(&mut self, pid: u32) {
         self.entries.forget(pid);
+    }
+
+    /// Drops all that is known of a process, which ended then; calls that come later but
+    /// happened before teach nothing.
+    pub fn ended(&mut self, pid: u32, at_ns: u64) {
+        self.entries.end(pid, at_ns);
     }
 
     /// Entries held, closed numbers included.
@@ -212,7 +218,7 @@ impl DescriptorTable {
     /// The descriptor that the call returned begins a life.
     fn returned(&mut self, call: &ObservedCall, role: Role) {
         if let Some(fd) = call.returned_fd() {
-            self.entries.open(call.pid, fd, role, call.end_ns());
+            self.entries.open(call.pid, fd, role, call.end_ns(), call.end_ns());
         }
     }
 
@@ -222,7 +228,7 @@ impl DescriptorTable {
             return None;
         }
         if self.entries.get(call.pid, call.fd).is_none() {
-            return self.entries.open(call.pid, call.fd, role, 0);
+            return self.entries.open(call.pid, call.fd, role, 0, call.end_ns());
         }
         let entry = self.entry_at(call)?;
         entry.role = role;
@@ -253,7 +259,8 @@ impl DescriptorTable {
         let Some((role, peer)) = original.map(|entry| (entry.role, entry.peer.clone())) else {
             return;
         };
-        if let Some(copy) = self.entries.open(call.pid, fd, role, call.end_ns()) {
+        let at_ns = call.end_ns();
+        if let Some(copy) = self.entries.open(call.pid, fd, role, at_ns, at_ns) {
             copy.peer = peer;
         }
     }

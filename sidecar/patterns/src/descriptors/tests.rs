@@ -297,6 +297,20 @@ fn a_call_that_never_returned_changes_nothing() {
 }
 
 #[test]
+fn late_calls_of_an_ended_process_leave_nothing_pending() {
+    let mut p = Process::new();
+    p.table.ended(PID, 100 * MS);
+    p.call(1, "socket", -1, 5, 0, 1);
+    p.call(1, "connect", 5, 0, 1, 2);
+    p.call(1, "write", 5, 100, 9, 10);
+    assert!(p.table.is_empty() && p.table.pending(u64::MAX).is_empty());
+    // A new process of that number is another matter.
+    p.call(1, "connect", 5, 0, 101, 102);
+    p.call(1, "write", 5, 100, 109, 110);
+    assert_eq!(p.table.pending(u64::MAX).len(), 1);
+}
+
+#[test]
 fn the_table_is_bounded() {
     let mut table = DescriptorTable::with_capacity("x86_64", 100);
     let openat = names::table("x86_64").number("openat").unwrap();
