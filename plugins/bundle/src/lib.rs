@@ -21,6 +21,10 @@ use stethos_patterns::profile::ProfileLayout;
 
 pub use error::BundleError;
 
+/// A window less similar than this to every frozen medoid has no pattern
+/// (`stethos_patterns::cluster::PatternIndex`). Trainer and sidecar must agree on it.
+pub const PATTERN_FLOOR: f64 = 0.4;
+
 /// A trained model with what is needed to use it.
 #[derive(Clone, Debug)]
 pub struct Bundle {
