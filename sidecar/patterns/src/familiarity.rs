@@ -1,10 +1,10 @@
 //! How much of what a container does is still unseen.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 
+use hashbrown::HashMap;
 use lru::LruCache;
 
 /// Number of consecutive tokens of one thread that make a context.

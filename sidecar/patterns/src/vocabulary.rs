@@ -1,6 +1,6 @@
 //! Numbers for tokens, as a model sees them.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Collects a baseline from calls and exchanges.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::{
     Baseline, BaselineBounds, CallStatistics, KnownFailure, PeerStatistics, bounded_entry,

@@ -1,8 +1,9 @@
 //! Descriptors of processes in bounded memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
+use hashbrown::HashMap;
 use lru::LruCache;
 
 use super::exchange::Turn;
@@ -79,11 +80,18 @@ impl Entries {
         since_ns: u64,
         at_ns: u64,
     ) -> Option<&mut Entry> {
-        if self.get(pid, fd).is_some_and(|entry| entry.since_ns > since_ns) {
+        if self
+            .get(pid, fd)
+            .is_some_and(|entry| entry.since_ns > since_ns)
+        {
             return None;
         }
         if !self.processes.contains_key(&pid) {
-            if self.ended.peek(&pid).is_some_and(|ended_ns| at_ns <= *ended_ns) {
+            if self
+                .ended
+                .peek(&pid)
+                .is_some_and(|ended_ns| at_ns <= *ended_ns)
+            {
                 return None;
             }
             self.ended.pop(&pid);

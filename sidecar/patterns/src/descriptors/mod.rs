@@ -218,7 +218,8 @@ impl DescriptorTable {
     /// The descriptor that the call returned begins a life.
     fn returned(&mut self, call: &ObservedCall, role: Role) {
         if let Some(fd) = call.returned_fd() {
-            self.entries.open(call.pid, fd, role, call.end_ns(), call.end_ns());
+            self.entries
+                .open(call.pid, fd, role, call.end_ns(), call.end_ns());
         }
     }
 
