@@ -32,7 +32,16 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan, scope: Scope) -> Result<()
         test_artifacts(workspace, plan)?;
     }
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--workspace", "--bins"]);
+    // Without this program itself: it runs already, and its dependencies' features would be mixed
+    // with the others' and compile those anew.
+    cargo.args([
+        "build",
+        "--release",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--bins",
+    ]);
     if scope == Scope::Test {
         // With the tests in the same call, both see the same features and compile once.
         cargo.args(["--lib", "--tests"]);
@@ -97,7 +106,11 @@ fn kernel_programs(workspace: &Workspace, plan: &Plan, folder: &str, into: &Path
         .arg("--target-dir")
         .arg(workspace.target.join("ebpf"))
         .current_dir(workspace.root.join(folder));
-    let lines = step::captured(workspace, folder, &mut cargo)?;
+    let lines = step::captured(
+        workspace,
+        &format!("kernel programs in {folder}"),
+        &mut cargo,
+    )?;
     let objects = artifacts(&lines, |artifact| {
         artifact["executable"].as_str().map(PathBuf::from)
     });
@@ -132,7 +145,8 @@ fn core_modules(
         .arg("--target-dir")
         .arg(workspace.target.join("wasm"))
         .current_dir(folder);
-    let lines = step::captured(workspace, &shown(workspace, folder), &mut cargo)?;
+    let title = format!("guests in {}", shown(workspace, folder));
+    let lines = step::captured(workspace, &title, &mut cargo)?;
     Ok(artifacts(&lines, |artifact| {
         let is_guest = artifact["target"]["crate_types"]
             .as_array()
@@ -176,7 +190,7 @@ fn component(core: &Path, component: &Path) -> Result<()> {
         .module(&module)
         .and_then(|encoder| encoder.encode())
         .with_context(|| format!("{} is no plugin of a known contract", core.display()))?;
-    println!(
+    eprintln!(
         "  {}: {:.2} MiB",
         component.display(),
         encoded.len() as f64 / f64::from(1 << 20)

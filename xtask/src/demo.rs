@@ -23,9 +23,11 @@ use faults::Fault;
 use judge::{Judge, Verdict};
 use report::Line;
 use shop::{CONTAINERS, Shop};
-use sidecar::Sidecar;
+use sidecar::{Sidecar, Usage};
 use timeline::Timeline;
 
+/// Requests per second.
+const RATE: u32 = 40;
 /// Learning must end within this.
 const LEARNING_LIMIT: Duration = Duration::from_secs(240);
 /// Undisturbed time before each fault.
@@ -47,7 +49,7 @@ pub(crate) struct DemoOptions {
     #[arg(long)]
     pub(crate) keep: bool,
     /// Requests per second
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = RATE)]
     pub(crate) rate: u32,
     /// A collector that takes OTLP over HTTP, for the shop's spans and Stethos's diagnoses
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
@@ -87,7 +89,9 @@ pub(crate) fn run(options: DemoOptions) -> Result<()> {
     std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
 
     let lab = Lab::new("stethos-demo")?;
-    let missed = Demo::start(&lab, &options, &binaries, &logs).and_then(|mut demo| {
+    let timeline = Timeline::new();
+    let started = Demo::start(&lab, &options, &binaries, &logs, timeline);
+    let missed = started.and_then(|mut demo| {
         let played = demo.play(&options);
         played.map_err(|error| anyhow!("{error:#}\n{}", demo.sidecar.last_words()))
     });
@@ -101,18 +105,57 @@ pub(crate) fn run(options: DemoOptions) -> Result<()> {
     Ok(())
 }
 
+/// What Stethos uses while it watches the undisturbed shop for `span`, once it has learned it.
+/// The timeline goes to standard error.
+///
+/// # Errors
+/// When a part cannot be started or dies, or Stethos does not get to watching.
+pub(crate) fn under_load(workspace: &Workspace, span: Duration) -> Result<Usage> {
+    listen_for_interrupts()?;
+    let options = DemoOptions {
+        faults: Vec::new(),
+        quick: false,
+        keep: false,
+        rate: RATE,
+        otlp_endpoint: None,
+        binaries: None,
+    };
+    let logs = workspace.logs().join("bench");
+    std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+    let lab = Lab::new("stethos-bench")?;
+    let binaries = workspace.target.join("release");
+    let mut demo = Demo::start(
+        &lab,
+        &options,
+        &binaries,
+        &logs,
+        Timeline::on_standard_error(),
+    )?;
+    demo.learn()?;
+    demo.sidecar.measure_from_now()?;
+    demo.follow(span)?;
+    demo.sidecar.usage()
+}
+
 struct Demo<'a> {
     shop: Shop<'a>,
     sidecar: Sidecar,
     judge: Judge,
+    /// Whether the demo alone breaks things, so that anything else is a false alarm.
+    judging: bool,
     timeline: Timeline,
     started: Instant,
 }
 
 impl<'a> Demo<'a> {
-    fn start(lab: &'a Lab, options: &DemoOptions, binaries: &Path, logs: &Path) -> Result<Self> {
+    fn start(
+        lab: &'a Lab,
+        options: &DemoOptions,
+        binaries: &Path,
+        logs: &Path,
+        mut timeline: Timeline,
+    ) -> Result<Self> {
         let endpoint = options.otlp_endpoint.as_deref();
-        let mut timeline = Timeline::new();
         let shop = Shop::start(lab, binaries, logs, options.rate, endpoint)?;
         let pod = lab.cgroup("pod");
         timeline.text(&format!(
@@ -126,6 +169,7 @@ impl<'a> Demo<'a> {
             shop,
             sidecar,
             judge: Judge::default(),
+            judging: true,
             timeline,
             started: Instant::now(),
         })
@@ -140,17 +184,14 @@ impl<'a> Demo<'a> {
             self.follow(NORMAL)?;
             self.disturb(fault)?;
         }
-        if options.keep {
-            self.timeline.text(&self.shop.by_hand())?;
-            while !INTERRUPTED.load(Ordering::Relaxed) {
-                self.next_line(Instant::now() + STEP)?;
-            }
-        } else {
-            self.follow(NORMAL)?;
-        }
+        self.follow(NORMAL)?;
         let summary = self.judge.summary(watching.elapsed());
         let usage = self.sidecar.usage()?;
         self.timeline.text(&format!("{summary}\n{usage}"))?;
+        if options.keep {
+            self.by_hand()?;
+        }
+        self.sidecar.stop()?;
         Ok(summary.missed())
     }
 
@@ -193,6 +234,16 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
+    /// Shows what Stethos says until Ctrl-C, without judging it.
+    fn by_hand(&mut self) -> Result<()> {
+        self.timeline.text(&self.shop.by_hand())?;
+        self.judging = false;
+        while !INTERRUPTED.load(Ordering::Relaxed) {
+            self.next_line(Instant::now() + STEP)?;
+        }
+        Ok(())
+    }
+
     fn event(&mut self, label: &str, text: &str) -> Result<()> {
         self.timeline.event(self.started.elapsed(), label, text)
     }
@@ -219,9 +270,8 @@ impl<'a> Demo<'a> {
         match &line {
             Line::Phase(phase) => self.timeline.phase(now, phase)?,
             Line::Diagnosis(diagnosis) => {
-                let verdict = self.judge.hear(now, diagnosis);
                 self.timeline.diagnosis(now, diagnosis)?;
-                if verdict == Verdict::FalseAlarm {
+                if self.judging && self.judge.hear(now, diagnosis) == Verdict::FalseAlarm {
                     self.event("FALSE ALARM", "nothing is broken now")?;
                 }
             }

@@ -23,7 +23,10 @@ use setup::Scope;
 use workspace::Workspace;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, build, demo, tests and benches of Stethos")]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, build, demo, tests and benches of Stethos"
+)]
 struct CommandLine {
     #[command(subcommand)]
     task: Task,

@@ -51,10 +51,10 @@ pub(crate) fn captured(
     let status = child.wait()?;
     let seconds = started.elapsed().as_secs_f64();
     if status.success() {
-        println!("{title:<44} {seconds:>7.1} s");
+        eprintln!("{title:<44} {seconds:>7.1} s");
         return Ok(lines);
     }
-    println!("{title:<44} {seconds:>7.1} s  FAILED");
+    eprintln!("{title:<44} {seconds:>7.1} s  FAILED");
     let readable: Vec<&String> = lines.iter().filter(|line| !is_message(line)).collect();
     for line in &readable[readable.len().saturating_sub(SHOWN_LINES)..] {
         eprintln!("    {line}");
@@ -68,7 +68,7 @@ fn follow(
     log: &mut File,
     started: Instant,
 ) -> Result<Vec<String>> {
-    let terminal = std::io::stdout().is_terminal();
+    let terminal = std::io::stderr().is_terminal();
     let mut said = started;
     let mut lines = Vec::new();
     for line in BufReader::new(reader).split(b'\n') {
@@ -80,16 +80,16 @@ fn follow(
             continue;
         }
         if terminal {
-            print!("\r\x1b[K{title} … {now}");
-            std::io::stdout().flush()?;
+            eprint!("\r\x1b[K{title} … {now}");
+            std::io::stderr().flush()?;
         } else if said.elapsed() >= ALIVE_EVERY {
             said = Instant::now();
-            println!("{title} … {} s  {now}", started.elapsed().as_secs());
+            eprintln!("{title} … {} s  {now}", started.elapsed().as_secs());
         }
         lines.push(line);
     }
     if terminal {
-        print!("\r\x1b[K");
+        eprint!("\r\x1b[K");
     }
     Ok(lines)
 }

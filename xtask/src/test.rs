@@ -13,7 +13,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -60,44 +60,45 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests with their output passing through; gives what the counts are read from.
+/// Runs the tests with their output passing through; gives what the counts are read from, and
+/// whether every cargo ended well.
 fn run_tests(
     workspace: &Workspace,
     options: &TestOptions,
     skip_log: &Path,
     rotel: Option<&Path>,
 ) -> Result<(Tally, bool)> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["test", "--release", "--no-fail-fast"]);
-    if options.package.is_empty() {
-        cargo.arg("--workspace");
-    }
-    for package in &options.package {
-        cargo.args(["--package", package]);
-    }
-    cargo
-        .args(&options.arguments)
-        .env("STETHOS_SKIP_LOG", skip_log);
-    if options.fast {
-        cargo.env("STETHOS_TEST_FAST", "1");
-    }
-    if let Some(rotel) = rotel {
-        cargo.env("STETHOS_ROTEL", rotel);
-    }
-    let (reader, writer) = std::io::pipe()?;
-    cargo
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let mut child = cargo.spawn().context("cannot start cargo test")?;
-    cargo.stdout(Stdio::null()).stderr(Stdio::null());
     let mut tally = Tally::default();
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        println!("{line}");
-        tally.read(&line);
+    let mut passed_all = true;
+    for packages in selections(&options.package) {
+        let mut cargo = workspace.cargo();
+        cargo
+            .args(["test", "--release", "--no-fail-fast"])
+            .args(packages)
+            .args(&options.arguments)
+            .env("STETHOS_SKIP_LOG", skip_log);
+        if options.fast {
+            cargo.env("STETHOS_TEST_FAST", "1");
+        }
+        if let Some(rotel) = rotel {
+            cargo.env("STETHOS_ROTEL", rotel);
+        }
+        passed_all &= tally.follow(&mut cargo)?;
     }
-    Ok((tally, child.wait()?.success()))
+    Ok((tally, passed_all))
+}
+
+/// The arguments of each cargo call. This program's own tests run apart, with the features that
+/// it was compiled with.
+fn selections(packages: &[String]) -> Vec<Vec<&str>> {
+    if packages.is_empty() {
+        return vec![
+            vec!["--workspace", "--exclude", "xtask"],
+            vec!["--package", "xtask"],
+        ];
+    }
+    let named = packages.iter().flat_map(|name| ["--package", name]);
+    vec![named.collect()]
 }
 
 /// What the test binaries said.
@@ -111,6 +112,23 @@ struct Tally {
 }
 
 impl Tally {
+    /// Runs a command, shows its output and reads it; says whether the command ended well.
+    fn follow(&mut self, command: &mut Command) -> Result<bool> {
+        let (reader, writer) = std::io::pipe()?;
+        command
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let mut child = command.spawn().context("cannot start cargo test")?;
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        for line in BufReader::new(reader).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            self.read(&line);
+        }
+        Ok(child.wait()?.success())
+    }
+
     fn read(&mut self, line: &str) {
         let line = line.trim_start();
         if line.starts_with("Running unittests ")
@@ -228,6 +246,18 @@ no newlinetest result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 7 filt
    Doc-tests a
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
+
+    #[test]
+    fn a_command_is_read_from_both_streams() {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "echo 'Running unittests x' >&2; echo 'test result: ok. 1 passed; 0 failed'; exit 1",
+        ]);
+        let mut tally = Tally::default();
+        assert!(!tally.follow(&mut shell).unwrap());
+        assert_eq!((tally.started, tally.finished, tally.passed), (1, 1, 1));
+    }
 
     #[test]
     fn all_binaries_are_summed() {

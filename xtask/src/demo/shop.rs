@@ -162,10 +162,10 @@ impl<'a> Shop<'a> {
         format!(
             "running until Ctrl-C; break something in another terminal:\n  \
              kill -STOP {redis}   # freeze redis; -CONT thaws it; the api is {api}, the catalog {catalog}\n  \
-             redis-cli -p {} shutdown nosave   # stop redis\n  \
+             redis-cli -p {0} shutdown nosave   # stop redis; redis-server --port {0} is another\n  \
              head -c 20M /dev/zero >{disk}/filler   # fill the catalog's disk; rm {disk}/filler\n  \
              mv {prices} {prices}.away   # take the price list away\n  \
-             prlimit --pid {api} --nofile=8:   # no more descriptors; then --nofile={}:",
+             prlimit --pid {api} --nofile=8:   # no more descriptors; then --nofile={1}:",
             self.redis_port, self.descriptor_limit
         )
     }

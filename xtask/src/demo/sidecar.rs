@@ -1,5 +1,6 @@
 //! Stethos beside the shop: `stethos run`, what it prints, what it costs.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,14 +9,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 
 use super::report::Line;
 use super::shop::collector;
-use crate::lab::Lab;
+use crate::lab::{self, Lab};
 
 /// Lines of its log shown when Stethos fails.
 const LAST_WORDS: usize = 12;
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Sidecar {
     /// What it says on standard output; disconnected once it ended.
@@ -25,6 +28,29 @@ pub(super) struct Sidecar {
     log: PathBuf,
     measured_from: Instant,
     cpu_before: Duration,
+}
+
+/// What the sidecar used over a span of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// Share of one core, 1 = all of it; its children count.
+    pub(crate) core: f64,
+    /// Resident memory of the sidecar itself at the end, in bytes.
+    pub(crate) resident: u64,
+    /// The most that it ever had resident, in bytes.
+    pub(crate) resident_peak: u64,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "stethos {:.1} % of a core while watching, {} MiB resident (peak {} MiB)",
+            100.0 * self.core,
+            self.resident >> 20,
+            self.resident_peak >> 20
+        )
+    }
 }
 
 impl Sidecar {
@@ -78,18 +104,17 @@ impl Sidecar {
         Ok(())
     }
 
-    /// One line for the summary.
-    pub(super) fn usage(&self) -> Result<String> {
-        let cpu = self.cpu()?.saturating_sub(self.cpu_before).as_secs_f64();
-        let share = 100.0 * cpu / self.measured_from.elapsed().as_secs_f64();
+    /// What it used since `measure_from_now`.
+    pub(super) fn usage(&self) -> Result<Usage> {
+        let cpu = self.cpu()?.saturating_sub(self.cpu_before);
         let status = format!("/proc/{}/status", self.process.id());
         let status = fs::read_to_string(&status).context(status)?;
-        let mib = |key| Some(kib(&status, key)? / 1024);
-        Ok(format!(
-            "stethos {share:.1} % of a core while watching, {} MiB resident (peak {} MiB)",
-            mib("VmRSS").context("no VmRSS")?,
-            mib("VmHWM").context("no VmHWM")?
-        ))
+        let bytes = |key| Some(kib(&status, key)? * 1024);
+        Ok(Usage {
+            core: cpu.as_secs_f64() / self.measured_from.elapsed().as_secs_f64(),
+            resident: bytes("VmRSS").context("no VmRSS")?,
+            resident_peak: bytes("VmHWM").context("no VmHWM")?,
+        })
     }
 
     /// Of the whole cgroup, so that training counts.
@@ -103,6 +128,17 @@ impl Sidecar {
         Ok(Duration::from_micros(micros.with_context(|| {
             format!("{}: no usage", path.display())
         })?))
+    }
+
+    /// Asks it to end, and waits until it has flushed and ended.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        lab::send_signal(&self.process, Signal::SIGTERM)?;
+        let end = Instant::now() + STOP_LIMIT;
+        while self.process.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "stethos goes on after SIGTERM");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// The end of its log.

@@ -26,6 +26,15 @@ impl Timeline {
         }
     }
 
+    /// For a run whose standard output holds something else.
+    pub(super) fn on_standard_error() -> Self {
+        let out = io::stderr();
+        Self {
+            colours: out.is_terminal(),
+            out: Box::new(out),
+        }
+    }
+
     pub(super) fn text(&mut self, text: &str) -> Result<()> {
         writeln!(self.out, "{text}").context("standard output")
     }

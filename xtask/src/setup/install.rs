@@ -29,7 +29,7 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
 }
 
 fn install_packages(workspace: &Workspace, packages: &[&str]) -> Result<()> {
-    println!("installing Debian packages: {}", packages.join(" "));
+    eprintln!("installing Debian packages: {}", packages.join(" "));
     let _no_service_starts = ServicePolicy::forbid()?;
     step::run(workspace, "apt-get update", &mut apt_get(&["update"]))?;
     // A package of the user's is never removed for one of ours: apt stops and names it.
@@ -86,7 +86,7 @@ impl Drop for ServicePolicy {
 }
 
 fn install_bpf_linker(workspace: &Workspace, bpf_linker: &Path) -> Result<()> {
-    println!("installing bpf-linker {BPF_LINKER_VERSION} with cargo");
+    eprintln!("installing bpf-linker {BPF_LINKER_VERSION} with cargo");
     let mut command = workspace.cargo();
     for (name, _) in std::env::vars_os() {
         if steers_toolchain(&name) && name != "RUSTUP_TOOLCHAIN" {
@@ -114,7 +114,7 @@ fn install_bpf_linker(workspace: &Workspace, bpf_linker: &Path) -> Result<()> {
 /// The link to the binary comes last, so that an interrupted installation is not taken for a
 /// whole one.
 fn install_rotel(workspace: &Workspace, python: &Path, binary: &Path) -> Result<()> {
-    println!("installing rotel {ROTEL_VERSION} from PyPI, for the tests only");
+    eprintln!("installing rotel {ROTEL_VERSION} from PyPI, for the tests only");
     let environment = binary
         .parent()
         .and_then(Path::parent)

@@ -38,6 +38,6 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<Plan> {
     for action in &plan.actions {
         install::perform(workspace, &plan, action)?;
     }
-    println!("kernel programs: {} · plugins: {}", plan.kernel, plan.wasm);
+    eprintln!("kernel programs: {} · plugins: {}", plan.kernel, plan.wasm);
     Ok(plan)
 }
