@@ -1,0 +1,359 @@
+//! Metrics. A container's go out under its application's resource, Stethos's health under its own:
+//! one SDK provider for each, all collected by one task every `OTEL_METRIC_EXPORT_INTERVAL`.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use opentelemetry::metrics::{Counter, Gauge, Meter, MeterProvider};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics as OtlpResourceMetrics;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::reader::MetricReader;
+use opentelemetry_sdk::metrics::{
+    InstrumentKind, ManualReader, Pipeline, SdkMeterProvider, Temporality,
+};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::record::Account;
+
+use super::config::ExportConfig;
+use super::queue::{Queue, SignalStats, StatsReader};
+use super::resource::Resource;
+use super::{SCOPE, VERSION};
+
+/// The meters of one resource.
+#[derive(Debug)]
+struct Source {
+    provider: SdkMeterProvider,
+    reader: SharedReader,
+}
+
+impl Source {
+    fn new(resource: &Resource, temporality: Temporality) -> Self {
+        let reader = ManualReader::builder()
+            .with_temporality(temporality)
+            .build();
+        let reader = SharedReader(Arc::new(reader));
+        let attributes = resource
+            .iter()
+            .map(|(k, v)| KeyValue::new(k.to_owned(), v.to_owned()));
+        let resource = opentelemetry_sdk::Resource::builder_empty().with_attributes(attributes);
+        let provider = SdkMeterProvider::builder()
+            .with_reader(reader.clone())
+            .with_resource(resource.build())
+            .build();
+        Source { provider, reader }
+    }
+
+    fn meter(&self) -> Meter {
+        let scope = InstrumentationScope::builder(SCOPE)
+            .with_version(VERSION)
+            .build();
+        self.provider.meter_with_scope(scope)
+    }
+
+    fn collect(&self) -> Vec<OtlpResourceMetrics> {
+        let mut metrics = ResourceMetrics::default();
+        match self.reader.collect(&mut metrics) {
+            Ok(())
+                if metrics
+                    .scope_metrics()
+                    .any(|scope| scope.metrics().next().is_some()) =>
+            {
+                ExportMetricsServiceRequest::from(&metrics).resource_metrics
+            }
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                tracing::debug!(%error, "metrics were not collected");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// The provider takes its reader; the collecting task needs it too.
+#[derive(Clone, Debug)]
+struct SharedReader(Arc<ManualReader>);
+
+impl MetricReader for SharedReader {
+    fn register_pipeline(&self, pipeline: Weak<Pipeline>) {
+        self.0.register_pipeline(pipeline);
+    }
+
+    fn collect(&self, metrics: &mut ResourceMetrics) -> OTelSdkResult {
+        self.0.collect(metrics)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self, kind: InstrumentKind) -> Temporality {
+        self.0.temporality(kind)
+    }
+}
+
+/// All sources and the task that collects them.
+#[derive(Debug)]
+pub struct Meters {
+    own: Source,
+    containers: Arc<Mutex<Vec<Weak<Source>>>>,
+    temporality: Temporality,
+    export: Option<Export>,
+}
+
+#[derive(Debug)]
+struct Export {
+    queue: Arc<Queue<OtlpResourceMetrics>>,
+    task: JoinHandle<()>,
+}
+
+impl Meters {
+    pub(super) fn start(
+        config: &ExportConfig,
+        queue: Option<Queue<OtlpResourceMetrics>>,
+        exported: Vec<(&'static str, StatsReader)>,
+    ) -> Self {
+        let own = Source::new(&config.own_resource, config.temporality);
+        observe_self(&own.meter(), exported);
+        let containers = Arc::<Mutex<Vec<Weak<Source>>>>::default();
+        let export = queue.map(|queue| {
+            let queue = Arc::new(queue);
+            let reader = own.reader.clone();
+            let provider = own.provider.clone();
+            let own = Source { provider, reader };
+            let collecting = collect_every(
+                config.metric_interval,
+                own,
+                Arc::clone(&containers),
+                queue.clone(),
+            );
+            Export {
+                queue,
+                task: tokio::spawn(collecting),
+            }
+        });
+        Meters {
+            own,
+            containers,
+            temporality: config.temporality,
+            export,
+        }
+    }
+
+    /// Instruments of one container, under its application's resource. Dropping them ends its
+    /// series.
+    pub fn container(&self, resource: &Resource) -> ContainerMetrics {
+        let source = Arc::new(Source::new(resource, self.temporality));
+        let mut containers = self
+            .containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        containers.push(Arc::downgrade(&source));
+        ContainerMetrics::new(source)
+    }
+
+    /// For instruments about Stethos itself, under its own `service.name`.
+    pub fn own_meter(&self) -> Meter {
+        self.own.meter()
+    }
+
+    pub(super) fn stats(&self) -> SignalStats {
+        self.export
+            .as_ref()
+            .map(|export| export.queue.stats())
+            .unwrap_or_default()
+    }
+
+    /// Collects a last time and sends what is queued until the deadline.
+    pub(super) async fn close(self, until: Instant) -> SignalStats {
+        let Some(Export { queue, task }) = self.export else {
+            return SignalStats::default();
+        };
+        task.abort();
+        let _ = task.await;
+        collect(&self.own, &self.containers, &queue);
+        match Arc::try_unwrap(queue) {
+            Ok(queue) => queue.close(until).await,
+            Err(shared) => shared.stats(),
+        }
+    }
+}
+
+async fn collect_every(
+    interval: Duration,
+    own: Source,
+    containers: Arc<Mutex<Vec<Weak<Source>>>>,
+    queue: Arc<Queue<OtlpResourceMetrics>>,
+) {
+    let mut interval = tokio::time::interval(interval.max(Duration::from_millis(10)));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        collect(&own, &containers, &queue);
+    }
+}
+
+fn collect(
+    own: &Source,
+    containers: &Mutex<Vec<Weak<Source>>>,
+    queue: &Queue<OtlpResourceMetrics>,
+) {
+    let mut containers = containers.lock().unwrap_or_else(PoisonError::into_inner);
+    containers.retain(|source| source.strong_count() > 0);
+    let live: Vec<_> = containers.iter().filter_map(Weak::upgrade).collect();
+    drop(containers);
+    for metrics in live
+        .iter()
+        .map(Arc::as_ref)
+        .chain([own])
+        .flat_map(Source::collect)
+    {
+        queue.push(metrics);
+    }
+}
+
+/// What Stethos says about one container.
+#[derive(Debug)]
+pub struct ContainerMetrics {
+    calls: Counter<u64>,
+    errors: Counter<u64>,
+    stability: Gauge<f64>,
+    surprise: Gauge<f64>,
+    depth: Gauge<u64>,
+    loss: Counter<u64>,
+    last: Account,
+    _source: Arc<Source>,
+}
+
+impl ContainerMetrics {
+    fn new(source: Arc<Source>) -> Self {
+        let meter = source.meter();
+        ContainerMetrics {
+            calls: meter
+                .u64_counter("stethos.calls")
+                .with_unit("{call}")
+                .with_description("System calls seen")
+                .build(),
+            errors: meter
+                .u64_counter("stethos.errors")
+                .with_unit("{call}")
+                .with_description("System calls that failed")
+                .build(),
+            stability: meter
+                .f64_gauge("stethos.stability")
+                .with_unit("1")
+                .with_description("1 = as learned")
+                .build(),
+            surprise: meter
+                .f64_gauge("stethos.surprise")
+                .with_unit("{nat}")
+                .with_description("Mean surprise of the judged windows")
+                .build(),
+            depth: meter
+                .u64_gauge("stethos.depth")
+                .with_unit("1")
+                .with_description("Publishing depth, 0 to 3")
+                .build(),
+            loss: meter
+                .u64_counter("stethos.capture.loss")
+                .with_unit("{call}")
+                .with_description("System calls seen and not delivered, by cause")
+                .build(),
+            last: Account::default(),
+            _source: source,
+        }
+    }
+
+    /// The account of a tick: adds what came since the one before.
+    pub fn account(&mut self, account: &Account) {
+        let last = std::mem::replace(&mut self.last, *account);
+        self.calls.add(account.seen.saturating_sub(last.seen), &[]);
+        for (cause, now, before) in [
+            ("ring_full", account.lost_ring_full, last.lost_ring_full),
+            ("no_slot", account.lost_no_slot, last.lost_no_slot),
+            ("decode", account.lost_decode, last.lost_decode),
+        ] {
+            let cause = KeyValue::new("stethos.loss.cause", cause);
+            self.loss.add(now.saturating_sub(before), &[cause]);
+        }
+    }
+
+    /// Failed calls, by errno name.
+    pub fn errors(&self, errno: &'static str, calls: u64) {
+        self.errors
+            .add(calls, &[KeyValue::new("error.type", errno)]);
+    }
+
+    pub fn stability(&self, stability: f64) {
+        self.stability.record(stability, &[]);
+    }
+
+    pub fn surprise(&self, nats: f64) {
+        self.surprise.record(nats, &[]);
+    }
+
+    pub fn depth(&self, depth: u8) {
+        self.depth.record(depth.into(), &[]);
+    }
+}
+
+/// CPU and memory of this process, and what became of exported records.
+fn observe_self(meter: &Meter, exported: Vec<(&'static str, StatsReader)>) {
+    meter
+        .f64_observable_counter("process.cpu.time")
+        .with_unit("s")
+        .with_description("CPU time of the sidecar")
+        .with_callback(|observer| {
+            let Ok(stat) = procfs::process::Process::myself().and_then(|p| p.stat()) else {
+                return;
+            };
+            let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+            let mode = |mode| [KeyValue::new("cpu.mode", mode)];
+            observer.observe(seconds(stat.utime), &mode("user"));
+            observer.observe(seconds(stat.stime), &mode("system"));
+        })
+        .build();
+    meter
+        .i64_observable_up_down_counter("process.memory.usage")
+        .with_unit("By")
+        .with_description("Resident memory of the sidecar")
+        .with_callback(|observer| {
+            let Ok(statm) = procfs::process::Process::myself().and_then(|p| p.statm()) else {
+                return;
+            };
+            let bytes = statm.resident.saturating_mul(procfs::page_size());
+            observer.observe(i64::try_from(bytes).unwrap_or(i64::MAX), &[]);
+        })
+        .build();
+    meter
+        .u64_observable_counter("stethos.export.records")
+        .with_unit("{record}")
+        .with_description("Records by signal and what became of them")
+        .with_callback(move |observer| {
+            for (signal, reader) in &exported {
+                let stats = reader.read();
+                for (outcome, count) in [
+                    ("accepted", stats.accepted),
+                    ("rejected", stats.rejected),
+                    ("dropped_full", stats.dropped_full),
+                    ("dropped_unsent", stats.dropped_unsent),
+                ] {
+                    let attributes = [
+                        KeyValue::new("stethos.export.signal", *signal),
+                        KeyValue::new("stethos.export.outcome", outcome),
+                    ];
+                    observer.observe(count, &attributes);
+                }
+            }
+        })
+        .build();
+}

@@ -1,0 +1,241 @@
+//! The resource of what is diagnosed: the application's, so that its own telemetry and Stethos's
+//! meet under one `service.name`.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
+
+use crate::record::{ContainerInfo, ProcessInfo};
+
+/// Variables that the pod's manifest may set on the sidecar (downward API).
+const KUBERNETES: [(&str, &str); 6] = [
+    ("K8S_POD_NAME", "k8s.pod.name"),
+    ("K8S_POD_UID", "k8s.pod.uid"),
+    ("K8S_NAMESPACE_NAME", "k8s.namespace.name"),
+    ("K8S_NODE_NAME", "k8s.node.name"),
+    ("K8S_DEPLOYMENT_NAME", "k8s.deployment.name"),
+    ("K8S_CLUSTER_NAME", "k8s.cluster.name"),
+];
+
+/// Where environment variables come from; tests give their own.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Resource attributes by name. All values are strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Resource(BTreeMap<String, String>);
+
+impl Resource {
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    fn set(&mut self, key: &str, value: impl Into<String>) {
+        let value = value.into();
+        if !value.is_empty() {
+            self.0.insert(key.to_owned(), value);
+        }
+    }
+
+    /// The resource of a container's application, from its processes (main process first) and what
+    /// the pod says about itself in the sidecar's own environment.
+    ///
+    /// What the application declares wins: `OTEL_SERVICE_NAME`, then `OTEL_RESOURCE_ATTRIBUTES`,
+    /// then what was detected. `service.name` falls back to the executable's name.
+    pub fn of_application(
+        container: &ContainerInfo,
+        processes: &[ProcessInfo],
+        sidecar: Lookup<'_>,
+    ) -> Self {
+        let mut resource = Resource::default();
+        resource.set("container.name", container.name.as_str());
+        resource.set("container.id", container.id.as_deref().unwrap_or_default());
+        resource.set("host.arch", host_arch());
+        for (variable, attribute) in KUBERNETES {
+            resource.set(attribute, sidecar(variable).unwrap_or_default());
+        }
+        let declared = |name: &str| {
+            processes
+                .iter()
+                .flat_map(|p| &p.environment)
+                .find(|(key, _)| key == name)
+        };
+        let host = declared("HOSTNAME").map(|(_, value)| value.clone());
+        let host = host
+            .or_else(|| sidecar("HOSTNAME"))
+            .unwrap_or_else(kernel_hostname);
+        resource.set("host.name", host);
+        let executable = processes
+            .iter()
+            .map(|p| base_name(&p.executable))
+            .find(|n| !n.is_empty());
+        resource.set("process.executable.name", executable.unwrap_or_default());
+        resource.set("service.name", executable.unwrap_or(&container.name));
+        if let Some((_, list)) = declared("OTEL_RESOURCE_ATTRIBUTES") {
+            resource
+                .0
+                .extend(parse_attributes(list).into_iter().flatten());
+        }
+        if let Some((_, name)) = declared("OTEL_SERVICE_NAME") {
+            resource.set("service.name", name.as_str());
+        }
+        resource
+    }
+
+    /// Stethos's own resource, for its health metrics.
+    pub fn of_stethos(environment: Lookup<'_>) -> Self {
+        let mut resource = Resource::default();
+        resource.set("host.arch", host_arch());
+        resource.set(
+            "host.name",
+            environment("HOSTNAME").unwrap_or_else(kernel_hostname),
+        );
+        resource.set("process.pid", std::process::id().to_string());
+        for (variable, attribute) in KUBERNETES {
+            resource.set(attribute, environment(variable).unwrap_or_default());
+        }
+        resource.set("service.name", "stethos");
+        resource.set("service.version", env!("CARGO_PKG_VERSION"));
+        if let Some(list) = environment("OTEL_RESOURCE_ATTRIBUTES") {
+            resource
+                .0
+                .extend(parse_attributes(&list).into_iter().flatten());
+        }
+        resource.set(
+            "service.name",
+            environment("OTEL_SERVICE_NAME").unwrap_or_default(),
+        );
+        resource
+    }
+}
+
+/// Last component of a path.
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// `key=value,…` with percent-encoded values. As the specification asks, one malformed pair
+/// discards the whole list.
+fn parse_attributes(list: &str) -> Option<BTreeMap<String, String>> {
+    let pairs = list
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+            (!key.trim().is_empty()).then(|| (key.trim().to_owned(), value.into_owned()))
+        })
+        .collect()
+}
+
+fn host_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn kernel_hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container() -> ContainerInfo {
+        ContainerInfo {
+            at_ns: 0,
+            container: 0,
+            name: "cri-abc.scope".into(),
+            id: Some("abc".into()),
+            cgroup_path: "/pods/abc".into(),
+        }
+    }
+
+    fn process(environment: &[(&str, &str)]) -> ProcessInfo {
+        let environment = environment
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()));
+        ProcessInfo {
+            at_ns: 0,
+            container: 0,
+            pid: 7,
+            executable: "/usr/bin/redis-server".into(),
+            command_line: vec![],
+            environment: environment.collect(),
+            listens: vec![],
+        }
+    }
+
+    #[test]
+    fn what_the_application_declares_wins() {
+        let declared = process(&[
+            ("HOSTNAME", "pod-1"),
+            (
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=a,service.version=1%2C2,team=b",
+            ),
+            ("OTEL_SERVICE_NAME", "checkout"),
+        ]);
+        let pod = |name: &str| (name == "K8S_POD_NAME").then(|| "pod-1".to_owned());
+        let resource = Resource::of_application(&container(), &[declared], &pod);
+        assert_eq!(resource.get("service.name"), Some("checkout"));
+        assert_eq!(resource.get("service.version"), Some("1,2"));
+        assert_eq!(resource.get("team"), Some("b"));
+        assert_eq!(resource.get("container.id"), Some("abc"));
+        assert_eq!(resource.get("host.name"), Some("pod-1"));
+        assert_eq!(resource.get("k8s.pod.name"), Some("pod-1"));
+        assert_eq!(resource.get("k8s.node.name"), None);
+    }
+
+    #[test]
+    fn without_declarations_the_executable_names_the_service() {
+        let nothing = |_: &str| None;
+        let resource = Resource::of_application(&container(), &[process(&[])], &nothing);
+        assert_eq!(resource.get("service.name"), Some("redis-server"));
+        assert_eq!(
+            resource.get("process.executable.name"),
+            Some("redis-server")
+        );
+        let gone = Resource::of_application(&container(), &[], &nothing);
+        assert_eq!(gone.get("service.name"), Some("cri-abc.scope"));
+    }
+
+    #[test]
+    fn a_malformed_list_is_discarded_whole() {
+        assert_eq!(parse_attributes("a=1,b"), None);
+        assert_eq!(parse_attributes("=1"), None);
+        assert_eq!(parse_attributes("a=%ff"), None);
+        assert_eq!(parse_attributes("").map(|m| m.len()), Some(0));
+        assert_eq!(
+            parse_attributes(" a = 1 , b=2=3").and_then(|m| m.get("b").cloned()),
+            Some("2=3".into())
+        );
+    }
+
+    #[test]
+    fn stethos_has_its_own_service_name() {
+        let environment = |name: &str| match name {
+            "OTEL_SERVICE_NAME" => Some("stethos-canary".to_owned()),
+            "OTEL_RESOURCE_ATTRIBUTES" => Some("deployment.environment.name=test".to_owned()),
+            _ => None,
+        };
+        assert_eq!(
+            Resource::of_stethos(&|_| None).get("service.name"),
+            Some("stethos")
+        );
+        let resource = Resource::of_stethos(&environment);
+        assert_eq!(resource.get("service.name"), Some("stethos-canary"));
+        assert_eq!(resource.get("deployment.environment.name"), Some("test"));
+    }
+}
