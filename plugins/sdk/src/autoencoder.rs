@@ -36,7 +36,10 @@ impl Autoencoder {
         tensors.get("vae.logvar.b", &[latent])?;
         let scale = tensors.get("vae.scale", &[profile])?.values;
         if let Some(index) = scale.iter().position(|scale| *scale <= 0.0) {
-            return Err(ModelError::NotPositive { tensor: "vae.scale", index });
+            return Err(ModelError::NotPositive {
+                tensor: "vae.scale",
+                index,
+            });
         }
         let mut model = TypedModel::default();
         let source = model.add_source("profile", f32::fact([1, profile]))?;
@@ -111,15 +114,26 @@ fn dense(
     b: Values,
     rectify: bool,
 ) -> Result<OutletId, ModelError> {
-    let bias = Values { shape: vec![1, b.values.len()], values: b.values };
+    let bias = Values {
+        shape: vec![1, b.values.len()],
+        values: b.values,
+    };
     let w = model.add_const(format!("{name}.w"), w.into_tensor()?)?;
     let b = model.add_const(format!("{name}.b"), bias.into_tensor()?)?;
     let product = EinSum::new("bi,oi->bo".parse()?, f32::datum_type());
     let y = model.wire_node(format!("{name}.product"), product, &[x, w])?[0];
-    let y = model.wire_node(format!("{name}.biased"), tract_core::ops::math::add(), &[y, b])?[0];
+    let y = model.wire_node(
+        format!("{name}.biased"),
+        tract_core::ops::math::add(),
+        &[y, b],
+    )?[0];
     if !rectify {
         return Ok(y);
     }
     let zero = model.add_const(format!("{name}.zero"), tensor2(&[[0f32]]))?;
-    Ok(model.wire_node(format!("{name}.relu"), tract_core::ops::math::max(), &[y, zero])?[0])
+    Ok(model.wire_node(
+        format!("{name}.relu"),
+        tract_core::ops::math::max(),
+        &[y, zero],
+    )?[0])
 }

@@ -50,7 +50,7 @@ macro_rules! export_plugin {
     ($plugin:ty) => {
         const _: () = {
             type Exported = $crate::Guest<$plugin>;
-            $crate::bindings::export_component!(Exported with_types_in $crate::bindings);
+    $crate::bindings::export_component!(Exported with_types_in $crate::bindings);
         };
     };
 }
@@ -109,13 +109,13 @@ impl<P: Plugin> contract::Guest for Guest<P> {
         MODELS.with_borrow_mut(|models| models.loaded.remove(&model));
     }
 
-    fn score(
-        model: u32,
-        windows: Vec<contract::Window>,
-    ) -> Result<Vec<contract::Verdict>, String> {
+    fn score(model: u32, windows: Vec<contract::Window>) -> Result<Vec<contract::Verdict>, String> {
         let windows: Vec<Window> = windows
             .into_iter()
-            .map(|window| Window { pattern: window.pattern, tokens: window.tokens })
+            .map(|window| Window {
+                pattern: window.pattern,
+                tokens: window.tokens,
+            })
             .collect();
         let verdicts = with_model(model, |model| P::score(model, &windows))?;
         Ok(verdicts

@@ -55,17 +55,26 @@ impl Gru {
         let wb = tensors.get("gru.wb", &[3 * hidden])?;
         let initial = tensors.get("gru.h0", &[states, hidden])?.values;
         let weights = Weights {
-            r: tensors.get("gru.r", &[3 * hidden, hidden])?.into_tensor()?.into_arc_tensor(),
+            r: tensors
+                .get("gru.r", &[3 * hidden, hidden])?
+                .into_tensor()?
+                .into_arc_tensor(),
             // The input side's bias is in `input_gates` already; a projected `GruSeq` reads
             // the recurrent half only.
             bias: Values {
                 shape: vec![6 * hidden],
-                values: [vec![0.0; 3 * hidden], tensors.get("gru.rb", &[3 * hidden])?.values]
-                    .concat(),
+                values: [
+                    vec![0.0; 3 * hidden],
+                    tensors.get("gru.rb", &[3 * hidden])?.values,
+                ]
+                .concat(),
             }
             .into_tensor()?
             .into_arc_tensor(),
-            out_w: tensors.get("gru.out.w", &[vocabulary, hidden])?.into_tensor()?.into_arc_tensor(),
+            out_w: tensors
+                .get("gru.out.w", &[vocabulary, hidden])?
+                .into_tensor()?
+                .into_arc_tensor(),
             out_b: Values {
                 shape: vec![1, 1, vocabulary],
                 values: tensors.get("gru.out.b", &[vocabulary])?.values,
@@ -109,13 +118,31 @@ impl Gru {
 
     fn check(&self, index: usize, window: &Window) -> Result<(), ModelError> {
         if window.tokens.len() > WINDOW_LIMIT {
-            return Err(ModelError::WindowLength { index, length: window.tokens.len() });
+            return Err(ModelError::WindowLength {
+                index,
+                length: window.tokens.len(),
+            });
         }
-        if let Some(pattern) = window.pattern.filter(|&pattern| pattern as usize >= self.patterns) {
-            return Err(ModelError::Pattern { index, pattern, patterns: self.patterns });
+        if let Some(pattern) = window
+            .pattern
+            .filter(|&pattern| pattern as usize >= self.patterns)
+        {
+            return Err(ModelError::Pattern {
+                index,
+                pattern,
+                patterns: self.patterns,
+            });
         }
-        match window.tokens.iter().find(|&&token| usize::from(token) >= self.vocabulary) {
-            Some(&token) => Err(ModelError::Token { index, token, vocabulary: self.vocabulary }),
+        match window
+            .tokens
+            .iter()
+            .find(|&&token| usize::from(token) >= self.vocabulary)
+        {
+            Some(&token) => Err(ModelError::Token {
+                index,
+                token,
+                vocabulary: self.vocabulary,
+            }),
             None => Ok(()),
         }
     }
@@ -140,7 +167,9 @@ impl Gru {
             let initial = initial.as_slice_mut::<f32>()?.chunks_exact_mut(hidden);
             for ((input, initial), &row) in input.zip(initial).zip(rows) {
                 let window = &windows[row];
-                let from = window.pattern.map_or(self.patterns, |pattern| pattern as usize);
+                let from = window
+                    .pattern
+                    .map_or(self.patterns, |pattern| pattern as usize);
                 initial.copy_from_slice(&self.initial[from * hidden..][..hidden]);
                 for (step, &token) in input.chunks_exact_mut(gates).zip(&window.tokens) {
                     step.copy_from_slice(&self.input_gates[usize::from(token) * gates..][..gates]);
@@ -199,11 +228,17 @@ impl Weights {
         let product = EinSum::new("bth,vh->btv".parse()?, f32::datum_type());
         let logits = model.wire_node("logits", product, &[states, out_w])?[0];
         let logits = model.wire_node("biased", tract_core::ops::math::add(), &[logits, out_b])?[0];
-        let softmax =
-            Softmax { axes: tvec!(2), quant_output_dt: None, kind: SoftmaxKind::LogSoftmax };
+        let softmax = Softmax {
+            axes: tvec!(2),
+            quant_output_dt: None,
+            kind: SoftmaxKind::LogSoftmax,
+        };
         let log_p = model.wire_node("log_p", softmax, &[logits])?;
         model.select_output_outlets(&log_p)?;
-        Ok(Plan { length, state: model.into_optimized()?.into_runnable()?.spawn()? })
+        Ok(Plan {
+            length,
+            state: model.into_optimized()?.into_runnable()?.spawn()?,
+        })
     }
 }
 

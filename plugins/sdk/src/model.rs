@@ -49,7 +49,11 @@ pub enum ModelError {
     #[error("tensor {tensor} is {found}, not F32")]
     Type { tensor: &'static str, found: String },
     #[error("tensor {tensor} has shape {found}, expected {expected}")]
-    Shape { tensor: &'static str, expected: String, found: String },
+    Shape {
+        tensor: &'static str,
+        expected: String,
+        found: String,
+    },
     #[error("tensor {tensor} is not finite at {index}")]
     NotFinite { tensor: &'static str, index: usize },
     #[error("tensor {tensor} is not positive at {index}")]
@@ -57,11 +61,23 @@ pub enum ModelError {
     #[error("window {index} has {length} tokens, more than {WINDOW_LIMIT}")]
     WindowLength { index: usize, length: usize },
     #[error("window {index} has pattern {pattern}, the model has {patterns}")]
-    Pattern { index: usize, pattern: u32, patterns: usize },
+    Pattern {
+        index: usize,
+        pattern: u32,
+        patterns: usize,
+    },
     #[error("window {index} has token id {token}, the vocabulary has {vocabulary}")]
-    Token { index: usize, token: u16, vocabulary: usize },
+    Token {
+        index: usize,
+        token: u16,
+        vocabulary: usize,
+    },
     #[error("profile {index} has {length} entries, expected {expected}")]
-    ProfileLength { index: usize, length: usize, expected: usize },
+    ProfileLength {
+        index: usize,
+        length: usize,
+        expected: usize,
+    },
     #[error("model has no autoencoder")]
     NoAutoencoder,
     #[error("inference failed: {0:#}")]
@@ -85,14 +101,20 @@ impl Model {
     /// Reads the `model` tensors of a bundle (safetensors). Errors name the tensor.
     pub fn read(bytes: &[u8]) -> Result<Self, ModelError> {
         let tensors = Tensors::read(bytes)?;
-        Ok(Model { gru: Gru::read(&tensors)?, autoencoder: Autoencoder::read(&tensors)? })
+        Ok(Model {
+            gru: Gru::read(&tensors)?,
+            autoencoder: Autoencoder::read(&tensors)?,
+        })
     }
 
     pub fn shape(&self) -> ModelShape {
         ModelShape {
             vocabulary: self.gru.vocabulary as u32,
             patterns: self.gru.patterns as u32,
-            profile: self.autoencoder.as_ref().map_or(0, |vae| vae.profile as u32),
+            profile: self
+                .autoencoder
+                .as_ref()
+                .map_or(0, |vae| vae.profile as u32),
             latent: self.autoencoder.as_ref().map_or(0, |vae| vae.latent as u32),
         }
     }
@@ -105,6 +127,10 @@ impl Model {
     /// One assessment per profile, in order. Errors name the profile.
     pub fn assess(&mut self, profiles: &[Vec<f32>]) -> Result<Vec<Assessment>, ModelError> {
         let vae = self.autoencoder.as_mut().ok_or(ModelError::NoAutoencoder)?;
-        profiles.iter().enumerate().map(|(index, profile)| vae.assess(index, profile)).collect()
+        profiles
+            .iter()
+            .enumerate()
+            .map(|(index, profile)| vae.assess(index, profile))
+            .collect()
     }
 }

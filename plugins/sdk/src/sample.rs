@@ -66,7 +66,15 @@ impl SampleRandom {
 impl SampleSize {
     /// Names and shapes of the model's tensors.
     pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>)> {
-        let SampleSize { vocabulary, embedding, hidden, patterns, profile, latent, width } = *self;
+        let SampleSize {
+            vocabulary,
+            embedding,
+            hidden,
+            patterns,
+            profile,
+            latent,
+            width,
+        } = *self;
         let mut tensors = vec![
             ("gru.embed", vec![vocabulary, embedding]),
             ("gru.w", vec![3 * hidden, embedding]),
@@ -125,7 +133,9 @@ impl SampleSize {
         let window = |_| Window {
             pattern: (self.patterns > 0 && random.below(9) > 0)
                 .then(|| random.below(self.patterns) as u32),
-            tokens: (0..length).map(|_| random.below(self.vocabulary) as u16).collect(),
+            tokens: (0..length)
+                .map(|_| random.below(self.vocabulary) as u16)
+                .collect(),
         };
         (0..count).map(window).collect()
     }

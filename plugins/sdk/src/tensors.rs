@@ -24,7 +24,9 @@ impl Values {
 
 impl<'a> Tensors<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, ModelError> {
-        Ok(Tensors { file: SafeTensors::deserialize(bytes).map_err(ModelError::File)? })
+        Ok(Tensors {
+            file: SafeTensors::deserialize(bytes).map_err(ModelError::File)?,
+        })
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -33,7 +35,10 @@ impl<'a> Tensors<'a> {
 
     /// Shape of `name`, which must have two dimensions, both at least one.
     pub(crate) fn matrix_shape(&self, name: &'static str) -> Result<(usize, usize), ModelError> {
-        let view = self.file.tensor(name).map_err(|_| ModelError::Missing(name))?;
+        let view = self
+            .file
+            .tensor(name)
+            .map_err(|_| ModelError::Missing(name))?;
         match *view.shape() {
             [rows, columns] if rows > 0 && columns > 0 => Ok((rows, columns)),
             ref other => Err(ModelError::Shape {
@@ -46,9 +51,15 @@ impl<'a> Tensors<'a> {
 
     /// The tensor `name`, refused unless it is f32 of exactly `shape` and all finite.
     pub(crate) fn get(&self, name: &'static str, shape: &[usize]) -> Result<Values, ModelError> {
-        let view = self.file.tensor(name).map_err(|_| ModelError::Missing(name))?;
+        let view = self
+            .file
+            .tensor(name)
+            .map_err(|_| ModelError::Missing(name))?;
         if view.dtype() != Dtype::F32 {
-            return Err(ModelError::Type { tensor: name, found: format!("{:?}", view.dtype()) });
+            return Err(ModelError::Type {
+                tensor: name,
+                found: format!("{:?}", view.dtype()),
+            });
         }
         if view.shape() != shape {
             return Err(ModelError::Shape {
@@ -58,10 +69,19 @@ impl<'a> Tensors<'a> {
             });
         }
         let (chunks, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let values: Vec<f32> = chunks
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ModelError::NotFinite { tensor: name, index });
+            return Err(ModelError::NotFinite {
+                tensor: name,
+                index,
+            });
         }
-        Ok(Values { shape: shape.to_vec(), values })
+        Ok(Values {
+            shape: shape.to_vec(),
+            values,
+        })
     }
 }

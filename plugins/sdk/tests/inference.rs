@@ -10,8 +10,21 @@ fn sizes() -> [SampleSize; 3] {
     let default = SampleSize::default();
     [
         default,
-        SampleSize { vocabulary: 37, embedding: 5, hidden: 19, patterns: 0, profile: 11, ..default },
-        SampleSize { vocabulary: 401, embedding: 32, hidden: 80, profile: 0, ..default },
+        SampleSize {
+            vocabulary: 37,
+            embedding: 5,
+            hidden: 19,
+            patterns: 0,
+            profile: 11,
+            ..default
+        },
+        SampleSize {
+            vocabulary: 401,
+            embedding: 32,
+            hidden: 80,
+            profile: 0,
+            ..default
+        },
     ]
 }
 
@@ -29,14 +42,21 @@ impl Reference<'_> {
     fn get(&self, name: &str) -> Vec<f64> {
         let view = self.0.tensor(name).unwrap();
         let chunks = view.data().chunks_exact(4);
-        chunks.map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
+        chunks
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
+            .collect()
     }
 
     /// `w · x + b`.
     fn affine(&self, w: &str, b: &str, x: &[f64]) -> Vec<f64> {
         let rows = self.get(w);
-        let products = rows.chunks_exact(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x));
-        products.zip(self.get(b)).map(|(row, b)| row.sum::<f64>() + b).collect()
+        let products = rows
+            .chunks_exact(x.len())
+            .map(|row| row.iter().zip(x).map(|(w, x)| w * x));
+        products
+            .zip(self.get(b))
+            .map(|(row, b)| row.sum::<f64>() + b)
+            .collect()
     }
 
     fn log_softmax(&self, h: &[f64]) -> Vec<f64> {
@@ -101,8 +121,9 @@ fn assessment_equals_a_plain_forward_pass() {
         let bytes = size.model(9).unwrap();
         let reference = Reference(SafeTensors::deserialize(&bytes).unwrap());
         let mut random = SampleRandom::new(1);
-        let profiles: Vec<Vec<f32>> =
-            (0..5).map(|_| (0..size.profile).map(|_| random.signed() * 3.0).collect()).collect();
+        let profiles: Vec<Vec<f32>> = (0..5)
+            .map(|_| (0..size.profile).map(|_| random.signed() * 3.0).collect())
+            .collect();
         let assessments = Model::read(&bytes).unwrap().assess(&profiles).unwrap();
         let relu = |x: Vec<f64>| x.into_iter().map(|x| x.max(0.0)).collect::<Vec<_>>();
         for (profile, assessment) in profiles.iter().zip(&assessments) {
@@ -110,11 +131,21 @@ fn assessment_equals_a_plain_forward_pass() {
             let x: Vec<f64> = (0..size.profile)
                 .map(|i| (f64::from(profile[i]) - mean[i]) / scale[i])
                 .collect();
-            let code =
-                reference.affine("vae.mu.w", "vae.mu.b", &relu(reference.affine("vae.enc.w", "vae.enc.b", &x)));
-            let out = reference
-                .affine("vae.out.w", "vae.out.b", &relu(reference.affine("vae.dec.w", "vae.dec.b", &code)));
-            let error = out.iter().zip(&x).map(|(o, x)| (o - x).powi(2)).sum::<f64>()
+            let code = reference.affine(
+                "vae.mu.w",
+                "vae.mu.b",
+                &relu(reference.affine("vae.enc.w", "vae.enc.b", &x)),
+            );
+            let out = reference.affine(
+                "vae.out.w",
+                "vae.out.b",
+                &relu(reference.affine("vae.dec.w", "vae.dec.b", &code)),
+            );
+            let error = out
+                .iter()
+                .zip(&x)
+                .map(|(o, x)| (o - x).powi(2))
+                .sum::<f64>()
                 / size.profile as f64;
             assert!((f64::from(assessment.reconstruction_error) - error).abs() < TOLERANCE * error);
             for (got, code) in assessment.latent.iter().zip(&code) {
@@ -125,7 +156,10 @@ fn assessment_equals_a_plain_forward_pass() {
 }
 
 fn bits(verdict: &Verdict) -> (Vec<u32>, Vec<u16>) {
-    (verdict.surprise.iter().map(|s| s.to_bits()).collect(), verdict.expected.clone())
+    (
+        verdict.surprise.iter().map(|s| s.to_bits()).collect(),
+        verdict.expected.clone(),
+    )
 }
 
 #[test]
@@ -155,17 +189,40 @@ fn scores_have_the_same_bits_in_any_order_and_batch() {
 fn what_does_not_fit_the_model_is_refused_by_place() {
     let size = SampleSize::default();
     let mut model = Model::read(&size.model(1).unwrap()).unwrap();
-    let good = Window { pattern: Some(7), tokens: vec![63; 64] };
-    let mut refused = |window: Window| model.score(&[good.clone(), window]).unwrap_err().to_string();
-    let error = refused(Window { pattern: None, tokens: vec![2, 64] });
+    let good = Window {
+        pattern: Some(7),
+        tokens: vec![63; 64],
+    };
+    let mut refused = |window: Window| {
+        model
+            .score(&[good.clone(), window])
+            .unwrap_err()
+            .to_string()
+    };
+    let error = refused(Window {
+        pattern: None,
+        tokens: vec![2, 64],
+    });
     assert_eq!(error, "window 1 has token id 64, the vocabulary has 64");
-    let error = refused(Window { pattern: Some(8), tokens: vec![2] });
+    let error = refused(Window {
+        pattern: Some(8),
+        tokens: vec![2],
+    });
     assert_eq!(error, "window 1 has pattern 8, the model has 8");
-    let error = refused(Window { pattern: None, tokens: vec![2; 65] });
+    let error = refused(Window {
+        pattern: None,
+        tokens: vec![2; 65],
+    });
     assert_eq!(error, "window 1 has 65 tokens, more than 64");
-    let error = model.assess(&[vec![0.0; 96], vec![0.0; 95]]).unwrap_err().to_string();
+    let error = model
+        .assess(&[vec![0.0; 96], vec![0.0; 95]])
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "profile 1 has 95 entries, expected 96");
-    assert_eq!(model.score(&[Window::default()]).unwrap(), [Verdict::default()]);
+    assert_eq!(
+        model.score(&[Window::default()]).unwrap(),
+        [Verdict::default()]
+    );
 }
 
 #[test]
@@ -173,12 +230,23 @@ fn damaged_models_are_refused_by_tensor() {
     let size = SampleSize::default();
     let bytes = size.model(1).unwrap();
     let refused = |bytes: &[u8]| Model::read(bytes).err().map(|error| error.to_string());
-    assert!(refused(&bytes[..bytes.len() - 4]).unwrap().starts_with("model is not a safetensors"));
-    assert!(refused(b"").unwrap().starts_with("model is not a safetensors"));
+    assert!(
+        refused(&bytes[..bytes.len() - 4])
+            .unwrap()
+            .starts_with("model is not a safetensors")
+    );
+    assert!(
+        refused(b"")
+            .unwrap()
+            .starts_with("model is not a safetensors")
+    );
 
     let rename = |from: &str, to: &str| {
         let mut bytes = bytes.clone();
-        let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+        let at = bytes
+            .windows(from.len())
+            .position(|part| part == from.as_bytes())
+            .unwrap();
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         bytes
     };
@@ -190,7 +258,13 @@ fn damaged_models_are_refused_by_tensor() {
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     assert!(refused(&nan).unwrap().contains("is not finite at"));
 
-    let swapped = SampleSize { embedding: 48, hidden: 16, ..size }.model(1).unwrap();
+    let swapped = SampleSize {
+        embedding: 48,
+        hidden: 16,
+        ..size
+    }
+    .model(1)
+    .unwrap();
     assert!(Model::read(&swapped).is_ok());
     assert_eq!(
         refused(&rename("\"shape\":[144,48]", "\"shape\":[48,144]")).unwrap(),

@@ -1,0 +1,4 @@
+  ;; Never returns on token 13.
+  (func $misbehave (param $token i32) (result i32)
+    (if (i32.eq (local.get $token) (i32.const 13)) (then (loop $ever (br $ever))))
+    (i32.const 0))
