@@ -9,8 +9,15 @@
 //! [`pipeline`] connects the stages; [`learning`] makes the models that they use.
 
 pub mod capture;
+pub mod cli;
+pub mod config;
 pub mod diagnosis;
+pub mod doctor;
+pub mod export;
 pub mod learning;
+pub mod models;
+pub mod pipeline;
+pub mod plugin;
 pub mod record;
 pub mod trace;
 pub mod windows;

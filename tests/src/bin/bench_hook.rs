@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
 use stethos::capture::{self, Settings, kernel::Capacity, targets::Target};
+use stethos_tests::cgroup::Cgroup;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -24,9 +25,12 @@ fn main() -> anyhow::Result<()> {
             let _attached = pair()?;
             wait()
         }
-        // This process's own parent is the caller: capturing an unrelated process filters it.
-        "filtered" => watch(std::process::id()),
-        "captured" => watch(pid.parse().context(usage)?),
+        // The caller is not in this cgroup: every call of it is filtered out.
+        "filtered" => {
+            let cgroup = Cgroup::new("bench")?;
+            watch(Target::Cgroup(cgroup.path().to_owned()))
+        }
+        "captured" => watch(Target::Pid(pid.parse().context(usage)?)),
         _ => bail!(usage),
     }
 }
@@ -39,7 +43,7 @@ fn wait() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn watch(pid: u32) -> anyhow::Result<()> {
+fn watch(target: Target) -> anyhow::Result<()> {
     let settings = Settings {
         capacity: Capacity {
             window_ring_bytes: 16 << 20,
@@ -51,7 +55,7 @@ fn watch(pid: u32) -> anyhow::Result<()> {
         http: true,
     };
     let capture::Live { mut records, stop, .. } =
-        capture::start(&[Target::Pid(pid)], settings)?;
+        capture::start(&[target], settings)?;
     let reader = std::thread::spawn(move || while records.blocking_recv().is_some() {});
     wait()?;
     drop(stop);

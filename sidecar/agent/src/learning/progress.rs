@@ -104,6 +104,23 @@ impl Progress {
     }
 }
 
+/// Unseen mass at the end of a run of windows, for training from recordings.
+pub fn unseen_mass_of(windows: &[Window]) -> f64 {
+    let mut contexts = Contexts::new(MAX_STREAMS);
+    let mut unseen = GoodTuring::new();
+    let mut block_ns = 0;
+    for window in windows {
+        if window.end_ns().saturating_sub(block_ns) >= BLOCK_NS {
+            block_ns = window.end_ns();
+            unseen.advance();
+        }
+        for call in &window.calls {
+            unseen.observe(contexts.push(window.stream(), call.token.code()));
+        }
+    }
+    unseen.unseen_mass()
+}
+
 #[cfg(test)]
 mod tests {
     use stethos_patterns::{Role, Token, WindowCall};

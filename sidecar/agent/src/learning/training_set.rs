@@ -117,6 +117,8 @@ fn add(path: &Path, sets: &mut BTreeMap<String, Collected>) -> Result<Header, Tr
             Err(error) => return Err(error.into()),
         }
     }
+    windows.finish(&mut pieces);
+    pieces.drain(..).for_each(|piece| pass.piece(piece));
     pass.end();
     Ok(header)
 }

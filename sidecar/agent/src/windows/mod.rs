@@ -92,6 +92,11 @@ impl Windows {
         }
     }
 
+    /// Ends every unit of work: there are no more records.
+    pub fn finish(&mut self, out: &mut Vec<Piece>) {
+        self.close_silent(Nanos::MAX, out);
+    }
+
     /// Peer of a client socket, when known.
     pub fn peer(&self, pid: u32, fd: i32) -> Option<&str> {
         self.descriptors.peer(pid, fd)
@@ -156,7 +161,7 @@ impl Windows {
             .units
             .iter()
             .filter(|(_, unit)| {
-                !unit.is_empty() && unit.end_ns().saturating_add(SILENCE_NS) < now_ns
+                !unit.is_empty() && unit.end_ns() < now_ns.saturating_sub(SILENCE_NS)
             })
             .map(|(key, _)| *key)
             .collect();

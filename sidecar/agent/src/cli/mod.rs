@@ -1,0 +1,69 @@
+//! The commands, one a file.
+
+pub mod args;
+mod config;
+mod doctor;
+mod plugin;
+mod record;
+mod replay;
+mod run;
+mod score;
+mod train;
+
+use std::{io, process::ExitCode};
+
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+pub use args::Cli;
+use args::Command;
+
+use crate::{
+    capture::{self, kernel::Capacity},
+    config::{CaptureConfig, Config, LogLevel, TraceConfig, process_variables},
+};
+
+/// Does what the command line asks for.
+pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = || {
+        Config::load(cli.common.config.as_deref(), &process_variables(), &cli.flags())
+            .map_err(anyhow::Error::from)
+    };
+    // These two say themselves what is wrong with a configuration.
+    match &cli.command {
+        Command::Config(command) => return config::run(*command, config()),
+        Command::Plugin(command) => return plugin::run(command),
+        _ => {}
+    }
+    let config = config()?;
+    start_logging(config.log.level);
+    match &cli.command {
+        Command::Run(_) => run::run(&config)?,
+        Command::Doctor(args) => return doctor::run(&config, args),
+        Command::Record(args) => record::run(&config, args)?,
+        Command::Replay(args) => replay::run(&config, args)?,
+        Command::Train(args) => train::run(args)?,
+        Command::Score(args) => score::run(args)?,
+        Command::Config(_) | Command::Plugin(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_logging(level: LogLevel) {
+    let filter = EnvFilter::new(format!("warn,stethos={}", level.name()));
+    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    // A second start (in tests) keeps the first subscriber.
+    let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
+}
+
+fn capture_settings(capture: &CaptureConfig, trace: &TraceConfig) -> capture::Settings {
+    capture::Settings {
+        capacity: Capacity {
+            window_ring_bytes: u32::try_from(capture.ring_size.bytes()).unwrap_or(1 << 30),
+            event_ring_bytes: 1 << 20,
+            threads: capture.max_threads,
+        },
+        poll_interval: capture.poll_interval,
+        snapshot_interval: capture.snapshot_interval,
+        http: trace.http,
+    }
+}

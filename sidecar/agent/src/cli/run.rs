@@ -1,0 +1,225 @@
+//! `stethos run`: the sidecar.
+
+use std::{
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::capture_settings;
+use crate::{
+    capture,
+    config::Config,
+    diagnosis::observation::DiagnosisConfig,
+    export::{self, ExportConfig, Exporter},
+    learning::{self, Change, Learning, progress::Bounds},
+    models::Models,
+    pipeline::{Outcome, Pipeline, terminated},
+    record::Tick,
+};
+
+/// Time that the last diagnoses have to leave.
+const GRACE: Duration = Duration::from_secs(5);
+/// Progress of learning is told this often.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(sidecar(config))
+}
+
+async fn sidecar(config: &Config) -> anyhow::Result<()> {
+    let state_dir = &config.state_dir;
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
+    let models = Models::new(&config.plugins, Some(state_dir.join("compiled")))?;
+    let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
+    let capture::Live { header, mut records, stop } =
+        capture::start(&config.target, capture_settings(&config.capture, &config.trace))?;
+    let learning = Learning::new(learning_settings(config), &header)?;
+    let diagnosis = config.diagnosis.enabled.then(|| DiagnosisConfig {
+        models: config.diagnosis.models,
+        ..DiagnosisConfig::default()
+    });
+    tracing::info!(target = header.target, mode = header.capture_mode, "capturing");
+    let pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
+    let mut sidecar = Sidecar { pipeline, exporter, json: config.json, told: Instant::now() };
+
+    let mut end = std::pin::pin!(terminated());
+    let mut ending = false;
+    loop {
+        let batch = tokio::select! {
+            () = &mut end, if !ending => {
+                ending = true;
+                stop.ask();
+                continue;
+            }
+            batch = records.recv() => batch,
+        };
+        let Some(batch) = batch else { break };
+        let outcome = sidecar.pipeline.on_batch(&batch).await;
+        sidecar.tell(outcome)?;
+    }
+    if let Some(exporter) = sidecar.exporter {
+        let stats = exporter.shutdown(GRACE).await;
+        tracing::info!(?stats, "exported");
+    }
+    if ending {
+        Ok(())
+    } else {
+        anyhow::bail!("the capture ended by itself")
+    }
+}
+
+fn exporter(config: &Config) -> anyhow::Result<Exporter> {
+    let mut export = ExportConfig::from_environment()?;
+    export.spans_per_minute = config.export.spans_per_minute;
+    Ok(Exporter::new(export)?)
+}
+
+fn learning_settings(config: &Config) -> learning::Settings {
+    let learning = &config.learning;
+    learning::Settings {
+        bounds: Bounds {
+            unseen: learning.unseen_bound,
+            min_duration: learning.min_duration,
+            min_calls: learning.min_calls,
+            ceiling: learning.ceiling,
+        },
+        state_dir: config.state_dir.clone(),
+        time_limit: learning.training.time_limit,
+        nice: learning.training.nice,
+        memory: learning.training.memory.bytes(),
+    }
+}
+
+struct Sidecar {
+    pipeline: Pipeline,
+    exporter: Option<Exporter>,
+    json: bool,
+    told: Instant,
+}
+
+impl Sidecar {
+    /// Hands on what came of a batch: to the collector, to standard output, to the log.
+    fn tell(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+        for change in &outcome.changes {
+            self.tell_change(change)?;
+        }
+        for published in &outcome.published {
+            let Some(line) = export::to_json(published) else { continue };
+            let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+            tracing::info!(
+                incident = text("stethos.incident.id"),
+                state = text("stethos.incident.state"),
+                class = text("error.type"),
+                "{}",
+                text("body")
+            );
+            self.print(&line)?;
+        }
+        if let Some(tick) = &outcome.tick {
+            self.tell_progress()?;
+            self.measure(tick);
+        }
+        if let Some(exporter) = &mut self.exporter {
+            exporter.publish(&outcome.published);
+            if let Some(tick) = &outcome.tick {
+                exporter.tick(tick.at_ns);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_change(&mut self, change: &Change) -> anyhow::Result<()> {
+        let line = match change {
+            Change::Learning { container } => {
+                let container = self.pipeline.name(*container);
+                tracing::info!(container, "learning");
+                json!({ "stethos.phase": "learning", "container": container })
+            }
+            Change::Training { container, ready, calls, windows } => {
+                let container = self.pipeline.name(*container);
+                let unseen = ready.unseen_mass;
+                tracing::info!(container, unseen, calls, windows, "training");
+                json!({
+                    "stethos.phase": "training",
+                    "container": container,
+                    "unseen": unseen,
+                    "widened": ready.widened,
+                    "calls": calls,
+                    "windows": windows,
+                })
+            }
+            Change::Watching { container, bundle, id, from_store } => {
+                let container = self.pipeline.name(*container);
+                let card = &bundle.card;
+                tracing::info!(
+                    container,
+                    model = id,
+                    patterns = card.patterns,
+                    tokens = card.vocabulary,
+                    from_store,
+                    "watching"
+                );
+                json!({
+                    "stethos.phase": "watching",
+                    "container": container,
+                    "stethos.model.id": id,
+                    "patterns": card.patterns,
+                    "tokens": card.vocabulary,
+                    "unseen": card.unseen_mass,
+                    "widened": card.widened,
+                    "from_store": from_store,
+                })
+            }
+            Change::Failed { container, reason } => {
+                let container = self.pipeline.name(*container);
+                tracing::error!(container, reason, "training failed; learning goes on");
+                json!({ "stethos.phase": "failed", "container": container, "reason": reason })
+            }
+        };
+        self.print(&line)
+    }
+
+    fn tell_progress(&mut self) -> anyhow::Result<()> {
+        if self.told.elapsed() < PROGRESS {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        let Some(learning) = self.pipeline.learning() else { return Ok(()) };
+        let lines: Vec<Value> = learning
+            .progress()
+            .map(|(_, container, progress)| {
+                tracing::info!(
+                    container,
+                    unseen = progress.unseen_mass(),
+                    calls = progress.calls(),
+                    "learning"
+                );
+                json!({
+                    "stethos.phase": "learning",
+                    "container": container,
+                    "unseen": progress.unseen_mass(),
+                    "calls": progress.calls(),
+                    "windows": progress.windows(),
+                })
+            })
+            .collect();
+        lines.iter().try_for_each(|line| self.print(line))
+    }
+
+    fn measure(&mut self, _tick: &Tick) {}
+
+    fn print(&self, line: &Value) -> anyhow::Result<()> {
+        if self.json {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{line}")?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}

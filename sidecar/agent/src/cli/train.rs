@@ -1,0 +1,51 @@
+//! `stethos train`: recordings into a model bundle.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use stethos_trainer::{Progress, TrainConfig, TrainingInput};
+
+use super::args::TrainArgs;
+use crate::learning::{progress, store, training_set};
+
+pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let set = training_set::read(&args.recordings, args.container.as_deref())?;
+    let unseen_mass = args.unseen_mass.unwrap_or_else(|| progress::unseen_mass_of(&set.windows));
+    tracing::info!(
+        container = set.container,
+        windows = set.windows.len(),
+        unseen_mass,
+        "training"
+    );
+    let input = TrainingInput {
+        arch: set.arch,
+        container: set.container,
+        windows: set.windows,
+        baseline: set.baseline,
+        unseen_mass,
+        widened: args.widened,
+        created_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+    };
+    let config = TrainConfig { seed: args.seed, time_limit: args.time_limit, ..TrainConfig::default() };
+    let bundle = stethos_trainer::train(input, &config, &mut report)?;
+    let bytes = bundle.write().context("the trained bundle is not sound")?;
+    store::write_whole(&args.output, &bytes)?;
+    let card = &bundle.card;
+    tracing::info!(
+        bundle = %args.output.display(),
+        id = bundle.id(),
+        bytes = bytes.len(),
+        patterns = card.patterns,
+        vocabulary = card.vocabulary,
+        loss = card.loss,
+        markov8_loss = card.markov8_loss,
+        seconds = started.elapsed().as_secs_f64(),
+        "trained"
+    );
+    Ok(())
+}
+
+fn report(progress: Progress) {
+    tracing::debug!(?progress, "training");
+}

@@ -1,0 +1,315 @@
+//! Connects the stages: records become windows, windows get verdicts, verdicts and records become
+//! diagnoses, diagnoses find their trace and leave.
+//!
+//! Everything here depends on the records alone, so that a replay gives the same result each time.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use stethos_bundle::Bundle;
+use stethos_patterns::{Window, names};
+
+use crate::{
+    diagnosis::{
+        engine::Engine,
+        observation::{ContainerModel, DiagnosisConfig},
+        report::Report,
+    },
+    export::{Contexts, Published, Resource},
+    learning::{Change, Learning},
+    models::{Models, Stability},
+    record::{
+        Account, ContainerIndex, ContainerInfo, Header, LifecycleEvent, Nanos, ProcessInfo, Record,
+        Tick,
+    },
+    trace::{Context, Join, JoinConfig},
+    windows::{Piece, Windows},
+};
+
+/// What came of one batch of records.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Diagnoses and affected calls, in order.
+    pub published: Vec<Published>,
+    /// What changed in learning, in order.
+    pub changes: Vec<Change>,
+    pub stability: Vec<Stability>,
+    /// The last account of every container, and the time it was taken, once a second.
+    pub tick: Option<Tick>,
+}
+
+pub struct Pipeline {
+    header: Header,
+    windows: Windows,
+    learning: Option<Learning>,
+    models: Models,
+    engine: Option<Engine>,
+    join: Join,
+    contexts: Contexts,
+    applications: BTreeMap<ContainerIndex, Application>,
+    close: Option<u16>,
+}
+
+/// What is known of a container's application.
+#[derive(Default)]
+struct Application {
+    container: Option<ContainerInfo>,
+    processes: BTreeMap<u32, ProcessInfo>,
+    resource: Option<Arc<Resource>>,
+}
+
+impl Pipeline {
+    /// `learning`: none in a replay. `diagnosis`: none to capture and learn only.
+    pub fn new(
+        header: Header,
+        models: Models,
+        learning: Option<Learning>,
+        diagnosis: Option<DiagnosisConfig>,
+    ) -> Self {
+        let engine = diagnosis.map(|config| Engine::new(config, &header));
+        let close = names::table(&header.arch).number("close");
+        Self {
+            windows: Windows::new(&header.arch),
+            learning,
+            models,
+            engine,
+            join: Join::new(JoinConfig::default()),
+            contexts: Contexts::default(),
+            applications: BTreeMap::new(),
+            close,
+            header,
+        }
+    }
+
+    /// Takes records in the order of capture.
+    pub async fn on_batch(&mut self, batch: &[Record]) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut steps = Vec::with_capacity(batch.len());
+        let mut pieces = Vec::new();
+        for record in batch {
+            self.remember(record);
+            if let Some(change) = self.learning.as_mut().and_then(|l| l.on_record(record)) {
+                self.apply(&change).await;
+                outcome.changes.push(change);
+            }
+            steps.push(Step::Record(record));
+            self.windows.on_record(record, &mut pieces);
+            for piece in pieces.drain(..) {
+                if let Piece::Window(window) = &piece {
+                    self.closes(window);
+                    if let Some(learning) = &mut self.learning {
+                        learning.on_window(window);
+                    }
+                }
+                steps.push(Step::Piece(piece));
+            }
+        }
+        self.judge(steps).await;
+        let tick = batch.iter().rev().find_map(|record| match record {
+            Record::Tick(tick) => Some(tick),
+            _ => None,
+        });
+        if let Some(tick) = tick {
+            self.on_tick(tick, &mut outcome).await;
+        }
+        self.publish(&mut outcome);
+        outcome
+    }
+
+    /// Puts a bundle in force for every container of its name (of any name, when it is the only
+    /// one): for replays.
+    pub async fn watch(&mut self, container: ContainerIndex, bundle: &Bundle) -> anyhow::Result<()> {
+        let id = bundle.id();
+        let name = self.name(container);
+        self.models.watch(container, &name, bundle, &id).await?;
+        if let Some(engine) = &mut self.engine {
+            engine.watch(container, ContainerModel::from(bundle));
+        }
+        Ok(())
+    }
+
+    /// Name of a container, for people.
+    pub fn name(&self, container: ContainerIndex) -> String {
+        let known = self.applications.get(&container).and_then(|app| app.container.as_ref());
+        known.map_or_else(|| format!("container-{container}"), |info| info.name.clone())
+    }
+
+    /// The resource of a container's application as far as it is known.
+    pub fn resource(&mut self, container: ContainerIndex) -> Arc<Resource> {
+        let application = self.applications.entry(container).or_default();
+        application.resource()
+    }
+
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    pub fn learning(&self) -> Option<&Learning> {
+        self.learning.as_ref()
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn remember(&mut self, record: &Record) {
+        match record {
+            Record::Container(info) => {
+                let application = self.applications.entry(info.container).or_default();
+                application.container = Some(info.clone());
+                application.resource = None;
+            }
+            Record::Process(process) => {
+                let application = self.applications.entry(process.container).or_default();
+                application.processes.insert(process.pid, process.clone());
+                application.resource = None;
+            }
+            Record::Http(head) => self.join.on_http(head),
+            Record::Lifecycle(lifecycle) => {
+                self.join.on_lifecycle(lifecycle);
+                if let LifecycleEvent::Exit { group_dead: true, .. } = lifecycle.event
+                    && let Some(application) = self.applications.get_mut(&lifecycle.container)
+                    && application.processes.len() > 1
+                {
+                    // The last one is kept: an incident may outlive its process.
+                    application.processes.remove(&lifecycle.pid);
+                    application.resource = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the join which connections a window closed.
+    fn closes(&mut self, window: &Window) {
+        for call in &window.calls {
+            if Some(call.token.call) == self.close && call.ret == 0 {
+                self.join.on_close(window.pid, call.fd, call.enter_ns);
+            }
+        }
+    }
+
+    /// Scores all windows of the batch at once, then lets diagnosis see everything in order.
+    async fn judge(&mut self, steps: Vec<Step<'_>>) {
+        let windows = steps.iter().filter_map(|step| match step {
+            Step::Piece(Piece::Window(window)) => Some(window.clone()),
+            _ => None,
+        });
+        let mut judged = self.models.judge(windows.collect()).await.into_iter();
+        let Some(engine) = &mut self.engine else { return };
+        for step in steps {
+            match step {
+                Step::Record(record) => engine.on_record(record),
+                Step::Piece(Piece::Window(_)) => {
+                    if let Some(window) = judged.next() {
+                        engine.on_window(&window);
+                    }
+                }
+                Step::Piece(Piece::Exchange(container, exchange)) => {
+                    engine.on_exchange(container, &exchange);
+                }
+                Step::Piece(Piece::Pending(container, pending)) => {
+                    engine.on_pending(container, &pending);
+                }
+            }
+        }
+    }
+
+    async fn on_tick(&mut self, tick: &Tick, outcome: &mut Outcome) {
+        for stability in self.models.assess(tick.at_ns).await {
+            if let Some(engine) = &mut self.engine {
+                engine.on_stability(stability.container, stability.at_ns, stability.stability);
+            }
+            outcome.stability.push(stability);
+        }
+        let changes = self.learning.as_mut().map(Learning::on_tick).unwrap_or_default();
+        for change in changes {
+            self.apply(&change).await;
+            outcome.changes.push(change);
+        }
+        outcome.tick = Some(tick.clone());
+    }
+
+    async fn apply(&mut self, change: &Change) {
+        if let Change::Watching { container, bundle, .. } = change
+            && let Err(error) = self.watch(*container, bundle).await
+        {
+            tracing::error!(%error, container, "the bundle is not in force");
+        }
+    }
+
+    fn publish(&mut self, outcome: &mut Outcome) {
+        let reports = self.engine.as_mut().map(Engine::drain).unwrap_or_default();
+        for report in reports {
+            let (container, context) = match &report {
+                Report::Diagnosis(diagnosis) => {
+                    (diagnosis.container, Context::none("no affected request was seen"))
+                }
+                Report::Affected(call) => (call.container, self.join.resolve(call)),
+            };
+            let identity = self.models.identity(container);
+            let resource = self.resource(container);
+            outcome.published.push(Published {
+                report,
+                context,
+                resource,
+                plugin: identity.as_ref().map(|(plugin, _)| plugin.clone()),
+                model_id: identity.map(|(_, id)| id),
+                capture_mode: self.header.capture_mode.clone(),
+                unix_offset_ns: self.header.unix_offset_ns,
+            });
+        }
+        self.contexts.complete(&mut outcome.published);
+    }
+}
+
+/// One thing that diagnosis sees.
+enum Step<'a> {
+    Record(&'a Record),
+    Piece(Piece),
+}
+
+impl Application {
+    fn resource(&mut self) -> Arc<Resource> {
+        if let Some(resource) = &self.resource {
+            return resource.clone();
+        }
+        let container = self.container.clone().unwrap_or_else(|| ContainerInfo {
+            at_ns: 0,
+            container: 0,
+            name: String::new(),
+            id: None,
+            cgroup_path: String::new(),
+        });
+        let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
+        let resource = Resource::of_application(&container, &processes, &|name| {
+            std::env::var(name).ok()
+        });
+        self.resource.insert(Arc::new(resource)).clone()
+    }
+}
+
+/// Share of calls lost in an account, 0…1.
+pub fn loss_ratio(account: &Account) -> f64 {
+    let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
+    if account.seen == 0 { 0.0 } else { lost as f64 / account.seen as f64 }
+}
+
+/// Time of the records, in Unix ns.
+pub fn unix_ns(header: &Header, at_ns: Nanos) -> u64 {
+    at_ns.saturating_add_signed(header.unix_offset_ns)
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
