@@ -125,12 +125,6 @@ pub struct TrainArgs {
     /// Stop improving the models after this time (60s)
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub time_limit: Option<Duration>,
-    /// Share of contexts not seen before at the end of learning, for the model card
-    #[arg(long, hide = true)]
-    pub unseen_mass: Option<f64>,
-    /// Learning was ended by its ceiling: widen the thresholds
-    #[arg(long)]
-    pub widened: bool,
     /// Seed of everything random; the same input and seed give the same bundle
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -444,10 +444,10 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn any_stream_survives(records in prop::collection::vec(any_record(), 0..40)) {
+    fn any_stream_survives(records in prop::collection::vec(any_record(), 0..16)) {
         let (back, error) = read(&written(&records));
         prop_assert_eq!(back, records);
         prop_assert!(error.is_none());
