@@ -178,9 +178,22 @@ impl<'a> Demo<'a> {
     /// The number of faults that were missed.
     fn play(&mut self, options: &DemoOptions) -> Result<usize> {
         self.learn()?;
+        let missed = match options.faults().as_slice() {
+            [] => 0,
+            faults => self.try_out(faults)?,
+        };
+        if options.keep {
+            self.by_hand()?;
+        }
+        self.sidecar.stop()?;
+        Ok(missed)
+    }
+
+    /// Injects `faults` with normal times between them, and sums up. The number that was missed.
+    fn try_out(&mut self, faults: &[Fault]) -> Result<usize> {
         self.sidecar.measure_from_now()?;
         let watching = Instant::now();
-        for fault in options.faults() {
+        for &fault in faults {
             self.follow(NORMAL)?;
             self.disturb(fault)?;
         }
@@ -188,10 +201,6 @@ impl<'a> Demo<'a> {
         let summary = self.judge.summary(watching.elapsed());
         let usage = self.sidecar.usage()?;
         self.timeline.text(&format!("{summary}\n{usage}"))?;
-        if options.keep {
-            self.by_hand()?;
-        }
-        self.sidecar.stop()?;
         Ok(summary.missed())
     }
 

@@ -14,6 +14,7 @@ use opentelemetry::KeyValue;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use ureq::SendBody;
 
 use crate::http::{Request, Response};
 use crate::{DEPENDENCY_TIMEOUT, telemetry};
@@ -183,7 +184,10 @@ impl Api {
             if !keep_alive {
                 request = request.header("connection", "close");
             }
-            let body = order.map(Value::to_string).unwrap_or_default();
+            let body = match order {
+                Some(order) => SendBody::from_json(order)?,
+                None => SendBody::none(),
+            };
             let request = request.body(body).map_err(ureq::Error::from)?;
             let mut response = self.agent.run(request)?;
             let status = response.status().as_u16();

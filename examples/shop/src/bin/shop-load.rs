@@ -15,6 +15,7 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use serde_json::json;
 use stethos_shop::catalog::ITEMS;
+use ureq::SendBody;
 
 /// Longer than the api waits for what it depends on.
 const TIMEOUT: Duration = Duration::from_secs(12);
@@ -186,14 +187,14 @@ impl Customer {
         let mut random = rand::rng();
         let product = self.popularity.sample(&mut random) + 1;
         let (method, path, body) = match random.random_range(0..100) {
-            0..20 => ("POST", "/orders".to_owned(), order(product, &mut random)),
-            20..35 => ("GET", "/products".to_owned(), String::new()),
+            0..20 => ("POST", "/orders".to_owned(), order(product, &mut random)?),
+            20..35 => ("GET", "/products".to_owned(), SendBody::none()),
             35..37 => (
                 "GET",
                 format!("/products/{}", 1000 + product),
-                String::new(),
+                SendBody::none(),
             ),
-            _ => ("GET", format!("/products/{product}"), String::new()),
+            _ => ("GET", format!("/products/{product}"), SendBody::none()),
         };
         let mut request = ureq::http::Request::builder()
             .method(method)
@@ -208,10 +209,10 @@ impl Customer {
     }
 }
 
-fn order(product: usize, random: &mut impl RngExt) -> String {
+fn order(product: usize, random: &mut impl RngExt) -> Result<SendBody<'static>, ureq::Error> {
     let note = "please ring twice, ".repeat(random.random_range(10..60));
     let quantity = random.random_range(1..5);
-    json!({ "product": product, "quantity": quantity, "note": note }).to_string()
+    SendBody::from_json(&json!({ "product": product, "quantity": quantity, "note": note }))
 }
 
 /// A new trace's context, sampled.
