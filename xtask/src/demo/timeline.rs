@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::report::{Diagnosis, Phase};
 
 /// Evidence and call sequences stand under the text of their event.
-const INDENT: &str = "                     ";
+const INDENT: &str = "                      ";
 /// Calls shown of a sequence.
 const CALLS: usize = 12;
 
@@ -169,11 +169,11 @@ mod tests {
         let printed = String::from_utf8(paper.0.borrow().clone()).unwrap();
         let expected = "\
 00:40.9  CONFIRMED    dependency.refused 0.97   api → 127.0.0.1:6379
-                     connect ECONNREFUSED 0 → 38/s
-                     expected  connect:ok sendto:ok
-                     actual    connect:ECONNREFUSED
-                     trace 4bf92f35/00f067aa
-                     check: is anything listening on 6379?
+                      connect ECONNREFUSED 0 → 38/s
+                      expected  connect:ok sendto:ok
+                      actual    connect:ECONNREFUSED
+                      trace 4bf92f35/00f067aa
+                      check: is anything listening on 6379?
 ";
         assert_eq!(printed, expected);
     }
