@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::hostile::with_block;
 use super::*;
 
 prop_compose! {
