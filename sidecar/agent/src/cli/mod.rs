@@ -10,7 +10,7 @@ mod run;
 mod score;
 mod train;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -19,7 +19,10 @@ use args::Command;
 
 use crate::{
     capture::{self, kernel::Capacity},
-    config::{CaptureConfig, Config, LogLevel, TraceConfig, process_variables},
+    config::{
+        CaptureConfig, Config, DiagnosisSettings, LogLevel, TraceConfig, process_variables,
+    },
+    diagnosis::observation::DiagnosisConfig,
 };
 
 /// Does what the command line asks for.
@@ -34,7 +37,14 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plugin(command) => return plugin::run(command),
         _ => {}
     }
-    let config = config()?;
+    let config = match config() {
+        // The doctor's 1 means that something works.
+        Err(error) if matches!(cli.command, Command::Doctor(_)) => {
+            eprintln!("stethos: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+        config => config?,
+    };
     start_logging(config.log.level);
     match &cli.command {
         Command::Run(_) => run::run(&config)?,
@@ -53,6 +63,17 @@ fn start_logging(level: LogLevel) {
     let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     // A second start (in tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
+}
+
+fn diagnosis_config(settings: &DiagnosisSettings) -> DiagnosisConfig {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    DiagnosisConfig {
+        models: settings.models,
+        false_alarms_per_day: settings.false_alarms_per_day,
+        slowdown_ms: milliseconds(settings.slowdown),
+        file_slowdown_ms: milliseconds(settings.file_slowdown),
+        ..DiagnosisConfig::default()
+    }
 }
 
 fn capture_settings(capture: &CaptureConfig, trace: &TraceConfig) -> capture::Settings {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::{args::RecordArgs, capture_settings};
 use crate::{
-    capture::{self, recording::RecordingWriter},
+    capture::{self, recording::{RecordingWriter, WriteError}},
     config::Config,
     pipeline::terminated,
     record::Record,
@@ -44,6 +44,7 @@ async fn record(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
     let mut stopping = false;
     let mut report = Instant::now() + REPORT;
     let mut accounts = Vec::new();
+    let mut left_out = 0u64;
     loop {
         let batch = tokio::select! {
             () = &mut stop, if !stopping => {
@@ -55,7 +56,13 @@ async fn record(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
         };
         let Some(batch) = batch else { break };
         for record in &batch {
-            writer.write(record).with_context(|| format!("cannot write {path}"))?;
+            match writer.write(record) {
+                Err(error @ WriteError::RecordTooLarge { .. }) => {
+                    left_out += 1;
+                    tracing::warn!(%error, "a record is left out");
+                }
+                written => written.with_context(|| format!("cannot write {path}"))?,
+            }
             if let Record::Tick(tick) = record {
                 accounts.clone_from(&tick.accounts);
             }
@@ -74,6 +81,6 @@ async fn record(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
         .iter()
         .map(|(_, account)| account.lost_ring_full + account.lost_no_slot + account.lost_decode)
         .sum();
-    tracing::info!(%counts, lost, "recorded");
+    tracing::info!(%counts, lost, left_out, "recorded");
     Ok(())
 }

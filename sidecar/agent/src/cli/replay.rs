@@ -10,11 +10,10 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use stethos_bundle::Bundle;
 
-use super::args::ReplayArgs;
+use super::{args::ReplayArgs, diagnosis_config};
 use crate::{
     capture::recording::RecordingReader,
     config::Config,
-    diagnosis::observation::DiagnosisConfig,
     export,
     models::Models,
     pipeline::Pipeline,
@@ -59,8 +58,7 @@ async fn replay(
         );
     }
     let models = Models::new(&config.plugins, None)?;
-    let diagnosis =
-        DiagnosisConfig { models: config.diagnosis.models, ..DiagnosisConfig::default() };
+    let diagnosis = diagnosis_config(&config.diagnosis);
     let mut pipeline = Pipeline::new(header, models, None, Some(diagnosis));
     let mut batch = Vec::new();
     let mut cut = None;

@@ -8,11 +8,10 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::capture_settings;
+use super::{capture_settings, diagnosis_config};
 use crate::{
     capture,
     config::Config,
-    diagnosis::observation::DiagnosisConfig,
     export::{self, ExportConfig, Exporter},
     learning::{self, Change, Learning, progress::Bounds},
     models::Models,
@@ -40,10 +39,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
     let capture::Live { header, mut records, stop } =
         capture::start(&config.target, capture_settings(&config.capture, &config.trace))?;
     let learning = Learning::new(learning_settings(config), &header)?;
-    let diagnosis = config.diagnosis.enabled.then(|| DiagnosisConfig {
-        models: config.diagnosis.models,
-        ..DiagnosisConfig::default()
-    });
+    let diagnosis = config.diagnosis.enabled.then(|| diagnosis_config(&config.diagnosis));
     tracing::info!(target = header.target, mode = header.capture_mode, "capturing");
     let pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
     let mut sidecar = Sidecar { pipeline, exporter, json: config.json, told: Instant::now() };

@@ -204,16 +204,12 @@ impl Default for ExportSettings {
 pub struct TraceConfig {
     /// Whether to look for `traceparent` in plain HTTP/1.1.
     pub http: bool,
-    /// Bytes of a message that are looked at for it.
-    #[schemars(extend("x-range" = ["64B", "1KiB"]))]
-    pub max_head: Size,
 }
 
 impl Default for TraceConfig {
     fn default() -> Self {
         Self {
             http: true,
-            max_head: Size::kib(1),
         }
     }
 }

@@ -379,8 +379,8 @@ fn the_reference_file_is_current_and_holds_the_defaults() {
 /// Not only the defaults parse: a value changed in the text changes the configuration.
 #[test]
 fn the_reference_file_is_read_key_by_key() {
-    let changed = reference().replace("max_head: 1KiB", "max_head: 512B");
+    let changed = reference().replace("spans_per_minute: 30", "spans_per_minute: 7");
     let mut expected = Config::default();
-    expected.trace.max_head = Size(512);
+    expected.export.spans_per_minute = 7;
     assert_eq!(load(Some(&changed), &[]), Ok(expected));
 }
