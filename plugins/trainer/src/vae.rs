@@ -12,7 +12,7 @@ use rand_distr::StandardNormal;
 
 use crate::TrainError;
 use crate::epochs::Schedule;
-use crate::tensors::{NamedTensor, uniform};
+use crate::tensors::{NamedTensor, serialise, uniform};
 
 /// Small against the error, so that the code stays in use.
 pub const KL_WEIGHT: f64 = 1e-3;
@@ -141,6 +141,14 @@ impl Vae {
             .into_iter()
             .map(f64::from)
             .collect())
+    }
+
+    /// The weights as safetensors bytes, named as in a bundle's model.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn serialise(&self) -> Result<Vec<u8>, TrainError> {
+        serialise(&self.tensors())
     }
 
     fn variables(&self) -> Vec<Var> {
