@@ -193,3 +193,8 @@ async fn close<T: queue::Record>(queue: Option<Queue<T>>, until: Instant) -> Sig
         None => SignalStats::default(),
     }
 }
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
