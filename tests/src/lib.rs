@@ -1,4 +1,5 @@
 //! What the tests share: skipping that is counted, cgroups that go away, programs in them.
 
 pub mod cgroup;
+pub mod collector;
 pub mod skip;

@@ -1,0 +1,310 @@
+//! The whole path on real parts: the shop, a redis-server, the sidecar, and an OTLP collector that
+//! receives Stethos's logs and spans beside the shop's own spans.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use stethos_tests::{
+    cgroup::Cgroup,
+    collector::{Collector, Span},
+    skip::{Need, kernel_or_skip, skip},
+};
+
+const TEST: &str = "faults_are_told_on_the_applications_own_traces";
+
+/// A program of this build.
+fn binary(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_known-calls")).with_file_name(name);
+    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    path
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A child process that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: a process that this test started and has not waited for.
+        assert_eq!(unsafe { libc::kill(self.0.id() as libc::pid_t, signal) }, 0);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(cgroup: &Cgroup, command: &mut Command, log: &Path) -> Running {
+    let log = File::create(log).unwrap();
+    command.stdin(Stdio::null()).stderr(log);
+    Running(cgroup.spawn(command).unwrap())
+}
+
+/// Starts a service of the shop; gives the address that it prints.
+fn service(cgroup: &Cgroup, command: &mut Command, log: &Path) -> (Running, String) {
+    let mut running = start(cgroup, command.stdout(Stdio::piped()), log);
+    let mut line = String::new();
+    let output = running.0.stdout.take().unwrap();
+    let mut output = BufReader::new(output);
+    output.read_line(&mut line).unwrap();
+    let address = line.split_whitespace().last().unwrap_or_default().to_owned();
+    assert!(address.contains(':'), "{line:?}");
+    // What the service prints from now on goes nowhere, but the pipe stays open.
+    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+    (running, address)
+}
+
+struct Shop {
+    redis: Running,
+    redis_port: u16,
+    catalog: Running,
+    _api: Running,
+    _load: Running,
+}
+
+fn redis(pod: &Cgroup, folder: &Path, port: u16) -> Running {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+        .arg(folder)
+        .stdout(Stdio::null());
+    let running = start(&pod.child("redis").unwrap(), &mut command, &folder.join("redis.log"));
+    let until = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < until, "redis does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running
+}
+
+fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Shop {
+    let config = folder.join("config");
+    let data = folder.join("data");
+    fs::create_dir_all(&config).unwrap();
+    fs::create_dir_all(&data).unwrap();
+    let prices: BTreeMap<String, f64> =
+        (1..=60).map(|id| (id.to_string(), f64::from(id) / 2.0)).collect();
+    fs::write(config.join("prices.json"), serde_json::to_string(&prices).unwrap()).unwrap();
+    fs::write(config.join("settings.json"), r#"{"keep_alive": true, "cache_seconds": 5}"#).unwrap();
+    let redis_port = free_port();
+    let redis = redis(pod, folder, redis_port);
+    let traced = |command: &mut Command, name: &str| {
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_SERVICE_NAME", name);
+        command.env("OTEL_BSP_SCHEDULE_DELAY", "200");
+    };
+    let mut command = Command::new(binary("shop-catalog"));
+    command.arg("--listen=127.0.0.1:0").arg("--data").arg(&data);
+    traced(&mut command, "shop-catalog");
+    let (catalog, catalog_address) =
+        service(&pod.child("catalog").unwrap(), &mut command, &folder.join("catalog.log"));
+    let mut command = Command::new(binary("shop-api"));
+    command.arg("--listen=127.0.0.1:0").arg("--config").arg(&config);
+    command.arg(format!("--redis=127.0.0.1:{redis_port}"));
+    command.arg(format!("--catalog={catalog_address}"));
+    traced(&mut command, "shop-api");
+    let (api, api_address) =
+        service(&pod.child("api").unwrap(), &mut command, &folder.join("api.log"));
+    let mut command = Command::new(binary("shop-load"));
+    command.arg(format!("--target={api_address}")).args(["--rate=60", "--seconds=600"]);
+    command.stdout(Stdio::null());
+    let load = start(outside, &mut command, &folder.join("load.log"));
+    Shop { redis, redis_port, catalog, _api: api, _load: load }
+}
+
+/// The sidecar, and the lines that it prints.
+struct Sidecar {
+    running: Running,
+    lines: Receiver<Value>,
+    seen: Vec<Value>,
+}
+
+impl Sidecar {
+    fn start(outside: &Cgroup, pod: &Cgroup, state: &Path, endpoint: &str, log: &Path) -> Self {
+        let mut command = Command::new(binary("stethos"));
+        command
+            .args(["run", "--json", "--target"])
+            .arg(format!("cgroup={}", pod.path().display()))
+            .arg("--state-dir")
+            .arg(state)
+            .env("STETHOS_LEARNING_UNSEEN_BOUND", "0.01")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+            .stdout(Stdio::piped());
+        let mut running = start(outside, &mut command, log);
+        let output = BufReader::new(running.0.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if let Ok(value) = serde_json::from_str(&line) {
+                    let _ = sender.send(value);
+                }
+            }
+        });
+        Sidecar { running, lines, seen: Vec::new() }
+    }
+
+    /// Waits for a line that `wanted` likes.
+    fn wait(&mut self, what: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no {what} within {limit:?}; seen: {:#?}", self.diagnoses());
+            };
+            self.seen.push(line.clone());
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    fn watching(&mut self, limit: Duration) -> Vec<Value> {
+        let mut watching: BTreeMap<String, Value> = BTreeMap::new();
+        while watching.len() < 3 {
+            let line = self.wait("watching", limit, |line| line["stethos.phase"] == "watching");
+            watching.insert(line["container"].to_string(), line);
+        }
+        watching.into_values().collect()
+    }
+
+    fn confirmed(&mut self, classes: &[&str]) -> Value {
+        let what = format!("{classes:?}");
+        self.wait(&what, Duration::from_secs(30), |line| {
+            line["stethos.incident.state"] == "confirmed"
+                && classes.iter().any(|class| line["error.type"] == *class)
+        })
+    }
+
+    fn diagnoses(&self) -> Vec<&Value> {
+        self.seen.iter().filter(|line| line.get("error.type").is_some()).collect()
+    }
+
+    fn end(mut self) {
+        self.running.signal(libc::SIGTERM);
+        let until = Instant::now() + Duration::from_secs(15);
+        while self.running.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "the sidecar does not end");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(self.running.0.wait().unwrap().success());
+    }
+}
+
+/// The fault spans of a class that have a parent, once there are any.
+fn fault_spans(collector: &Collector, name: &str) -> Vec<Span> {
+    let name = format!("stethos.fault {name}");
+    collector.wait("fault spans", Duration::from_secs(20), |received| {
+        let spans: Vec<Span> = received
+            .spans
+            .iter()
+            .filter(|span| span.name == name && span.parent.is_some())
+            .cloned()
+            .collect();
+        (!spans.is_empty()).then_some(spans)
+    })
+}
+
+#[test]
+fn faults_are_told_on_the_applications_own_traces() {
+    if !kernel_or_skip(TEST) {
+        return;
+    }
+    let Some(mut collector) = Collector::start() else {
+        skip(Need::Tool, TEST, "no collector: STETHOS_ROTEL is not set");
+        return;
+    };
+    if Command::new("redis-server").arg("--version").output().is_err() {
+        skip(Need::Tool, TEST, "no redis-server");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = collector.http_endpoint();
+    let outside = Cgroup::new("outside").unwrap();
+    let pod = Cgroup::new("shop").unwrap();
+    let mut shop = shop(&pod, &outside, folder.path(), &endpoint);
+    let state = folder.path().join("state");
+    let log = folder.path().join("stethos.log");
+    let mut sidecar = Sidecar::start(&outside, &pod, &state, &endpoint, &log);
+    sidecar.watching(Duration::from_secs(240));
+    std::thread::sleep(Duration::from_secs(5));
+
+    // A refused connection happens before the api writes anything: the caller's span is all that
+    // there is.
+    shop.redis.signal(libc::SIGKILL);
+    shop.redis.0.wait().unwrap();
+    let refused = sidecar.confirmed(&["dependency.refused"]);
+    let spans = fault_spans(&collector, "dependency.refused");
+    for span in &spans {
+        let own = collector.wait("the api's spans", Duration::from_secs(20), |received| {
+            let mut same = received.spans.iter().filter(|own| own.trace == span.trace);
+            same.find(|own| own.service == "shop-api" && own.parent == span.parent).cloned()
+        });
+        assert_eq!(span.attribute("stethos.trace.parent"), Some("caller"), "{span:#?} {own:#?}");
+        assert_eq!(span.service, "shop-api");
+        assert_eq!(span.attribute("error.type"), Some("dependency.refused"));
+        assert_eq!(span.attribute("stethos.fault"), Some("true"));
+        let evidence = span.attribute("stethos.fault.evidence").unwrap_or_default();
+        assert!(evidence.contains("ECONNREFUSED"), "{evidence}");
+    }
+    let trace = refused["trace_id"].as_str().unwrap_or_default().to_owned();
+    let records = collector.wait("log records", Duration::from_secs(20), |received| {
+        let records: Vec<_> = received
+            .logs
+            .iter()
+            .filter(|record| record.attribute("error.type") == Some("dependency.refused"))
+            .cloned()
+            .collect();
+        records.iter().any(|record| record.severity == "ERROR").then_some(records)
+    });
+    let confirmed = records.iter().find(|record| record.severity == "ERROR").unwrap();
+    assert_eq!(confirmed.event, "stethos.fault.diagnosis");
+    assert_eq!(confirmed.service, "shop-api");
+    assert_eq!(confirmed.trace.as_deref(), Some(trace.as_str()));
+    assert!(spans.iter().any(|span| span.trace == trace), "{trace} is not among {spans:#?}");
+
+    let port = shop.redis_port;
+    shop.redis = redis(&pod, folder.path(), port);
+    sidecar.wait("resolved", Duration::from_secs(60), |line| {
+        line["stethos.incident.state"] == "resolved"
+    });
+
+    // A catalog that stops answering: the api has sent its own span along.
+    std::thread::sleep(Duration::from_secs(5));
+    shop.catalog.signal(libc::SIGSTOP);
+    let hung = sidecar.confirmed(&["process.frozen", "dependency.hung"]);
+    std::thread::sleep(Duration::from_secs(7));
+    shop.catalog.signal(libc::SIGCONT);
+    let spans = fault_spans(&collector, hung["error.type"].as_str().unwrap());
+    let own: Vec<&Span> =
+        spans.iter().filter(|span| span.attribute("stethos.trace.parent") == Some("own")).collect();
+    assert!(!own.is_empty(), "no span under the api's own: {spans:#?}");
+    for span in own {
+        collector.wait("the span that the fault span is under", Duration::from_secs(20), |all| {
+            let mut same = all.spans.iter().filter(|own| own.trace == span.trace);
+            same.find(|own| own.service == "shop-api" && Some(&own.id) == span.parent.as_ref()).cloned()
+        });
+    }
+    sidecar.end();
+
+    // What was learned is there at the next start.
+    let mut again = Sidecar::start(&outside, &pod, &state, &endpoint, &log);
+    let watching = again.watching(Duration::from_secs(20));
+    assert!(watching.iter().all(|line| line["from_store"] == true), "{watching:#?}");
+    again.end();
+    collector.end();
+}
