@@ -255,6 +255,20 @@ mod tests {
         assert_eq!(unseen.unseen_mass(), 1.0);
     }
 
+    #[test]
+    fn old_singletons_make_room_for_what_is_new() {
+        let mut unseen = GoodTuring::with_bounds(1, 100);
+        for context in 0..100 {
+            unseen.observe(context);
+        }
+        unseen.observe(0);
+        unseen.advance();
+        assert!(unseen.observe(1000));
+        assert!(!unseen.observe(1000));
+        assert!(!unseen.observe(0));
+        assert!(unseen.observe(1));
+    }
+
     proptest! {
         /// Against the definition: contexts seen exactly once in all of history, whose one
         /// sight lies in the recent blocks.

@@ -211,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn shares_within_a_bucket_are_linear() {
+        let histogram = of(&(1024..1280).collect::<Vec<u64>>());
+        for (limit, share) in [
+            (1024, 1.0),
+            (1087, 0.75),
+            (1151, 0.5),
+            (1215, 0.25),
+            (1279, 0.0),
+        ] {
+            assert!(
+                (histogram.share_above(limit) - share).abs() < 0.01,
+                "{limit}"
+            );
+        }
+    }
+
+    #[test]
     fn survives_serialisation() {
         let histogram = of(&[1, 100, 5_000_000_000, u64::MAX]);
         let json = serde_json::to_string(&histogram).unwrap();

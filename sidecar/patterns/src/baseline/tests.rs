@@ -208,6 +208,20 @@ fn merging_adds_up_in_any_order() {
 }
 
 #[test]
+fn the_busiest_second_of_either_stretch_is_kept() {
+    let busy = |calls: u64| {
+        let mut builder = BaselineBuilder::new();
+        (0..calls).for_each(|_| builder.call(&call(READ, Role::File, 1, SECOND, 10)));
+        builder.finish()
+    };
+    for (first, second) in [(3, 8), (8, 3)] {
+        let mut both = busy(first);
+        both.merge(&busy(second));
+        assert_eq!(both.max_per_second(&Token::new(READ, 1)), 8);
+    }
+}
+
+#[test]
 fn survives_serialisation() {
     let baseline = stretch(5);
     let json = serde_json::to_string(&baseline).unwrap();
@@ -236,6 +250,9 @@ fn every_list_is_bounded() {
         assert_eq!(baseline.executables().count(), BaselineBounds::NAMES);
         assert_eq!(baseline.listens().count(), BaselineBounds::NAMES);
         assert!(baseline.left_out > 0);
-        baseline.merge(&crowd(3000));
+        let left_out = baseline.left_out;
+        let other = crowd(3000);
+        baseline.merge(&other);
+        assert!(baseline.left_out > left_out + other.left_out);
     }
 }

@@ -5,8 +5,6 @@ use crate::similarity::{Comparator, lcs_similarity};
 
 /// New distinct windows between two elections of the medoid, once the sample is full.
 const ELECTION_INTERVAL: u64 = 64;
-/// Sample slots looked at to find the least frequent one to replace.
-const VICTIMS: usize = 4;
 
 /// A cluster of windows that do the same kind of work.
 #[derive(Debug)]
@@ -155,41 +153,50 @@ impl Pattern {
         self.distinct += other.distinct;
         self.next_election += other.distinct;
         for sampled in other.sample {
-            match self
-                .sample
-                .iter_mut()
-                .find(|mine| mine.hash == sampled.hash)
-            {
-                Some(mine) => mine.count += sampled.count,
-                None => self.keep(sampled, config.max_sample),
-            }
+            self.keep_given(sampled, config.max_sample);
         }
         self.elect();
     }
 
-    /// Reservoir sampling (algorithm R) whose victim is the least frequent of a few random ones:
-    /// windows that come often stay. The medoid is never replaced.
+    /// Reservoir sampling (algorithm R) whose victim is one of the least frequent windows: those
+    /// that come often stay. The medoid is never replaced.
     fn keep(&mut self, sampled: Sampled, max_sample: usize) {
         if self.sample.len() < max_sample {
             self.sample.push(sampled);
             return;
         }
         let room = self.sample.len() as u64;
-        if self.below(self.distinct.max(room)) >= room {
-            return;
-        }
-        let mut victim: Option<usize> = None;
-        for _ in 0..VICTIMS {
-            let index = self.below(room) as usize;
-            if index != self.medoid
-                && victim.is_none_or(|v| self.sample[index].count < self.sample[v].count)
-            {
-                victim = Some(index);
-            }
-        }
-        if let Some(victim) = victim {
+        if self.below(self.distinct.max(room)) < room
+            && let Some(victim) = self.least_frequent()
+        {
             self.sample[victim] = sampled;
         }
+    }
+
+    /// Takes a window that another pattern had sampled; the more frequent ones stay.
+    fn keep_given(&mut self, sampled: Sampled, max_sample: usize) {
+        if let Some(mine) = self
+            .sample
+            .iter_mut()
+            .find(|mine| mine.hash == sampled.hash)
+        {
+            mine.count += sampled.count;
+        } else if self.sample.len() < max_sample {
+            self.sample.push(sampled);
+        } else if let Some(victim) = self.least_frequent()
+            && self.sample[victim].count < sampled.count
+        {
+            self.sample[victim] = sampled;
+        }
+    }
+
+    /// One of the least frequent sampled windows that are not the medoid.
+    fn least_frequent(&mut self) -> Option<usize> {
+        let start = self.below(self.sample.len() as u64) as usize;
+        let others = (start..self.sample.len())
+            .chain(0..start)
+            .filter(|i| *i != self.medoid);
+        others.min_by_key(|index| self.sample[*index].count)
     }
 
     /// Makes the sampled window that is most similar to the sample the medoid; true when that

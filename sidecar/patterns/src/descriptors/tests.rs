@@ -235,6 +235,39 @@ fn what_comes_late_about_an_earlier_life_changes_nothing() {
 }
 
 #[test]
+fn what_was_opened_before_the_close_is_closed() {
+    let mut p = Process::connected();
+    p.call(1, "close", 5, 0, 20, 20);
+    p.call(3, "openat", -1, 5, 9, 10);
+    assert_eq!(p.table.role(PID, 5), Role::None);
+    p.call(3, "openat", -1, 5, 19, 21);
+    assert_eq!(p.table.role(PID, 5), Role::File);
+}
+
+#[test]
+fn another_connect_starts_anew() {
+    let mut p = Process::connected();
+    p.call(1, "write", 5, 100, 9, 10);
+    p.table.connected(PID, 5, 12 * MS, "10.0.0.1:53");
+    p.call(1, "connect", 5, 0, 11, 12);
+    assert!(p.table.pending(u64::MAX).is_empty());
+    assert_eq!(p.table.peer(PID, 5), Some("10.0.0.1:53"));
+}
+
+#[test]
+fn a_peer_belongs_to_the_connect_of_its_time() {
+    let mut p = Process::new();
+    p.call(1, "socket", -1, 5, 0, 1);
+    p.table.connected(PID, 5, 5000 * MS, "10.0.0.1:80");
+    p.call(1, "connect", 5, -111, 1, 2);
+    assert_eq!(p.table.peer(PID, 5), None);
+    // A connect that took three minutes, its address after it.
+    p.call(1, "connect", 5, -110, 6000, 186_000);
+    p.table.connected(PID, 5, 186_000 * MS, REDIS);
+    assert_eq!(p.table.peer(PID, 5), Some(REDIS));
+}
+
+#[test]
 fn peers_follow_reused_numbers() {
     let mut p = Process::connected();
     // The details of the next connect come before the window that holds the end of this one.
