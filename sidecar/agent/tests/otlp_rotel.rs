@@ -1,6 +1,12 @@
 //! The exporter against a real OTLP collector (Rotel), over gRPC and HTTP. The binary's path is in
 //! `STETHOS_ROTEL`; without it the tests say that they are skipped.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "otlp/reports.rs"]
 mod reports;
 #[path = "otlp/rotel.rs"]

@@ -187,12 +187,18 @@ impl Join {
         }
     }
 
-    /// The descriptor was closed: exchanges on it are over. Optional; without it a connection that
-    /// ended unanswered stays open until another rule ends it, which costs joins, never truth.
+    /// The descriptor was closed: exchanges on it are over. Optional, and may come late; without
+    /// it a connection that ended unanswered stays open until another rule ends it, which costs
+    /// joins, never truth.
     pub fn on_close(&mut self, pid: u32, fd: i32, at_ns: Nanos) {
-        if let Some(tid) = self.owners.remove(&(pid, fd))
-            && let Some(timeline) = self.threads.get_mut(&(pid, tid))
-        {
+        self.end_descriptor(pid, fd, at_ns);
+    }
+
+    /// Ends what the descriptor's owner did on it up to then.
+    fn end_descriptor(&mut self, pid: u32, fd: i32, at_ns: Nanos) {
+        let owner = self.owners.get(&(pid, fd));
+        let timeline = owner.and_then(|tid| self.threads.get_mut(&(pid, *tid)));
+        if let Some(timeline) = timeline {
             timeline.end_descriptor(fd, at_ns);
         }
     }
@@ -256,6 +262,14 @@ impl Join {
                 self.dropped_heads += 1;
                 return None;
             }
+        }
+        // Another thread goes on with the descriptor: what this one's owner had open on it is over.
+        if self
+            .owners
+            .get(&(head.pid, head.fd))
+            .is_some_and(|tid| *tid != head.tid)
+        {
+            self.end_descriptor(head.pid, head.fd, head.at_ns);
         }
         let bound = self.config.max_threads * self.config.max_requests;
         if self.owners.len() < bound || self.owners.contains_key(&(head.pid, head.fd)) {

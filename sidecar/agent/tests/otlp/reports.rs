@@ -49,6 +49,7 @@ pub(crate) fn published(service: &str, report: Report, context: Context) -> Publ
 }
 
 /// The application's own sampled span.
+#[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) fn own_span(trace: u8) -> Context {
     let parent = TraceParent {
         trace_id: [trace; 16],

@@ -349,6 +349,17 @@ fn requests_answered_by_another_thread_are_not_trusted() {
 }
 
 #[test]
+fn a_descriptor_that_another_thread_goes_on_with_is_over_for_the_first() {
+    let mut story = Story::new()
+        .reads(10, 1, 5, Some(1))
+        .reads(50, 2, 5, Some(2));
+    assert_caller(&story.at(20, 9), 1);
+    assert_nothing(&story.at(60, 9));
+    story.0.on_close(PID, 5, 40 * MS);
+    assert_caller(&story.call("read:EIO", 2, 9, 60, 61), 2);
+}
+
+#[test]
 fn interim_responses_close_nothing() {
     let interim = HttpMessage::Response { status: 100 };
     let story = Story::new()
