@@ -169,21 +169,17 @@ fn tier(evidence: &Evidence) -> u8 {
 
 /// True when the trouble that `evidence` shows comes from trouble that other evidence shows.
 fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
-    let callee = evidence.peer().and_then(|peer| pod.callee(&peer));
     all.iter().any(|other| {
         if std::ptr::eq(*other, evidence) || other.standing < Standing::Opens || other.is_vague() {
             return false;
         }
-        let whole = tier(other) == 0 && tier(evidence) > 0;
-        match callee {
-            Some(callee) if callee == other.container => {
-                // Two containers that wait for each other do not explain one another.
-                let back = other.peer().and_then(|peer| pod.callee(&peer));
-                back != Some(evidence.container)
-                    && !matches!(other.kind, Kind::UnexpectedExec { .. })
-            }
-            _ => whole && other.container == evidence.container,
+        if evidence.kind.points_to(other.container, pod) {
+            // Two containers that wait for each other do not explain one another.
+            let back = other.kind.points_to(evidence.container, pod);
+            let started = matches!(other.kind, Kind::UnexpectedExec { .. });
+            return evidence.container != other.container && !back && !started;
         }
+        tier(other) == 0 && tier(evidence) > 0 && other.container == evidence.container
     })
 }
 

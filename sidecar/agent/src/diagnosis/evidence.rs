@@ -148,9 +148,18 @@ impl Evidence {
         self.kind.cause() == Cause::Vague
     }
 
-    /// Mean time between the calls, ns.
+    /// Mean time between the calls, ns; 0 for a single one, however long it takes.
     pub(crate) fn gap_ns(&self) -> u64 {
-        self.last_ns.saturating_sub(self.first_ns) / self.count.saturating_sub(1).max(1)
+        match self.count {
+            0 | 1 => 0,
+            count => self.last_ns.saturating_sub(self.first_ns) / (count - 1),
+        }
+    }
+
+    /// True when it is not yet known what the descriptor stands for that this is about.
+    pub(crate) fn is_nameless(&self) -> bool {
+        let about = matches!(self.kind.cause(), Cause::Disk | Cause::Peer(_));
+        about && self.fd >= 0 && self.subjects.is_empty()
     }
 
     pub(crate) fn errno(&self) -> Option<u8> {

@@ -15,6 +15,8 @@ const MINUTE: Nanos = 60 * SECOND;
 /// Signals of one cause come in from several threads and containers: this long is waited
 /// before the first word.
 const SETTLE: Nanos = SECOND / 4;
+/// Descriptors are looked up after their first error: a culprit without a name waits this long.
+const NAME_SETTLE: Nanos = SECOND;
 /// No affected call for this long, at least, before an incident is over.
 const QUIET: Nanos = 2 * SECOND;
 /// The usual time between affected calls is taken as no more than this.
@@ -151,7 +153,7 @@ impl Incident {
         let only_vague = self.evidence.values().all(Evidence::is_vague);
         self.evidence.values().any(|evidence| {
             let other = evidence.kind.cause();
-            if between_peers(&cause, signal.container, &other, evidence.container, pod) {
+            if between_peers(signal, evidence, pod) {
                 return true;
             }
             let (vague, same) = (
@@ -304,7 +306,10 @@ impl Incident {
         class: FaultClass,
         confidence: f64,
     ) -> Option<IncidentState> {
-        if !self.is_open() || now < self.opened_ns.saturating_add(SETTLE) {
+        let nameless = self.drivers().any(Evidence::is_nameless);
+        let settle = if nameless { NAME_SETTLE } else { SETTLE };
+        let settled = self.announced.is_some() || now >= self.opened_ns.saturating_add(settle);
+        if !self.is_open() || !settled {
             return None;
         }
         let confirmed = self.is_confirmed();
@@ -366,25 +371,16 @@ fn is_whole(cause: &Cause) -> bool {
 
 /// Trouble with a peer belongs to the trouble in the peer's container, and to that of others
 /// with the same peer.
-fn between_peers(
-    a: &Cause,
-    a_container: ContainerIndex,
-    b: &Cause,
-    b_container: ContainerIndex,
-    pod: &Pod,
-) -> bool {
-    let callee = |cause: &Cause| match cause {
-        Cause::Peer(peer) => pod.callee(peer),
-        _ => None,
-    };
-    let (a_callee, b_callee) = (callee(a), callee(b));
-    let same_peer = match (a, b) {
+fn between_peers(signal: &Signal, evidence: &Evidence, pod: &Pod) -> bool {
+    let same_peer = match (signal.kind.cause(), evidence.kind.cause()) {
         (Cause::Peer(a), Cause::Peer(b)) => {
-            (a_container == b_container && (a.is_empty() || b.is_empty()))
-                || (!a.is_empty() && a == b)
-                || (a_callee.is_some() && a_callee == b_callee)
+            let unknown = signal.container == evidence.container && (a.is_empty() || b.is_empty());
+            let callee = pod.callee(&a);
+            unknown || (!a.is_empty() && a == b) || (callee.is_some() && callee == pod.callee(&b))
         }
         _ => false,
     };
-    same_peer || a_callee == Some(b_container) || b_callee == Some(a_container)
+    same_peer
+        || signal.kind.points_to(evidence.container, pod)
+        || evidence.kind.points_to(signal.container, pod)
 }

@@ -36,7 +36,7 @@ pub(crate) struct Pod {
     descriptors: BTreeMap<(u32, i32), (Nanos, DescriptorTarget)>,
     details: VecDeque<Detail>,
     accounts: VecDeque<Tick>,
-    /// Containers that have been seen to talk to each other, both ways.
+    /// Containers that have been seen to talk to each other: caller, callee.
     talks: BTreeSet<(ContainerIndex, ContainerIndex)>,
 }
 
@@ -274,22 +274,39 @@ impl Pod {
             && self.talks.len() < MAX_PROCESSES
         {
             self.talks.insert((caller, callee));
-            self.talks.insert((callee, caller));
         }
     }
 
     /// True when work in one container can be felt in the other.
     pub(crate) fn connected(&self, a: ContainerIndex, b: ContainerIndex) -> bool {
-        let mut reached = BTreeSet::from([a]);
-        let mut next = vec![a];
-        while let Some(from) = next.pop() {
-            for (_, to) in self.talks.range((from, 0)..=(from, ContainerIndex::MAX)) {
-                if reached.insert(*to) {
-                    next.push(*to);
-                }
-            }
+        self.walk(a, |from, (caller, callee)| match from {
+            from if from == caller => Some(callee),
+            from if from == callee => Some(caller),
+            _ => None,
+        })
+        .contains(&b)
+    }
+
+    /// True when `from` is `to`, or asks it for something, be it through others.
+    pub(crate) fn depends(&self, from: ContainerIndex, to: ContainerIndex) -> bool {
+        self.walk(from, |from, (caller, callee)| {
+            (from == caller).then_some(callee)
+        })
+        .contains(&to)
+    }
+
+    fn walk(
+        &self,
+        start: ContainerIndex,
+        next: impl Fn(ContainerIndex, (ContainerIndex, ContainerIndex)) -> Option<ContainerIndex>,
+    ) -> BTreeSet<ContainerIndex> {
+        let mut reached = BTreeSet::from([start]);
+        let mut open = vec![start];
+        while let Some(from) = open.pop() {
+            let more = self.talks.iter().filter_map(|talk| next(from, *talk));
+            open.extend(more.filter(|to| reached.insert(*to)));
         }
-        reached.contains(&b)
+        reached
     }
 
     /// Share of the calls of `containers` that were lost between two points in time.

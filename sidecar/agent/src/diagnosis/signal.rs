@@ -3,6 +3,7 @@
 use stethos_patterns::{Outcome, Token};
 
 use crate::diagnosis::errno::*;
+use crate::diagnosis::pod::Pod;
 use crate::record::{ContainerIndex, Nanos};
 
 /// What a signal is about: signals with the same cause belong to the same incident.
@@ -87,6 +88,24 @@ impl Kind {
                 Cause::Vague
             }
         }
+    }
+
+    /// Trouble with a peer that may come from further down, where the peer waits itself.
+    pub(crate) fn passes_on(&self) -> bool {
+        matches!(
+            self,
+            Kind::NoAnswer { .. } | Kind::SlowExchange { .. } | Kind::ClosedEarly { .. }
+        )
+    }
+
+    /// True when the trouble that this shows may have its cause in `container`.
+    pub(crate) fn points_to(&self, container: ContainerIndex, pod: &Pod) -> bool {
+        let Cause::Peer(peer) = self.cause() else {
+            return false;
+        };
+        pod.callee(&peer).is_some_and(|callee| {
+            callee == container || (self.passes_on() && pod.depends(callee, container))
+        })
     }
 
     /// True when each signal is one call that went wrong.

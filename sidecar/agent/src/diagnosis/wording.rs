@@ -305,6 +305,7 @@ fn frequency(evidence: &Evidence) -> String {
 fn baseline(normal: &Normal) -> String {
     match normal {
         Normal::None => String::new(),
+        Normal::Count { of: 0, .. } => " (baseline: no such call)".to_owned(),
         Normal::Count { failed, of } => {
             format!(" (baseline {} of {} calls)", grouped(*failed), grouped(*of))
         }
@@ -349,12 +350,16 @@ fn grouped(number: u64) -> String {
 pub(crate) fn time(ns: u64) -> String {
     let duration = Duration::from_nanos(ns);
     let seconds = duration.as_secs_f64();
-    match ns {
-        0..10_000_000 if ns >= 1_000_000 => format!("{:.1} ms", seconds * 1e3),
-        0..1_000_000 => format!("{:.0} µs", seconds * 1e6),
-        0..1_000_000_000 => format!("{:.0} ms", seconds * 1e3),
-        0..120_000_000_000 => format!("{seconds:.1} s"),
-        _ => format!("{:.0} min", seconds / 60.0),
+    if ns < 1_000_000 {
+        format!("{:.0} µs", seconds * 1e6)
+    } else if ns < 10_000_000 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else if ns < 1_000_000_000 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else if ns < 120_000_000_000 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
     }
 }
 

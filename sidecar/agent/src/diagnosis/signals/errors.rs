@@ -33,6 +33,10 @@ const RATE_LASTS: Nanos = 2 * SECOND;
 const NEVER_SEEN: f64 = 10.0;
 /// Distinct paths that normal work failed to open from which on missing paths are routine.
 const ROUTINE_MISSES: usize = 32;
+/// Calls made fewer times while learning have no share of errors to compare with.
+const SELDOM: u64 = 100;
+/// Errors that no class is known for have to be this many, and last this long.
+const UNCLASSED: (u64, Nanos) = (20, 10 * SECOND);
 
 type Key = (ContainerIndex, Token, Option<String>);
 
@@ -196,7 +200,11 @@ impl Errors {
             if i == index {
                 let evidence = test.observe(call.end_ns(), true, p0, p1);
                 let run = test.run()?;
-                let lasts = run.last_ns.saturating_sub(run.first_ns) >= RATE_LASTS && run.hits >= 5;
+                let (hits, time) = match signal.kind.cause() {
+                    Cause::Other(_) => UNCLASSED,
+                    _ => (5, RATE_LASTS),
+                };
+                let lasts = run.last_ns.saturating_sub(run.first_ns) >= time && run.hits >= hits;
                 result = Some(match evidence >= scene.limit && lasts {
                     true => (Standing::Opens, evidence.min(NEVER_SEEN)),
                     false => (Standing::Hit, 0.0),
@@ -234,7 +242,12 @@ fn known_shares(scene: &Scene<'_>, token: Token) -> Option<(f64, f64)> {
 /// more for errors that have a class, most calls for those that a different mix of requests
 /// brings as well. None when normal work fails too often to tell.
 fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option<(f64, f64)> {
-    let p0 = 2.0 * (failed as f64 + 1.0) / (attempts as f64 + 2.0);
+    let seldom = attempts < SELDOM && failed == 0;
+    let p0 = if seldom {
+        0.05
+    } else {
+        2.0 * (failed as f64 + 1.0) / (attempts as f64 + 2.0)
+    };
     let classed = !matches!(
         token.outcome,
         stethos_patterns::Outcome::Errno(ENOENT | EACCES | EPERM)

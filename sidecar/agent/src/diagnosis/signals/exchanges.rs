@@ -175,7 +175,7 @@ impl Exchanges {
             signal = signal.against(duration(&normal));
         }
         Some(match *count >= 2 {
-            true => signal.standing(Standing::Opens, 8.0),
+            true => signal.standing(Standing::Opens, 9.0),
             false => signal,
         })
     }

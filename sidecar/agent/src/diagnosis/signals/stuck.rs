@@ -10,7 +10,7 @@ use crate::diagnosis::signals::exchanges::{Exchanges, duration, place_of};
 use crate::record::{ContainerIndex, Nanos};
 
 /// Evidence of one exchange that is older than any before by the margin below, nats.
-const STUCK: f64 = 8.0;
+const STUCK: f64 = 10.0;
 
 /// Age at which an exchange without an answer is stuck: three times the learned ceiling, and
 /// at least two seconds above it.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::diagnosis::sequential::SECOND;
 use crate::record::{ContainerIndex, Nanos};
 
-/// A change has to last this long.
-const LASTS: u64 = 10;
+/// A change has to last this many seconds: no quarter of them may be as usual.
+const LASTS: u64 = 12;
 /// Seconds that are remembered.
 const SPAN: u64 = 120;
 /// Share of windows that has to be surprising; more when the load is not the learned one,
@@ -80,10 +80,9 @@ impl Surprise {
             SHARE_AT_OTHER_LOAD
         };
         let recent = last_windows(slices, second)?;
-        let halves = [recent.len() / 2, recent.len()];
-        let (older, newer) = (&recent[..halves[0]], &recent[halves[0]..halves[1]]);
         let share = share_of(&recent);
-        let sustained = share >= needed && share_of(older) >= needed && share_of(newer) >= needed;
+        let quarter = recent.len().div_ceil(4);
+        let sustained = recent.chunks(quarter).all(|part| share_of(part) >= needed);
         let (windows, excess) = totals(&recent);
         let span = second.saturating_sub(recent.first()?.second);
         if !sustained || windows < MIN_WINDOWS || excess < MIN_EXCESS || span + 1 < LASTS {

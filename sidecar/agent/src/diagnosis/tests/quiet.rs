@@ -1,0 +1,203 @@
+//! Normal changes that raise nothing.
+
+use super::shop::*;
+use crate::record::*;
+
+#[test]
+fn load_up_and_down_and_idle() {
+    let mut shop = Shop::learnt();
+    shop.work(60, 100);
+    shop.work(60, 4);
+    shop.each_second(300, |_| {});
+    shop.work(60, 20);
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn half_as_slow_again() {
+    let mut shop = Shop::learnt();
+    shop.each_second(120, |shop| {
+        shop.requests(20, |shop| shop.request_with(|_| {}, |_| {}, 600));
+    });
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn one_slow_moment() {
+    let mut shop = Shop::learnt();
+    for _ in 0..10 {
+        shop.requests(10, |shop| shop.request_with(|_| {}, |_| {}, 60_000));
+        shop.now -= 900 * MS;
+        shop.work(30, 20);
+    }
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn restart_of_a_known_process() {
+    let mut shop = Shop::learnt();
+    shop.work(10, 20);
+    let ended = LifecycleEvent::Exit {
+        code: 15,
+        group_dead: true,
+    };
+    shop.lifecycle(CATALOG, pid(CATALOG), ended);
+    for child in 0..3 {
+        shop.lifecycle(
+            CATALOG,
+            700 + child,
+            LifecycleEvent::Exec {
+                executable: executable(CATALOG),
+            },
+        );
+        let mut prologue = shop.calls(CATALOG, 1);
+        (prologue.pid, prologue.tid) = (700 + child, 700 + child);
+        for path in [
+            "/etc/ld.so.preload",
+            "/lib/a.so",
+            "/lib/a.so",
+            "/usr/lib/b.so",
+            "/conf.d/x",
+        ] {
+            prologue.open(&format!("{path}{child}"), -2);
+        }
+        prologue
+            .call("ioctl", 1, -25, 2)
+            .call("access", -1, -2, 4)
+            .call("brk", -1, 4096, 1);
+        shop.run(prologue);
+        shop.work(20, 20);
+        if child < 2 {
+            let ended = LifecycleEvent::Exit {
+                code: 0,
+                group_dead: true,
+            };
+            shop.lifecycle(CATALOG, 700 + child, ended);
+        }
+    }
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn clients_come_and_go() {
+    let mut shop = Shop::learnt();
+    shop.each_second(60, |shop| {
+        shop.work(1, 20);
+        shop.now -= SECOND;
+        let mut api = shop.calls(API, 2);
+        api.call("accept4", 3, 20, 5)
+            .call("read", 20, 10, 5)
+            .call("write", 20, -32, 5);
+        api.call("read", 20, -104, 5).call("close", 20, 0, 5);
+        // An idle connection that the peer closes, and a new one.
+        api.call("recvfrom", 6, 0, 5)
+            .call("close", 6, 0, 5)
+            .call("socket", -1, 6, 5);
+        api.connect(CATALOG_AT, 6, 0);
+        shop.run(api);
+    });
+    let alarms: Vec<_> = shop.diagnoses().iter().map(|d| d.class).collect();
+    // The new calls are a lasting change of behaviour in a twentieth of the windows only.
+    assert_eq!(alarms, []);
+}
+
+#[test]
+fn nothing_there_yet_is_not_an_error() {
+    let mut shop = Shop::learnt();
+    shop.each_second(30, |shop| {
+        shop.work(1, 20);
+        shop.now -= SECOND;
+        let mut calls = shop.calls(CATALOG, 3);
+        calls
+            .call("read", 11, -11, 2)
+            .call("connect", 13, -115, 4)
+            .call("futex", -1, -110, 900);
+        shop.run(calls);
+    });
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn a_path_that_is_looked_for_once() {
+    let mut shop = Shop::learnt();
+    // Log rotation: the file is away for a moment, then made anew.
+    for rotation in 0..5 {
+        shop.work(40, 20);
+        let mut calls = shop.calls(CATALOG, 2);
+        calls.call("rename", -1, 0, 9).call("close", 4, 0, 3);
+        calls.open("/data/orders.log", 4).call("write", 4, 10, 30);
+        if rotation == 0 {
+            calls.open("/data/rotated", -2);
+        }
+        shop.run(calls);
+    }
+    let alarms: Vec<_> = shop
+        .diagnoses()
+        .iter()
+        .map(|d| (d.class, d.state))
+        .collect();
+    assert!(
+        alarms.len() <= 2,
+        "at most suspected and resolved: {alarms:?}"
+    );
+}
+
+#[test]
+fn a_stalled_machine() {
+    let mut shop = Shop::learnt();
+    for _ in 0..3 {
+        let mut catalog = shop.calls(CATALOG, 1);
+        catalog.call("read", 5, 100, 5).call("sendto", 7, 30, 20);
+        shop.run(catalog);
+        shop.now += 20 * SECOND;
+        shop.each_second(1, |_| {});
+        let mut catalog = shop.calls(CATALOG, 1);
+        catalog
+            .call("recvfrom", 7, 90, 10)
+            .call("write", 5, 200, 15);
+        shop.run(catalog);
+        shop.work(10, 20);
+    }
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn busy_and_idle_processes_are_not_frozen() {
+    let mut shop = Shop::learnt();
+    let call = |ret| Call {
+        nr: nr("write"),
+        fd: 5,
+        ret,
+        enter_ns: shop.now,
+        duration_ns: MS,
+        no_return: false,
+    };
+    let state = |tid, inside, last| ThreadState {
+        container: REDIS,
+        pid: 300,
+        tid,
+        inside,
+        last,
+    };
+    let waits = InsideCall {
+        nr: nr("futex"),
+        fd: -1,
+        enter_ns: shop.now,
+    };
+    let busy = vec![state(300, None, Some(call(1)))];
+    let idle = vec![
+        state(300, None, Some(call(-512))),
+        state(301, Some(waits), Some(call(-4))),
+    ];
+    let unseen = vec![state(300, None, None)];
+    for threads in [busy, idle, unseen] {
+        for second in 1..20 {
+            let at_ns = shop.now + second * SECOND;
+            shop.engine.on_record(&Record::Threads(ThreadsSnapshot {
+                at_ns,
+                threads: threads.clone(),
+            }));
+        }
+    }
+    assert_eq!(shop.engine.drain(), []);
+}

@@ -1,0 +1,560 @@
+//! A pod of three containers whose calls are made up, but whose windows, exchanges and baseline
+//! come from the real parts. The models are stood in for by pairs of calls seen in learning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stethos_bundle::Thresholds;
+use stethos_patterns::baseline::BaselineBuilder;
+use stethos_patterns::descriptors::{DescriptorTable, ObservedCall};
+use stethos_patterns::names;
+use stethos_patterns::{Token, Vocabulary, Window, WindowCall};
+
+use crate::diagnosis::report::{Diagnosis, FaultClass, IncidentState, Report};
+use crate::diagnosis::verdict::Verdict;
+use crate::diagnosis::{ContainerModel, DiagnosisConfig, Engine, JudgedWindow};
+use crate::record::*;
+
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000 * MS;
+pub(super) const API: u16 = 0;
+pub(super) const CATALOG: u16 = 1;
+pub(super) const REDIS: u16 = 2;
+pub(super) const CATALOG_AT: &str = "127.0.0.1:8081";
+pub(super) const REDIS_AT: &str = "127.0.0.1:6379";
+const NAMES: [&str; 3] = ["api", "catalog", "redis"];
+
+pub(super) fn pid(container: u16) -> u32 {
+    100 * (u32::from(container) + 1)
+}
+
+pub(super) struct Shop {
+    pub(super) engine: Engine,
+    pub(super) now: Nanos,
+    pub(super) reports: Vec<Report>,
+    /// Containers that stand still: no calls, and interrupted in the last one.
+    pub(super) frozen: BTreeSet<u16>,
+    /// Processes that are not in the snapshots of threads.
+    pub(super) gone: BTreeSet<u16>,
+    table: DescriptorTable,
+    learning: Option<[BaselineBuilder; 3]>,
+    pairs: BTreeMap<(u16, Option<Token>), BTreeSet<Token>>,
+    tokens: [BTreeSet<Token>; 3],
+    last: [Option<Call>; 3],
+    sequence: u64,
+    seen: u64,
+    lost: u64,
+    jitter: u64,
+}
+
+impl Shop {
+    /// Nothing learnt.
+    pub(super) fn new() -> Self {
+        let header = Header {
+            arch: "x86_64".into(),
+            kernel: "6.1".into(),
+            unix_offset_ns: 1_700_000_000_000_000_000,
+            capture_mode: "self-contained".into(),
+            target: "test".into(),
+        };
+        let mut shop = Shop {
+            engine: Engine::new(DiagnosisConfig::default(), &header),
+            now: 1000 * SECOND,
+            reports: Vec::new(),
+            frozen: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            table: DescriptorTable::new("x86_64"),
+            learning: None,
+            pairs: BTreeMap::new(),
+            tokens: Default::default(),
+            last: [None; 3],
+            sequence: 0,
+            seen: 0,
+            lost: 0,
+            jitter: 1,
+        };
+        for container in [API, CATALOG, REDIS] {
+            shop.introduce(container);
+        }
+        shop
+    }
+
+    fn connect_all(&mut self) {
+        self.connect(API, 6, CATALOG_AT, 0);
+        self.connect(CATALOG, 7, REDIS_AT, 0);
+    }
+
+    /// A minute of normal work learnt, and a few seconds watched.
+    pub(super) fn learnt() -> Self {
+        let mut shop = Shop::new();
+        shop.learning = Some(Default::default());
+        shop.connect_all();
+        shop.work(60, 20);
+        shop.connect_all();
+        shop.watch();
+        shop.work(10, 20);
+        assert_eq!(shop.reports, [], "normal work raises nothing");
+        shop
+    }
+
+    fn introduce(&mut self, container: u16) {
+        let name = NAMES[usize::from(container)];
+        self.engine.on_record(&Record::Container(ContainerInfo {
+            at_ns: self.now,
+            container,
+            name: name.into(),
+            id: None,
+            cgroup_path: format!("/pod/{name}"),
+        }));
+        let listens = match container {
+            CATALOG => vec![CATALOG_AT.to_owned()],
+            REDIS => vec!["0.0.0.0:6379".to_owned()],
+            _ => vec!["0.0.0.0:8080".to_owned()],
+        };
+        self.engine.on_record(&Record::Process(ProcessInfo {
+            at_ns: self.now,
+            container,
+            pid: pid(container),
+            executable: executable(container),
+            command_line: Vec::new(),
+            environment: Vec::new(),
+            listens,
+        }));
+        self.table
+            .set(pid(container), 5, stethos_patterns::Role::Server, None);
+        self.table
+            .set(pid(container), 4, stethos_patterns::Role::File, None);
+    }
+
+    /// Ends learning.
+    pub(super) fn watch(&mut self) {
+        for (container, mut builder) in (0..).zip(self.learning.take().into_iter().flatten()) {
+            builder.observed_time(60 * SECOND);
+            builder.executable(&executable(container));
+            builder.executable("/bin/health");
+            let tokens = self.tokens[usize::from(container)].iter().copied();
+            let model = ContainerModel {
+                arch: "x86_64".into(),
+                vocabulary: Vocabulary::new(tokens),
+                patterns: Vec::new(),
+                thresholds: Thresholds {
+                    false_alarm_rate: 0.001,
+                    patterns: vec![2.0],
+                    reconstruction_median: 1.0,
+                    reconstruction_limit: 2.0,
+                },
+                baseline: builder.finish(),
+            };
+            self.engine.watch(container, model);
+        }
+    }
+
+    /// Seconds of normal work at `rate` requests a second.
+    pub(super) fn work(&mut self, seconds: u64, rate: u64) {
+        self.each_second(seconds, |shop| shop.requests(rate, Shop::request));
+    }
+
+    /// `rate` times `request`, spread over a second.
+    pub(super) fn requests(&mut self, rate: u64, mut request: impl FnMut(&mut Shop)) {
+        let start = self.now;
+        for i in 0..rate {
+            self.now = start + i * SECOND / rate;
+            request(self);
+        }
+        self.now = start;
+    }
+
+    /// `work` is called at the start of each second; snapshots and ticks come beside it.
+    pub(super) fn each_second(&mut self, seconds: u64, mut work: impl FnMut(&mut Shop)) {
+        for _ in 0..seconds {
+            work(self);
+            for half in [500, 1000] {
+                let at_ns = self.now + half * MS;
+                self.snapshot(at_ns);
+            }
+            self.now += SECOND;
+            self.tick();
+        }
+    }
+
+    fn snapshot(&mut self, at_ns: Nanos) {
+        let mut threads = Vec::new();
+        for container in [API, CATALOG, REDIS] {
+            if self.gone.contains(&container) {
+                continue;
+            }
+            let frozen = self.frozen.contains(&container);
+            let inside = InsideCall {
+                nr: nr("epoll_wait"),
+                fd: 3,
+                enter_ns: at_ns - 100 * MS,
+            };
+            threads.push(ThreadState {
+                container,
+                pid: pid(container),
+                tid: pid(container),
+                inside: (!frozen).then_some(inside),
+                last: self.last[usize::from(container)],
+            });
+        }
+        self.engine
+            .on_record(&Record::Threads(ThreadsSnapshot { at_ns, threads }));
+    }
+
+    fn tick(&mut self) {
+        let account = Account {
+            seen: self.seen,
+            delivered: self.seen - self.lost,
+            lost_ring_full: self.lost,
+            ..Account::default()
+        };
+        let accounts = [API, CATALOG, REDIS].map(|c| (c, account)).to_vec();
+        self.engine.on_record(&Record::Tick(Tick {
+            at_ns: self.now,
+            accounts,
+        }));
+        let pending = self.table.pending(self.now);
+        for container in [API, CATALOG, REDIS] {
+            let own: Vec<_> = pending
+                .iter()
+                .filter(|e| e.pid == pid(container))
+                .cloned()
+                .collect();
+            self.engine.on_pending(container, &own);
+        }
+        self.reports.extend(self.engine.drain());
+    }
+
+    pub(super) fn lose(&mut self, calls: u64) {
+        self.seen += calls;
+        self.lost += calls;
+    }
+
+    /// A call of a stopped thread that was cut short at `self.now`.
+    pub(super) fn freeze(&mut self, container: u16) {
+        self.frozen.insert(container);
+        self.last[usize::from(container)] = Some(Call {
+            nr: nr("epoll_wait"),
+            fd: 3,
+            ret: -4,
+            enter_ns: self.now,
+            duration_ns: MS,
+            no_return: false,
+        });
+    }
+
+    /// A request to the api as it normally goes.
+    pub(super) fn request(&mut self) {
+        self.request_with(|_| {}, |_| {}, 400);
+    }
+
+    /// A request whose catalog makes other calls: `before` its own, `stored` in place of its
+    /// write to the log (none: the normal write), with a redis that answers in `redis_us`.
+    pub(super) fn request_with(
+        &mut self,
+        api: impl FnOnce(&mut Calls),
+        catalog: impl FnOnce(&mut Calls),
+        redis_us: u64,
+    ) {
+        let redis_us = redis_us + self.jitter(redis_us / 5);
+        let mut at_catalog = self.calls(CATALOG, 1);
+        at_catalog.at += MS;
+        at_catalog.call("read", 5, 100, 5);
+        at_catalog
+            .open("/data/item", 9)
+            .call("read", 9, 512, 10)
+            .call("close", 9, 0, 2);
+        catalog(&mut at_catalog);
+        at_catalog
+            .call("sendto", 7, 30, 20)
+            .call("recvfrom", 7, 90, redis_us);
+        at_catalog
+            .call("write", 4, 80, 30)
+            .call("fsync", 4, 0, 900)
+            .call("write", 5, 200, 15);
+        let ended = at_catalog.at;
+        self.run(at_catalog);
+        let mut at_api = self.calls(API, 1);
+        at_api.call("read", 5, 120, 5);
+        at_api
+            .open("/etc/prices", 8)
+            .call("read", 8, 300, 10)
+            .call("close", 8, 0, 2);
+        api(&mut at_api);
+        at_api.call("sendto", 6, 100, 20);
+        let waits = ended.saturating_sub(at_api.at) / 1000 + 50;
+        at_api
+            .call("recvfrom", 6, 200, waits)
+            .call("write", 5, 250, 20);
+        self.run(at_api);
+        let mut at_redis = self.calls(REDIS, 0);
+        at_redis
+            .call("epoll_wait", 3, 1, 4000)
+            .call("read", 5, 30, 4)
+            .call("write", 5, 90, 8);
+        self.run(at_redis);
+    }
+
+    fn jitter(&mut self, up_to: u64) -> u64 {
+        self.jitter = self
+            .jitter
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        if up_to == 0 {
+            0
+        } else {
+            (self.jitter >> 33) % up_to
+        }
+    }
+
+    /// Calls of a thread of a container's process, starting now.
+    pub(super) fn calls(&self, container: u16, thread: u32) -> Calls {
+        let pid = pid(container);
+        Calls {
+            container,
+            pid,
+            tid: pid + thread,
+            at: self.now,
+            calls: Vec::new(),
+            details: Vec::new(),
+        }
+    }
+
+    pub(super) fn connect(&mut self, container: u16, fd: i32, peer: &str, ret: i64) {
+        let mut calls = self.calls(container, 1);
+        calls
+            .call("socket", -1, i64::from(fd), 5)
+            .connect(peer, fd, ret);
+        self.run(calls);
+    }
+
+    /// Hands a window over, as the pipeline does.
+    pub(super) fn run(&mut self, calls: Calls) {
+        let mut window = Window {
+            container: calls.container,
+            pid: calls.pid,
+            tid: calls.tid,
+            sequence: self.sequence,
+            calls: Vec::new(),
+        };
+        self.sequence += 1;
+        self.seen += calls.calls.len() as u64;
+        for detail in &calls.details {
+            if let Subject::Peer(peer) = &detail.subject {
+                self.table
+                    .connected(detail.pid, detail.fd, detail.at_ns, peer);
+            }
+            self.engine.on_record(&Record::Detail(detail.clone()));
+        }
+        let mut exchanges = Vec::new();
+        for call in &calls.calls {
+            let observed = self.table.observe(&ObservedCall {
+                pid: calls.pid,
+                tid: calls.tid,
+                nr: call.nr,
+                fd: call.fd,
+                ret: call.ret,
+                enter_ns: call.enter_ns,
+                duration_ns: call.duration_ns,
+                no_return: false,
+            });
+            exchanges.extend(observed.exchange);
+            window.calls.push(WindowCall {
+                token: Token::new(call.nr, call.ret),
+                role: observed.role,
+                fd: call.fd,
+                ret: call.ret,
+                enter_ns: call.enter_ns,
+                duration_ns: call.duration_ns,
+            });
+        }
+        self.last[usize::from(calls.container)] = calls.calls.last().copied();
+        if let Some(learning) = &mut self.learning {
+            let builder = &mut learning[usize::from(calls.container)];
+            builder.window(&window);
+            exchanges
+                .iter()
+                .for_each(|exchange| builder.exchange(exchange));
+            for detail in calls.details.iter().filter(|d| d.ret < 0) {
+                let (Subject::Path(subject) | Subject::Peer(subject)) = &detail.subject;
+                builder.failure(Token::new(detail.nr, detail.ret), subject);
+            }
+            self.learn_pairs(&window);
+            return;
+        }
+        let verdict = Some(self.verdict(&window));
+        let container = calls.container;
+        self.engine.on_window(&JudgedWindow {
+            window,
+            pattern: None,
+            verdict,
+        });
+        for exchange in exchanges {
+            self.engine.on_exchange(container, &exchange);
+        }
+        self.reports.extend(self.engine.drain());
+    }
+
+    fn learn_pairs(&mut self, window: &Window) {
+        let mut last = None;
+        for call in &window.calls {
+            self.pairs
+                .entry((window.container, last))
+                .or_default()
+                .insert(call.token);
+            self.tokens[usize::from(window.container)].insert(call.token);
+            last = Some(call.token);
+        }
+    }
+
+    fn verdict(&self, window: &Window) -> Verdict {
+        let tokens = self.tokens[usize::from(window.container)].iter().copied();
+        let vocabulary = Vocabulary::new(tokens);
+        let mut last = None;
+        let mut verdict = Verdict {
+            surprise: Vec::new(),
+            expected: Vec::new(),
+        };
+        for call in &window.calls {
+            let known = self.pairs.get(&(window.container, last));
+            let familiar = known.is_some_and(|known| known.contains(&call.token));
+            verdict.surprise.push(if familiar { 0.1 } else { 8.0 });
+            let expected = known
+                .and_then(|known| known.first())
+                .map_or(0, |t| vocabulary.id(t));
+            verdict.expected.push(expected);
+            last = Some(call.token);
+        }
+        verdict
+    }
+
+    pub(super) fn lifecycle(&mut self, container: u16, pid: u32, event: LifecycleEvent) {
+        let record = Lifecycle {
+            at_ns: self.now,
+            container,
+            pid,
+            tid: pid,
+            event,
+        };
+        self.engine.on_record(&Record::Lifecycle(record));
+    }
+
+    pub(super) fn diagnoses(&self) -> Vec<&Diagnosis> {
+        let diagnoses = self.reports.iter().filter_map(|report| match report {
+            Report::Diagnosis(diagnosis) => Some(diagnosis),
+            Report::Affected(_) => None,
+        });
+        diagnoses.collect()
+    }
+
+    /// For messages of failing tests.
+    pub(super) fn brief(&self) -> String {
+        let lines = self.diagnoses().into_iter().map(|d| {
+            format!(
+                "{} +{} ms {:?} {:?} {:.2} {} ended {:?}\n    {}\n",
+                &d.incident_id[..4],
+                (d.observed_ns - d.onset_ns) / MS,
+                d.state,
+                d.class,
+                d.confidence,
+                d.culprit,
+                d.ended_ns.map(|end| (end - d.onset_ns) / MS),
+                d.evidence.join("\n    "),
+            )
+        });
+        format!("\n{}", lines.collect::<String>())
+    }
+
+    /// The only incident's last confirmed diagnosis.
+    pub(super) fn confirmed(&self) -> &Diagnosis {
+        let all = self.diagnoses();
+        let ids: BTreeSet<_> = all.iter().map(|d| d.incident_id.as_str()).collect();
+        assert_eq!(ids.len(), 1, "one incident: {}", self.brief());
+        let confirmed = all
+            .iter()
+            .rev()
+            .find(|d| d.state == IncidentState::Confirmed);
+        confirmed.unwrap_or_else(|| panic!("not confirmed: {}", self.brief()))
+    }
+
+    /// Asserts one incident of this class with this culprit, resolved at the end.
+    pub(super) fn expect(&self, class: FaultClass, culprit: &str) -> &Diagnosis {
+        let diagnosis = self.confirmed();
+        assert_eq!(
+            (diagnosis.class, diagnosis.culprit.as_str()),
+            (class, culprit),
+            "{}",
+            self.brief()
+        );
+        assert!(diagnosis.confidence >= 0.7, "{}", self.brief());
+        let last = self.diagnoses().last().map(|d| d.state);
+        assert_eq!(last, Some(IncidentState::Resolved), "{}", self.brief());
+        diagnosis
+    }
+}
+
+pub(super) fn executable(container: u16) -> String {
+    format!("/usr/bin/{}", NAMES[usize::from(container)])
+}
+
+pub(super) fn nr(name: &str) -> u16 {
+    names::table("x86_64")
+        .number(name)
+        .unwrap_or_else(|| panic!("no call {name}"))
+}
+
+/// Calls of one thread, one after the other, 10 µs apart.
+pub(super) struct Calls {
+    pub(super) container: u16,
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    pub(super) at: Nanos,
+    calls: Vec<Call>,
+    details: Vec<Detail>,
+}
+
+impl Calls {
+    pub(super) fn call(&mut self, name: &str, fd: i32, ret: i64, us: u64) -> &mut Self {
+        let call = Call {
+            nr: nr(name),
+            fd,
+            ret,
+            enter_ns: self.at,
+            duration_ns: us * 1000,
+            no_return: false,
+        };
+        self.at += us * 1000 + 10_000;
+        self.calls.push(call);
+        self
+    }
+
+    fn detail(&mut self, subject: Subject) {
+        let Some(call) = self.calls.last() else {
+            return;
+        };
+        self.details.push(Detail {
+            at_ns: call.enter_ns + call.duration_ns,
+            container: self.container,
+            pid: self.pid,
+            tid: self.tid,
+            nr: call.nr,
+            fd: call.fd,
+            ret: call.ret,
+            subject,
+        });
+    }
+
+    /// An open that gives `ret`; its path is known only when it fails.
+    pub(super) fn open(&mut self, path: &str, ret: i64) -> &mut Self {
+        self.call("openat", -1, ret, 15);
+        if ret < 0 {
+            self.detail(Subject::Path(path.into()));
+        }
+        self
+    }
+
+    pub(super) fn connect(&mut self, peer: &str, fd: i32, ret: i64) -> &mut Self {
+        self.call("connect", fd, ret, 60);
+        self.detail(Subject::Peer(peer.into()));
+        self
+    }
+}
