@@ -76,7 +76,7 @@ impl Windows {
             Record::Descriptor(descriptor) => self.descriptor(descriptor),
             Record::Lifecycle(event) => match event.event {
                 LifecycleEvent::Exit { group_dead: true, .. } => {
-                    self.descriptors.forget(event.pid);
+                    self.descriptors.ended(event.pid, event.at_ns);
                     self.containers.remove(&event.pid);
                     self.listens.remove(&event.pid);
                 }
