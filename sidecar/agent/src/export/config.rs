@@ -82,6 +82,7 @@ pub struct ExportConfig {
     pub metrics: Option<Endpoint>,
     pub log_batch: BatchConfig,
     pub span_batch: BatchConfig,
+    pub metric_batch: BatchConfig,
     pub limits: Limits,
     pub metric_interval: Duration,
     /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
@@ -120,12 +121,19 @@ impl ExportConfig {
             endpoint(Signal::Metrics)?,
         );
         let interval = env.milliseconds("OTEL_METRIC_EXPORT_INTERVAL")?;
+        // Old values are not worth more attempts than the specification gives them.
+        let metric_timeout = env.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT")?;
+        let metric_timeout = metric_timeout.unwrap_or(Duration::from_secs(30));
         Ok(ExportConfig {
             logs,
             traces,
             metrics,
             log_batch: env.batch("BLRP", BatchConfig::DIAGNOSES)?,
             span_batch: env.batch("BSP", BatchConfig::DIAGNOSES)?,
+            metric_batch: BatchConfig {
+                export_timeout: Some(metric_timeout),
+                ..BatchConfig::DIAGNOSES
+            },
             limits: env.limits()?,
             metric_interval: interval.unwrap_or(Duration::from_secs(60)),
             temporality: env.temporality(),

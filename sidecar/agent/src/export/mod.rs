@@ -106,7 +106,7 @@ impl Exporter {
         let logs = queue(&config.logs)?.map(|c| Queue::start(c, config.log_batch, &config));
         let spans = queue(&config.traces)?.map(|c| Queue::start(c, config.span_batch, &config));
         let metrics =
-            queue(&config.metrics)?.map(|c| Queue::start(c, BatchConfig::DIAGNOSES, &config));
+            queue(&config.metrics)?.map(|c| Queue::start(c, config.metric_batch, &config));
         let logs_read = logs.as_ref().map(|queue| ("logs", queue.stats_reader()));
         let spans_read = spans.as_ref().map(|queue| ("traces", queue.stats_reader()));
         let exported = logs_read.into_iter().chain(spans_read).collect();

@@ -100,6 +100,7 @@ fn batch_limit_and_metric_variables_are_read() {
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "9"),
         ("OTEL_SPAN_LINK_COUNT_LIMIT", "1000"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "250"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "900"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Delta"),
     ])
     .unwrap();

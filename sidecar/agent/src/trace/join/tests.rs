@@ -284,6 +284,16 @@ fn an_outgoing_request_of_one_request_is_not_lent_to_another() {
 }
 
 #[test]
+fn an_outgoing_request_under_way_is_not_lent_to_a_later_request() {
+    let story = Story::new()
+        .reads(10, 1, 5, Some(1))
+        .sends(11, 1, 9, Some(3))
+        .reads(12, 1, 6, Some(2));
+    assert_links(&story.at(13, 11), &[1, 2]);
+    assert_own(&story.at(13, 9), 3);
+}
+
+#[test]
 fn pipelined_requests_give_links_only() {
     let story = Story::new()
         .reads(10, 1, 5, Some(1))
