@@ -50,7 +50,6 @@ pub struct Batch {
     targets: Tensor,
     /// Weight of each target, 0 for padding, `[length·batch]`.
     weights: Tensor,
-    total_weight: f64,
     /// Row of the initial states, `[batch]`.
     rows: Tensor,
     length: usize,
@@ -170,13 +169,11 @@ impl Gru {
                 }
             }
         }
-        let total_weight = weights.iter().map(|&w| f64::from(w)).sum();
         let device = &Device::Cpu;
         Ok(Batch {
             inputs: Tensor::from_vec(inputs, (length, width), device)?,
             targets: Tensor::from_vec(targets, (length * width, 1), device)?,
             weights: Tensor::from_vec(weights, length * width, device)?,
-            total_weight,
             rows: Tensor::from_vec(rows, width, device)?,
             length,
         })
@@ -212,13 +209,14 @@ impl Gru {
             .neg()
     }
 
-    /// Weighted mean of `-ln p` over the targets, in nats per token.
+    /// Weighted sum of `-ln p` over the targets divided by `scale`. With one scale for all
+    /// batches, gradients weigh batches by what is in them.
     ///
     /// # Errors
     /// The library's.
-    pub fn loss(&self, batch: &Batch) -> Result<Tensor, TrainError> {
+    pub fn loss(&self, batch: &Batch, scale: f64) -> Result<Tensor, TrainError> {
         let sum = (self.surprises(batch)? * &batch.weights)?.sum_all()?;
-        Ok((sum / batch.total_weight.max(f64::MIN_POSITIVE))?)
+        Ok((sum / scale)?)
     }
 
     /// `-ln p(token | pattern, tokens before)` of every token of every sequence.

@@ -95,7 +95,7 @@ impl Default for TrainConfig {
             hidden: 48,
             vae_hidden: 24,
             latent: 4,
-            epochs: 80,
+            epochs: 400,
             steps: 1200,
             false_alarm_rate: 1e-3,
             time_limit: None,

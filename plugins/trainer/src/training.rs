@@ -25,10 +25,10 @@ const BATCH: usize = 64;
 const BATCHES: usize = 16;
 const MIN_BATCH: usize = 8;
 /// Most a distinct window weighs, however often it came.
-const MAX_WEIGHT: u64 = 64;
+const MAX_WEIGHT: u64 = 1024;
 const LEARNING_RATE: f64 = 0.01;
 const WITHHOLD: Withhold = Withhold {
-    tokens: 0.01,
+    tokens: 0.005,
     patterns: 0.1,
 };
 /// Epochs that the step limit leaves at least, by training on the most frequent windows only.
@@ -216,6 +216,12 @@ fn fit(
         ..ParamsAdamW::default()
     };
     let mut optimizer = AdamW::new(gru.variables(), parameters)?;
+    let weight: f64 = weighted
+        .iter()
+        .map(|(s, weight)| s.ids.len() as f64 * weight)
+        .sum();
+    // Mean weight of a batch: an epoch's mean loss is then in nats per token.
+    let scale = weight / steps.max(1) as f64;
     let mut last = 0.0;
     while let Some(rate) = schedule.next() {
         optimizer.set_learning_rate(rate);
@@ -226,7 +232,7 @@ fn fit(
         batches.shuffle(random);
         let mut mean = 0.0;
         for batch in &batches {
-            let loss = gru.loss(&gru.batch(batch, Some((WITHHOLD, random)))?)?;
+            let loss = gru.loss(&gru.batch(batch, Some((WITHHOLD, random)))?, scale)?;
             optimizer.backward_step(&loss)?;
             mean += f64::from(loss.to_scalar::<f32>()?) / batches.len() as f64;
         }
