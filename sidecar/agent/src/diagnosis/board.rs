@@ -160,7 +160,7 @@ impl Board {
         for incident in self.incidents.iter_mut().filter(|i| i.is_open()) {
             incident.enrich(pod);
             for (executable, container) in crash_loops(incident) {
-                if pod.has_settled(&executable, now) {
+                if pod.has_settled(&executable, None, now) {
                     let good = Good::Settled {
                         executable: &executable,
                     };

@@ -179,7 +179,17 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             let started = matches!(other.kind, Kind::UnexpectedExec { .. });
             return evidence.container != other.container && !back && !started;
         }
-        tier(other) == 0 && tier(evidence) > 0 && other.container == evidence.container
+        if other.container != evidence.container {
+            return false;
+        }
+        match (&evidence.kind, &other.kind) {
+            // A process that ends because of an error: the error is what matters.
+            (Kind::CrashLoop { .. }, _) => {
+                other.standing == Standing::Hard && !matches!(other.kind, Kind::CrashLoop { .. })
+            }
+            (_, Kind::CrashLoop { .. }) => evidence.standing < Standing::Hard,
+            _ => tier(other) == 0 && tier(evidence) > 0,
+        }
     })
 }
 

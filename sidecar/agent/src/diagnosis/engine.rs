@@ -294,7 +294,11 @@ impl Engine {
                 .get(&container)
                 .map_or(0, |model: &Reference| model.exchanges(peer))
         };
-        let signals = self.connections.settle(self.now, normal);
+        let signals = self
+            .connections
+            .settle(self.now, normal, |container, peer| {
+                self.exchanges.last_answer(container, peer)
+            });
         signals.into_iter().for_each(|signal| self.take(signal));
         self.step();
     }

@@ -88,9 +88,7 @@ impl Incident {
                 // What is not significant by itself does not keep an incident open.
                 let last = evidence.last_ns;
                 let new = evidence.add(signal);
-                if !matches!(signal.kind, Kind::Error { .. }) {
-                    evidence.last_ns = last;
-                }
+                evidence.last_ns = last;
                 new
             }
             Some(evidence) => evidence.add(signal),
@@ -160,7 +158,10 @@ impl Incident {
                 cause == Cause::Vague || only_vague,
                 evidence.container == signal.container,
             );
+            let frozen = matches!(evidence.kind, Kind::Frozen { .. })
+                && matches!(signal.kind, Kind::Frozen { .. });
             match same {
+                false if frozen => pod.connected(evidence.container, signal.container),
                 true => vague || cause == other || is_whole(&cause) || is_whole(&other),
                 false => vague && pod.connected(evidence.container, signal.container),
             }

@@ -52,8 +52,9 @@ impl Pod {
             }
         }
         let since_ns = match self.processes.get(&info.pid) {
-            Some(known) if known.executable == info.executable => known.since_ns,
-            _ => info.at_ns,
+            // An exec has been told of by a lifecycle record.
+            Some(known) => known.since_ns,
+            None => info.at_ns,
         };
         self.insert(
             info.pid,
@@ -116,7 +117,8 @@ impl Pod {
                 if record.at_ns.saturating_sub(process.since_ns) >= SETTLED {
                     let name = self.container_name(process.container);
                     if self.settled.len() < MAX_PROCESSES {
-                        self.settled.insert((name, process.executable.clone()));
+                        let executable = base(&process.executable).to_owned();
+                        self.settled.insert((name, executable));
                     }
                 }
                 Some(process)
@@ -140,6 +142,12 @@ impl Pod {
     }
 
     pub(crate) fn on_descriptor(&mut self, info: &DescriptorInfo) {
+        if let DescriptorTarget::Listener(address) = &info.target
+            && let Some(process) = self.processes.get(&info.pid)
+            && self.listens.len() < MAX_PROCESSES
+        {
+            self.listens.insert(address.clone(), process.container);
+        }
         self.set_descriptor(info.pid, info.fd, info.at_ns, info.target.clone());
     }
 
@@ -231,22 +239,22 @@ impl Pod {
         executable: &str,
         at_ns: Nanos,
     ) -> bool {
-        let known = self
-            .settled
-            .contains(&(self.container_name(container), executable.to_owned()));
-        known
-            && !self.processes.values().any(|p| {
-                p.container == container
-                    && p.executable == executable
-                    && at_ns.saturating_sub(p.since_ns) >= SETTLED
-            })
+        let key = (self.container_name(container), base(executable).to_owned());
+        self.settled.contains(&key) && !self.has_settled(executable, Some(container), at_ns)
     }
 
-    /// True when a process of `executable` runs and has stayed.
-    pub(crate) fn has_settled(&self, executable: &str, at_ns: Nanos) -> bool {
-        self.processes
-            .values()
-            .any(|p| p.executable == executable && at_ns.saturating_sub(p.since_ns) >= SETTLED)
+    /// True when a process of `executable` runs and has stayed, in `container` or in any.
+    pub(crate) fn has_settled(
+        &self,
+        executable: &str,
+        container: Option<ContainerIndex>,
+        at_ns: Nanos,
+    ) -> bool {
+        self.processes.values().any(|p| {
+            container.is_none_or(|container| p.container == container)
+                && base(&p.executable) == base(executable)
+                && at_ns.saturating_sub(p.since_ns) >= SETTLED
+        })
     }
 
     /// The container of the pod that listens (or listened) on `peer`. Containers of a pod share
@@ -349,6 +357,11 @@ impl Pod {
             (lost as f64 / seen as f64).min(1.0)
         }
     }
+}
+
+/// File name of an executable: the kernel and `/proc` do not always name it by the same path.
+fn base(executable: &str) -> &str {
+    executable.rsplit('/').next().unwrap_or(executable)
 }
 
 fn lost_of(account: &Account) -> u64 {

@@ -134,12 +134,11 @@ impl Reference {
             .map_or(0, |p| p.exchanges.count())
     }
 
-    /// True when exchanges with this peer end without an answer in normal time as well.
-    pub(crate) fn often_unanswered(&self, peer: &str) -> bool {
-        self.model
-            .baseline
-            .peer(peer)
-            .is_some_and(|p| (p.failed + p.abandoned).saturating_mul(100) > p.exchanges.count())
+    /// Exchanges with a peer that end without an answer in so many ns of normal time.
+    pub(crate) fn unanswered_in(&self, peer: &str, ns: u64) -> f64 {
+        let statistics = self.model.baseline.peer(peer);
+        let unanswered = statistics.map_or(0, |p| p.failed.saturating_add(p.abandoned));
+        unanswered as f64 * ns as f64 / self.model.baseline.normal_ns.max(1) as f64
     }
 
     pub(crate) fn service_limit(&self) -> Option<Limit> {

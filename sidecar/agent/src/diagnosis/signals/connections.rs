@@ -97,11 +97,12 @@ impl Connections {
 
     /// What is certain by `now`. `exchanges` gives the normal exchanges of a container with a
     /// peer: connections to peers that never answer normally (probes, losers of a race between
-    /// addresses) do not count.
+    /// addresses) do not count. Nor do those to a peer that answers others (`last_answer`).
     pub(crate) fn settle(
         &mut self,
         now: Nanos,
         exchanges: impl Fn(ContainerIndex, &str) -> u64,
+        last_answer: impl Fn(ContainerIndex, &str) -> Nanos,
     ) -> Vec<Signal> {
         let mut signals = Vec::new();
         while let Some(ended) = self.ended.front() {
@@ -114,7 +115,9 @@ impl Connections {
             let Some(peer) = ended.connection.peer.clone() else {
                 continue;
             };
-            if exchanges(ended.connection.container, &peer) >= USED {
+            let container = ended.connection.container;
+            let answers = last_answer(container, &peer) > ended.connection.opened_ns;
+            if !answers && exchanges(container, &peer) >= USED {
                 signals.push(self.failed(&ended, peer));
             }
         }

@@ -31,6 +31,8 @@ const REPEAT_WITHIN: Nanos = 30 * SECOND;
 const RATE_LASTS: Nanos = 2 * SECOND;
 /// A never-seen error is worth this much, nats.
 const NEVER_SEEN: f64 = 10.0;
+/// Evidence from which on an error that normal work has is an affected call, nats.
+const NOTABLE: f64 = 6.0;
 /// Distinct paths that normal work failed to open from which on missing paths are routine.
 const ROUTINE_MISSES: usize = 32;
 /// Calls made fewer times while learning have no share of errors to compare with.
@@ -205,10 +207,13 @@ impl Errors {
                     _ => (5, RATE_LASTS),
                 };
                 let lasts = run.last_ns.saturating_sub(run.first_ns) >= time && run.hits >= hits;
-                result = Some(match evidence >= scene.limit && lasts {
-                    true => (Standing::Opens, evidence.min(NEVER_SEEN)),
-                    false => (Standing::Hit, 0.0),
-                });
+                result = match evidence {
+                    evidence if evidence >= scene.limit && lasts => {
+                        Some((Standing::Opens, evidence.min(NEVER_SEEN)))
+                    }
+                    evidence if evidence >= NOTABLE => Some((Standing::Hit, 0.0)),
+                    _ => None,
+                };
             } else if let Some((p0, p1)) = known_shares(scene, *token) {
                 test.observe(call.end_ns(), false, p0, p1);
             }

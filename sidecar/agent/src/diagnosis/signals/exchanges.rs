@@ -17,7 +17,7 @@ const SLOW_SHARE: f64 = 0.8;
 const SLOW_LASTS: Nanos = SECOND;
 /// When unrelated work is slow as well, the machine rather than the peer may be.
 const SLOW_EVERYWHERE_LASTS: Nanos = 5 * SECOND;
-const SERVICE_LASTS: Nanos = 5 * SECOND;
+const SERVICE_LASTS: Nanos = 10 * SECOND;
 const UNANSWERED_WITHIN: Nanos = 30 * SECOND;
 /// Normal exchanges with a peer from which on a missing answer says something.
 const ANSWERS: u64 = 20;
@@ -143,7 +143,7 @@ impl Exchanges {
         })
     }
 
-    /// An exchange that ended without an answer. One may be chance; two are not.
+    /// An exchange that ended without an answer.
     fn judge_unanswered(
         &mut self,
         place: Place,
@@ -154,7 +154,7 @@ impl Exchanges {
         let Cause::Peer(peer) = kind.cause() else {
             return None;
         };
-        if model.exchanges(&peer) < ANSWERS || model.often_unanswered(&peer) {
+        if model.exchanges(&peer) < ANSWERS {
             return None;
         }
         if self.unanswered.len() >= MAX_KEYS {
@@ -169,12 +169,15 @@ impl Exchanges {
         }
         *last = place.end_ns;
         *count += 1;
+        // Two where normal work has none, well above the usual number where it has some.
+        let usual = model.unanswered_in(&peer, UNANSWERED_WITHIN);
+        let needed = if usual > 0.0 { 4.0 + 5.0 * usual } else { 2.0 };
         let normal = model.exchange_limit(&peer);
         let mut signal = Signal::at(place, kind, token).about(Some(peer));
         if let Some(normal) = normal {
             signal = signal.against(duration(&normal));
         }
-        Some(match *count >= 2 {
+        Some(match *count as f64 >= needed {
             true => signal.standing(Standing::Opens, 9.0),
             false => signal,
         })

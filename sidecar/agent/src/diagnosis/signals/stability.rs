@@ -9,8 +9,8 @@ use crate::record::{ContainerIndex, Nanos};
 /// Stability at the calibrated limit.
 const LIMIT: f64 = 0.5;
 /// Far outside, for this long, is a change even when nothing else shows it.
-const FAR: f64 = 0.2;
-const FAR_LASTS: Nanos = 30 * SECOND;
+const FAR: f64 = 0.05;
+const FAR_LASTS: Nanos = 60 * SECOND;
 /// Outside for this long goes with other evidence.
 const LASTS: Nanos = 10 * SECOND;
 

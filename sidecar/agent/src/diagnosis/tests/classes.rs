@@ -56,14 +56,28 @@ fn refused() {
 
 #[test]
 fn refused_without_waiting() {
-    let shop = break_catalog(|calls| {
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, -115);
-        calls
-            .call("poll", -1, 1, 20)
-            .call("getsockopt", 12, 0, 2)
-            .call("close", 12, 0, 2);
+    let mut shop = Shop::learnt();
+    shop.each_second(12, |shop| {
+        shop.requests(20, |shop| {
+            let mut calls = shop.calls(CATALOG, 1);
+            calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
+            calls.connect(REDIS_AT, 12, -115);
+            calls
+                .call("poll", -1, 1, 20)
+                .call("getsockopt", 12, 0, 2)
+                .call("close", 12, 0, 2);
+            calls.call("write", 5, 200, 15);
+            shop.run(calls);
+        });
     });
+    shop.work(15, 20);
     shop.expect(DependencyRefused, "catalog → 127.0.0.1:6379");
+    let first = shop.diagnoses()[0];
+    assert!(
+        first.observed_ns - first.onset_ns <= 2 * SECOND,
+        "{}",
+        shop.brief()
+    );
 }
 
 #[test]

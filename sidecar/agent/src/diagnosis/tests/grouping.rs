@@ -47,7 +47,8 @@ fn redis_stops_and_everything_above_it_suffers() {
     shop.each_second(1, |_| {});
     shop.connect(CATALOG, 7, REDIS_AT, 0);
     shop.work(20, 20);
-    let diagnosis = shop.expect(DependencyRefused, "catalog → 127.0.0.1:6379");
+    shop.expect(DependencyRefused, "catalog → 127.0.0.1:6379");
+    let diagnosis = *shop.diagnoses().last().unwrap();
     assert_eq!((diagnosis.container, diagnosis.local), (CATALOG, false));
     let evidence = diagnosis.evidence.join("\n");
     assert!(
@@ -148,6 +149,55 @@ fn disk_full_below_a_slow_answer_is_the_cause() {
     assert_eq!(
         (diagnosis.class, diagnosis.container),
         (DiskFull, CATALOG),
+        "{}",
+        shop.brief()
+    );
+}
+
+#[test]
+fn a_frozen_pod_is_one_incident() {
+    let mut shop = Shop::learnt();
+    for container in [API, CATALOG, REDIS] {
+        shop.freeze(container);
+    }
+    shop.each_second(10, |_| {});
+    shop.frozen.clear();
+    shop.work(15, 20);
+    assert_eq!(shop.confirmed().class, ProcessFrozen);
+}
+
+#[test]
+fn what_ends_a_process_again_and_again_is_the_cause() {
+    let mut shop = Shop::learnt();
+    let ended = || LifecycleEvent::Exit {
+        code: 256,
+        group_dead: true,
+    };
+    shop.lifecycle(CATALOG, pid(CATALOG), ended());
+    shop.gone.insert(CATALOG);
+    for restart in 0..5 {
+        shop.lifecycle(
+            CATALOG,
+            600 + restart,
+            LifecycleEvent::Exec {
+                executable: executable(CATALOG),
+            },
+        );
+        let mut calls = shop.calls(CATALOG, 1);
+        (calls.pid, calls.tid) = (600 + restart, 600 + restart);
+        calls
+            .open("/lib/libc.so", 3)
+            .call("socket", -1, 3, 5)
+            .call("bind", 3, -98, 5);
+        shop.run(calls);
+        shop.each_second(2, |_| {});
+        shop.lifecycle(CATALOG, 600 + restart, ended());
+    }
+    shop.each_second(40, |_| {});
+    let diagnosis = shop.confirmed();
+    assert_eq!(diagnosis.class, PortInUse, "{}", shop.brief());
+    assert!(
+        diagnosis.evidence.iter().any(|line| line.contains("ended")),
         "{}",
         shop.brief()
     );

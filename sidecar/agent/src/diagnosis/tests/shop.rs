@@ -39,6 +39,7 @@ pub(super) struct Shop {
     learning: Option<[BaselineBuilder; 3]>,
     pairs: BTreeMap<(u16, Option<Token>), BTreeSet<Token>>,
     tokens: [BTreeSet<Token>; 3],
+    vocabularies: Vec<Vocabulary>,
     last: [Option<Call>; 3],
     sequence: u64,
     seen: u64,
@@ -66,6 +67,7 @@ impl Shop {
             learning: None,
             pairs: BTreeMap::new(),
             tokens: Default::default(),
+            vocabularies: Vec::new(),
             last: [None; 3],
             sequence: 0,
             seen: 0,
@@ -134,7 +136,7 @@ impl Shop {
             let tokens = self.tokens[usize::from(container)].iter().copied();
             let model = ContainerModel {
                 arch: "x86_64".into(),
-                vocabulary: Vocabulary::new(tokens),
+                vocabulary: Vocabulary::new(tokens.clone()),
                 patterns: Vec::new(),
                 thresholds: Thresholds {
                     false_alarm_rate: 0.001,
@@ -144,6 +146,7 @@ impl Shop {
                 },
                 baseline: builder.finish(),
             };
+            self.vocabularies.push(Vocabulary::new(tokens));
             self.engine.watch(container, model);
         }
     }
@@ -381,7 +384,7 @@ impl Shop {
             self.learn_pairs(&window);
             return;
         }
-        let verdict = Some(self.verdict(&window));
+        let verdict = self.verdict(&window);
         let container = calls.container;
         self.engine.on_window(&JudgedWindow {
             window,
@@ -406,9 +409,8 @@ impl Shop {
         }
     }
 
-    fn verdict(&self, window: &Window) -> Verdict {
-        let tokens = self.tokens[usize::from(window.container)].iter().copied();
-        let vocabulary = Vocabulary::new(tokens);
+    fn verdict(&self, window: &Window) -> Option<Verdict> {
+        let vocabulary = self.vocabularies.get(usize::from(window.container))?;
         let mut last = None;
         let mut verdict = Verdict {
             surprise: Vec::new(),
@@ -424,7 +426,7 @@ impl Shop {
             verdict.expected.push(expected);
             last = Some(call.token);
         }
-        verdict
+        Some(verdict)
     }
 
     pub(super) fn lifecycle(&mut self, container: u16, pid: u32, event: LifecycleEvent) {
