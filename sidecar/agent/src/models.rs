@@ -21,7 +21,7 @@ use crate::{
 /// A window belongs to a pattern that is at least this similar.
 const PATTERN_FLOOR: f64 = 0.5;
 /// Distinct windows whose pattern is remembered, per container.
-const PATTERN_CACHE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const PATTERN_CACHE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 /// A profile covers at least this long, and enough calls to be judged.
 const PROFILE_NS: u64 = 2_000_000_000;
 const PROFILE_CALLS: u64 = Profile::MIN_CALLS * 2;

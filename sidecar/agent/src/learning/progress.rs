@@ -44,7 +44,7 @@ pub struct Progress {
 
 /// Length of one block of the unseen-mass estimate.
 const BLOCK_NS: u64 = 1_000_000_000;
-const MAX_STREAMS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const MAX_STREAMS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 impl Progress {
     pub fn new(bounds: Bounds) -> Self {
