@@ -6,12 +6,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use stethos_bundle::Bundle;
-use stethos_patterns::{Window, names};
+use stethos_patterns::{Window, names, score::window_score};
 
 use crate::{
     diagnosis::{
         engine::Engine,
-        observation::{ContainerModel, DiagnosisConfig},
+        observation::{ContainerModel, DiagnosisConfig, JudgedWindow},
         report::Report,
     },
     export::{Contexts, Published, Resource},
@@ -33,6 +33,10 @@ pub struct Outcome {
     /// What changed in learning, in order.
     pub changes: Vec<Change>,
     pub stability: Vec<Stability>,
+    /// Failed calls of the batch's windows, by errno.
+    pub errors: BTreeMap<(ContainerIndex, u8), u64>,
+    /// Sum of the scores of the judged windows, and their number.
+    pub scores: BTreeMap<ContainerIndex, (f64, u64)>,
     /// The last account of every container, and the time it was taken, once a second.
     pub tick: Option<Tick>,
 }
@@ -103,7 +107,7 @@ impl Pipeline {
                 steps.push(Step::Piece(piece));
             }
         }
-        self.judge(steps).await;
+        self.judge(steps, &mut outcome).await;
         let tick = batch.iter().rev().find_map(|record| match record {
             Record::Tick(tick) => Some(tick),
             _ => None,
@@ -189,12 +193,14 @@ impl Pipeline {
     }
 
     /// Scores all windows of the batch at once, then lets diagnosis see everything in order.
-    async fn judge(&mut self, steps: Vec<Step<'_>>) {
+    async fn judge(&mut self, steps: Vec<Step<'_>>, outcome: &mut Outcome) {
         let windows = steps.iter().filter_map(|step| match step {
             Step::Piece(Piece::Window(window)) => Some(window.clone()),
             _ => None,
         });
-        let mut judged = self.models.judge(windows.collect()).await.into_iter();
+        let judged = self.models.judge(windows.collect()).await;
+        judged.iter().for_each(|window| outcome.count(window));
+        let mut judged = judged.into_iter();
         let Some(engine) = &mut self.engine else { return };
         for step in steps {
             match step {
@@ -259,6 +265,24 @@ impl Pipeline {
             });
         }
         self.contexts.complete(&mut outcome.published);
+    }
+}
+
+impl Outcome {
+    fn count(&mut self, judged: &JudgedWindow) {
+        let container = judged.window.container;
+        for call in &judged.window.calls {
+            if let stethos_patterns::Outcome::Errno(errno) = call.token.outcome
+                && call.token.outcome.is_error()
+            {
+                *self.errors.entry((container, errno)).or_default() += 1;
+            }
+        }
+        if let Some(verdict) = &judged.verdict {
+            let (sum, windows) = self.scores.entry(container).or_default();
+            *sum += window_score(&verdict.surprise);
+            *windows += 1;
+        }
     }
 }
 

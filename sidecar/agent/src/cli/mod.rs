@@ -3,6 +3,7 @@
 pub mod args;
 mod config;
 mod doctor;
+mod measured;
 mod plugin;
 mod record;
 mod replay;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{capture_settings, diagnosis_config};
+use super::{capture_settings, diagnosis_config, measured::Measured};
 use crate::{
     capture,
     config::Config,
@@ -16,7 +16,6 @@ use crate::{
     learning::{self, Change, Learning, progress::Bounds},
     models::Models,
     pipeline::{Outcome, Pipeline, terminated},
-    record::Tick,
 };
 
 /// Time that the last diagnoses have to leave.
@@ -42,7 +41,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
     let diagnosis = config.diagnosis.enabled.then(|| diagnosis_config(&config.diagnosis));
     tracing::info!(target = header.target, mode = header.capture_mode, "capturing");
     let pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
-    let mut sidecar = Sidecar { pipeline, exporter, json: config.json, told: Instant::now() };
+    let mut sidecar = Sidecar { pipeline, exporter, json: config.json, told: Instant::now(), measured: Measured::default() };
 
     let mut end = std::pin::pin!(terminated());
     let mut ending = false;
@@ -97,6 +96,7 @@ struct Sidecar {
     exporter: Option<Exporter>,
     json: bool,
     told: Instant,
+    measured: Measured,
 }
 
 impl Sidecar {
@@ -117,11 +117,11 @@ impl Sidecar {
             );
             self.print(&line)?;
         }
-        if let Some(tick) = &outcome.tick {
+        if outcome.tick.is_some() {
             self.tell_progress()?;
-            self.measure(tick);
         }
         if let Some(exporter) = &mut self.exporter {
+            self.measured.take(&outcome, &mut self.pipeline, exporter.meters());
             exporter.publish(&outcome.published);
             if let Some(tick) = &outcome.tick {
                 exporter.tick(tick.at_ns);
@@ -207,8 +207,6 @@ impl Sidecar {
             .collect();
         lines.iter().try_for_each(|line| self.print(line))
     }
-
-    fn measure(&mut self, _tick: &Tick) {}
 
     fn print(&self, line: &Value) -> anyhow::Result<()> {
         if self.json {
