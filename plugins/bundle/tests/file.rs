@@ -1,4 +1,9 @@
 //! The bundle file: written and read back, and refused when anything is wrong with it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use safetensors::tensor::{Dtype, TensorView};
 use stethos_bundle::{Bundle, BundleError, ModelCard, Thresholds};

@@ -39,6 +39,12 @@ impl Schedule {
         Some(self.highest * (0.02 + 0.98 * (1.0 + angle.cos()) / 2.0))
     }
 
+    /// True when all the time is used up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.allowance
+            .is_some_and(|allowance| self.started.elapsed() >= allowance)
+    }
+
     pub(crate) fn taken(&self) -> usize {
         self.taken
     }

@@ -21,7 +21,7 @@
 //!
 //! | | candle 0.11.1 | burn 0.22.1, flex backend with SIMD |
 //! | --- | --- | --- |
-//! | steps per second of CPU time | 135–145 | 125–135 |
+//! | steps per second of CPU time | 130–135 | 120–130 |
 //! | compile, CPU time from nothing | 250 s | 370 s |
 //! | added to a stripped release binary | 4.3 MB | 5.4 MB |
 //! | packages in the tree | 156 | 184 |
@@ -79,11 +79,11 @@ pub struct TrainConfig {
     pub latent: usize,
     /// Most passes over the distinct training windows; many windows take fewer (see `steps`).
     pub epochs: usize,
-    /// Most gradient steps of the GRU, each on 64 windows; at least one epoch is taken.
+    /// Most gradient steps of the GRU, each on at most 64 windows; one epoch is taken in any case.
     pub steps: usize,
     /// Share of normal windows and profiles that may exceed their limit.
     pub false_alarm_rate: f64,
-    /// Epochs are cut so that training ends at about this time.
+    /// Epochs, and in need the first epoch, are cut so that training ends at about this time.
     pub time_limit: Option<Duration>,
 }
 

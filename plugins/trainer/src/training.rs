@@ -116,29 +116,18 @@ pub(crate) fn train(
         false_alarm_rate: config.false_alarm_rate,
         widened: input.widened,
     };
-    let count = |sequences: &[Sequence]| sequences.iter().map(|s| s.count).sum::<u64>();
     let card = ModelCard {
         container: input.container,
         arch: input.arch,
         created_unix: input.created_unix,
-        windows: corpus.windows as u64,
-        distinct_windows: distinct(&corpus) as u64,
-        calls: corpus.calls as u64,
-        seconds: corpus.seconds,
-        vocabulary: corpus.vocabulary.len() as u32,
-        patterns: corpus.patterns.len() as u32,
-        embedding: config.embedding as u32,
-        hidden: config.hidden as u32,
         unseen_mass: input.unseen_mass,
         epochs: fit.epochs as u32,
-        held_back_windows: count(&corpus.held_back),
         training_loss: fit.loss,
         loss: scored.loss,
         markov3_loss: markov.loss(&corpus.held_back, 3),
         markov8_loss: markov.loss(&corpus.held_back, 8),
         widened: input.widened,
-        trainer: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: config.seed,
+        ..card(&corpus, config)
     };
     let tensors: Vec<_> = gru.tensors().into_iter().chain(vae.tensors()).collect();
     let bundle = Bundle {
@@ -178,6 +167,33 @@ fn check(config: &TrainConfig) -> Result<(), TrainError> {
         });
     }
     Ok(())
+}
+
+/// What the corpus and the settings say of a model.
+fn card(corpus: &Corpus, config: &TrainConfig) -> ModelCard {
+    ModelCard {
+        container: String::new(),
+        arch: String::new(),
+        created_unix: 0,
+        windows: corpus.windows as u64,
+        distinct_windows: distinct(corpus) as u64,
+        calls: corpus.calls as u64,
+        seconds: corpus.seconds,
+        vocabulary: corpus.vocabulary.len() as u32,
+        patterns: corpus.patterns.len() as u32,
+        embedding: config.embedding as u32,
+        hidden: config.hidden as u32,
+        unseen_mass: 0.0,
+        epochs: 0,
+        held_back_windows: corpus.held_back.iter().map(|s| s.count).sum(),
+        training_loss: 0.0,
+        loss: 0.0,
+        markov3_loss: 0.0,
+        markov8_loss: 0.0,
+        widened: false,
+        trainer: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: config.seed,
+    }
 }
 
 fn distinct(corpus: &Corpus) -> usize {
@@ -230,13 +246,17 @@ fn fit(
         weighted.sort_by_key(|(sequence, _)| sequence.ids.len());
         let mut batches: Vec<&[_]> = weighted.chunks(size).collect();
         batches.shuffle(random);
-        let mut mean = 0.0;
+        let (mut sum, mut done) = (0.0, 0.0);
         for batch in &batches {
             let loss = gru.loss(&gru.batch(batch, Some((WITHHOLD, random)))?, scale)?;
             optimizer.backward_step(&loss)?;
-            mean += f64::from(loss.to_scalar::<f32>()?) / batches.len() as f64;
+            sum += f64::from(loss.to_scalar::<f32>()?);
+            done += 1.0;
+            if schedule.is_over() {
+                break;
+            }
         }
-        last = mean;
+        last = sum / f64::max(done, 1.0);
         if !last.is_finite() {
             let steps = schedule.taken() * steps;
             return Err(TrainError::Diverged {

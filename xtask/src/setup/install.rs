@@ -133,6 +133,8 @@ fn install_rotel(workspace: &Workspace, python: &Path, binary: &Path) -> Result<
     .arg(format!("rotel=={ROTEL_VERSION}"));
     step::run(workspace, "rotel", &mut pip)?;
     let installed = collector_in(environment)?;
+    let mut check = Command::new(&installed);
+    step::run(workspace, "rotel --version", check.arg("--version"))?;
     symlink(&installed, binary).with_context(|| format!("cannot link {}", binary.display()))
 }
 

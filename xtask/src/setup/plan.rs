@@ -201,33 +201,43 @@ impl Planner<'_> {
         }
         let environment = tools.join(format!("rotel-{ROTEL_VERSION}"));
         let binary = environment.join("bin/rotel-agent");
-        if self.machine.exists(&binary) {
+        if self.machine.output(&binary, &["--version"]).is_some() {
             return binary;
         }
-        let python = ["/usr/bin/python3", "python3"]
-            .iter()
-            .map(PathBuf::from)
-            .find(|python| {
-                let modules = ["-c", "import venv, ensurepip"];
-                self.machine.output(python, &modules).is_some()
-            });
+        let python = self.python_for_rotel();
         match python {
             Some(python) => self.actions.push(Action::Rotel { python }),
             None => {
                 let command = self.install_elsewhere("python3");
-                let packages = &["python3", "python3-venv"];
-                if self.need(
-                    "python3 with venv",
-                    "the Rotel collector of the tests",
-                    packages,
-                    &command,
-                ) {
+                let why = "the Rotel collector of the tests";
+                let packages = &["python3", "python3-venv", "libpython3.11"];
+                if self.need("python3 with venv", why, packages, &command) {
                     let python = PathBuf::from("/usr/bin/python3");
                     self.actions.push(Action::Rotel { python });
                 }
             }
         }
         binary
+    }
+
+    /// An interpreter that makes environments. The collector is linked with the interpreter's
+    /// shared library, which Debian packs apart.
+    fn python_for_rotel(&self) -> Option<PathBuf> {
+        if self.system == System::Debian12 {
+            let library = "libpython3.11.so.1.0";
+            let folder =
+                Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+            if !self.machine.exists(&folder.join(library)) {
+                return None;
+            }
+        }
+        ["/usr/bin/python3", "python3"]
+            .iter()
+            .map(PathBuf::from)
+            .find(|python| {
+                let modules = ["-c", "import venv, ensurepip"];
+                self.machine.output(python, &modules).is_some()
+            })
     }
 
     /// Notes `packages` for installation where that is possible, else what is missing.
