@@ -14,7 +14,7 @@ use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
 use crate::diagnosis::report::Report;
 use crate::diagnosis::sequential::SECOND;
-use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
+use crate::diagnosis::signal::Signal;
 use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
 use crate::diagnosis::signals::errors::Errors;
@@ -98,6 +98,8 @@ impl Engine {
             Record::Process(info) => {
                 self.pod.on_process(info);
                 self.advance(info.at_ns);
+                let model = self.models.get(&info.container);
+                self.ends.identify(info.pid, &info.executable, model);
             }
             Record::Detail(detail) => self.pod.on_detail(detail),
             Record::Descriptor(info) => self.pod.on_descriptor(info),
@@ -294,11 +296,12 @@ impl Engine {
                 .get(&container)
                 .map_or(0, |model: &Reference| model.exchanges(peer))
         };
-        let signals = self
+        let mut signals = self
             .connections
             .settle(self.now, normal, |container, peer| {
                 self.exchanges.last_answer(container, peer)
             });
+        signals.extend(self.ends.settle(self.now));
         signals.into_iter().for_each(|signal| self.take(signal));
         self.step();
     }
@@ -308,39 +311,18 @@ impl Engine {
         let (Some(excess), Some(model)) = (excess, self.models.get(&window.container)) else {
             return;
         };
-        let end_ns = window.end_ns();
         let usual = match (self.load.get(&window.container), model.load()) {
             (Some(now), normal) if normal > 0.0 => (normal / 3.0..=normal * 3.0).contains(now),
             _ => true,
         };
-        let rate = model.false_alarm_rate();
-        let change = self
-            .surprise
-            .observe(window.container, end_ns, excess, rate, usual);
+        let signal =
+            self.surprise
+                .judge(window, excess, model.false_alarm_rate(), usual, self.limit);
         if !excess {
-            self.board.relieve(window.container, Good::Familiar, end_ns);
+            self.board
+                .relieve(window.container, Good::Familiar, window.end_ns());
         }
-        let Some(change) = change else { return };
-        let place = Place {
-            container: window.container,
-            pid: window.pid,
-            tid: window.tid,
-            fd: -1,
-            start_ns: change.since_ns,
-            end_ns,
-        };
-        let standing = match change.evidence >= self.limit {
-            true => Standing::Opens,
-            false => Standing::Symptom,
-        };
-        let normal = Normal::Share {
-            calibrated: rate,
-            now: change.share,
-        };
-        let signal = Signal::at(place, Kind::Surprise, "sequence:unexpected")
-            .against(normal)
-            .standing(standing, (change.evidence / 2.0).min(8.0));
-        self.take(signal);
+        signal.into_iter().for_each(|signal| self.take(signal));
     }
 
     /// Whether the window is stranger than its pattern allows; none for windows that do not

@@ -30,6 +30,8 @@ pub(crate) struct Evidence {
     pub(crate) tid: u32,
     pub(crate) fd: i32,
     pub(crate) executable: String,
+    /// What people call the process.
+    pub(crate) title: String,
     pub(crate) token: String,
     pub(crate) subjects: BTreeMap<String, u64>,
     pub(crate) normal: Normal,
@@ -76,6 +78,7 @@ impl Evidence {
             tid: signal.tid,
             fd: signal.fd,
             executable: String::new(),
+            title: String::new(),
             token: signal.token.clone(),
             subjects: BTreeMap::new(),
             normal: signal.normal,

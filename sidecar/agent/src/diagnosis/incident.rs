@@ -176,12 +176,19 @@ impl Incident {
                 && let Some(process) = pod.process(evidence.pid)
             {
                 evidence.executable = process.executable.clone();
+                evidence.title = process.title.clone();
             }
-            if evidence.subjects.is_empty()
-                && evidence.fd >= 0
-                && let Some(target) = pod.target(evidence.pid, evidence.fd)
-            {
-                evidence.add_subject(target);
+            if evidence.subjects.is_empty() && evidence.fd >= 0 {
+                let (pid, fd) = (evidence.pid, evidence.fd);
+                let target = match evidence.kind.cause() {
+                    Cause::Peer(_) => pod.peer(pid, fd),
+                    Cause::Disk | Cause::Files => pod.file(pid, fd),
+                    Cause::Ports => pod.listener(pid, fd),
+                    _ => None,
+                };
+                target
+                    .into_iter()
+                    .for_each(|target| evidence.add_subject(target));
             }
         }
     }

@@ -21,8 +21,13 @@ const SETTLED: Nanos = 10 * SECOND;
 pub(crate) struct Process {
     pub(crate) container: ContainerIndex,
     pub(crate) executable: String,
+    /// What people call it: the name it was started by, where known (an executable may be a
+    /// link to another's file).
+    pub(crate) title: String,
     pub(crate) listens: Vec<String>,
     pub(crate) since_ns: Nanos,
+    /// When it was looked at; 0 when it was not.
+    pub(crate) described_ns: Nanos,
 }
 
 #[derive(Debug, Default)]
@@ -61,8 +66,10 @@ impl Pod {
             Process {
                 container: info.container,
                 executable: info.executable.clone(),
+                title: title(info),
                 listens: info.listens.clone(),
                 since_ns,
+                described_ns: info.at_ns,
             },
         );
     }
@@ -92,19 +99,30 @@ impl Pod {
                     .unwrap_or_default();
                 let child = Process {
                     container: record.container,
+                    title: base(&executable).to_owned(),
                     executable,
-                    listens: Vec::new(),
                     since_ns: record.at_ns,
+                    ..Process::default()
                 };
                 self.insert(*child_pid, child);
                 None
             }
             LifecycleEvent::Exec { executable } => {
+                // Its description may have come before.
+                let described = self
+                    .processes
+                    .get_mut(&record.pid)
+                    .filter(|process| process.described_ns >= record.at_ns);
+                if let Some(process) = described {
+                    process.since_ns = record.at_ns;
+                    return None;
+                }
                 let process = Process {
                     container: record.container,
+                    title: base(executable).to_owned(),
                     executable: executable.clone(),
-                    listens: Vec::new(),
                     since_ns: record.at_ns,
+                    ..Process::default()
                 };
                 self.insert(record.pid, process);
                 None
@@ -185,19 +203,23 @@ impl Pod {
             .map(|d| &d.subject)
     }
 
-    /// Path or peer behind a descriptor.
-    pub(crate) fn target(&self, pid: u32, fd: i32) -> Option<&str> {
+    pub(crate) fn file(&self, pid: u32, fd: i32) -> Option<&str> {
         match &self.descriptors.get(&(pid, fd))?.1 {
-            DescriptorTarget::File(name)
-            | DescriptorTarget::Listener(name)
-            | DescriptorTarget::Other(name) => Some(name),
-            DescriptorTarget::Tcp { peer, .. } => Some(peer),
+            DescriptorTarget::File(path) => Some(path),
+            _ => None,
         }
     }
 
     pub(crate) fn peer(&self, pid: u32, fd: i32) -> Option<&str> {
         match &self.descriptors.get(&(pid, fd))?.1 {
             DescriptorTarget::Tcp { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listener(&self, pid: u32, fd: i32) -> Option<&str> {
+        match &self.descriptors.get(&(pid, fd))?.1 {
+            DescriptorTarget::Listener(address) => Some(address),
             _ => None,
         }
     }
@@ -357,6 +379,16 @@ impl Pod {
             (lost as f64 / seen as f64).min(1.0)
         }
     }
+}
+
+fn title(info: &ProcessInfo) -> String {
+    let started = info
+        .command_line
+        .first()
+        .and_then(|first| first.split_whitespace().next());
+    base(started.unwrap_or(&info.executable))
+        .trim_end_matches(':')
+        .to_owned()
 }
 
 /// File name of an executable: the kernel and `/proc` do not always name it by the same path.

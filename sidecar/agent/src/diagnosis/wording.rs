@@ -23,12 +23,7 @@ pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
 /// What is at fault: `api → 127.0.0.1:6379`, `/data/orders.log`, `redis-server (pid 71)`.
 pub(crate) fn culprit(class: FaultClass, root: &Evidence, pod: &Pod) -> String {
     let container = pod.container_name(root.container);
-    if let Some(peer) = root.peer().or_else(|| {
-        let asked = !is_local(class, root);
-        asked
-            .then(|| pod.target(root.pid, root.fd).map(str::to_owned))
-            .flatten()
-    }) {
+    if let Some(peer) = root.peer() {
         return format!("{container} → {peer}");
     }
     use FaultClass::*;
@@ -44,24 +39,23 @@ pub(crate) fn culprit(class: FaultClass, root: &Evidence, pod: &Pod) -> String {
             | ExecUnexpected
             | PortInUse
     );
-    let target = root.subject().map(str::to_owned).or_else(|| {
-        (root.fd >= 0)
-            .then(|| pod.target(root.pid, root.fd))
-            .flatten()
-            .map(str::to_owned)
-    });
-    match target {
-        Some(target) if about_file && !target.is_empty() => target,
+    match root.subject() {
+        Some(target) if about_file => target.to_owned(),
         _ => process(root, pod),
     }
 }
 
 fn process(root: &Evidence, pod: &Pod) -> String {
-    let name = executable(root);
-    match (name.rsplit('/').next(), root.pid) {
+    let title = match &root.kind {
+        Kind::CrashLoop { executable } if root.title.is_empty() => {
+            executable.rsplit('/').next().unwrap_or(executable)
+        }
+        _ => &root.title,
+    };
+    match (title, root.pid) {
         (_, 0) => pod.container_name(root.container),
-        (Some(name), pid) if !name.is_empty() => format!("{name} (pid {pid})"),
-        (_, pid) => format!("{} (pid {pid})", pod.container_name(root.container)),
+        ("", pid) => format!("{} (pid {pid})", pod.container_name(root.container)),
+        (title, pid) => format!("{title} (pid {pid})"),
     }
 }
 

@@ -53,7 +53,7 @@ impl Durations {
             Kind::SlowCall { token: call.token },
             name,
         )
-        .about(scene.pod.target(scene.pid, call.fd).map(str::to_owned))
+        .about(scene.pod.file(scene.pid, call.fd).map(str::to_owned))
         .against(duration(&normal));
         Some(match evidence >= scene.limit && lasted {
             true => signal.standing(Standing::Opens, evidence.min(12.0)),

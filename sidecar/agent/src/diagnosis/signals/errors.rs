@@ -65,9 +65,11 @@ impl Errors {
         };
         let cause = Self::cause(scene, call, name, errno)?;
         let mut subject = scene.subject(call);
-        if let (Cause::Peer(peer), None) = (&cause, &subject) {
-            subject = Some(peer.clone()).filter(|peer| !peer.is_empty());
-        }
+        subject = subject.or_else(|| match &cause {
+            Cause::Peer(peer) => Some(peer.clone()).filter(|peer| !peer.is_empty()),
+            Cause::Disk => scene.pod.file(scene.pid, call.fd).map(str::to_owned),
+            _ => None,
+        });
         let kind = Kind::Error {
             token: call.token,
             cause: cause.clone(),

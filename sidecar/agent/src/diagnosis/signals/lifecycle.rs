@@ -12,6 +12,8 @@ use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, Nanos};
 /// Ends of one executable within this time that make a loop.
 const LOOP: usize = 3;
 const LOOP_WITHIN: Nanos = 60 * SECOND;
+/// An executable is looked up this long after it was started.
+const IDENTIFY: Nanos = SECOND / 2;
 /// A process that ends sooner did not come up.
 const SHORT: Nanos = 15 * SECOND;
 
@@ -20,6 +22,8 @@ pub(crate) struct Ends {
     /// Ends that were not asked for, per container name and executable: a restarted container
     /// has another index, but the same name.
     ends: BTreeMap<(String, String), VecDeque<Nanos>>,
+    /// Unknown by the name they were started by; their file may be known by another.
+    started: BTreeMap<u32, Signal>,
 }
 
 impl Ends {
@@ -45,15 +49,22 @@ impl Ends {
                     .standing(Standing::Hard, 12.0),
             ),
             LifecycleEvent::Exec { executable } => {
-                let known = model?.knows_executable(executable);
+                let model = model?;
+                let file = pod
+                    .process(record.pid)
+                    .map_or("", |p| p.executable.as_str());
+                let known = model.knows_executable(executable)
+                    || (!file.is_empty() && model.knows_executable(file));
                 let kind = Kind::UnexpectedExec {
                     executable: executable.clone(),
                 };
-                (!known).then(|| {
-                    Signal::at(place(record.at_ns), kind, "execve:ok")
+                if !known && self.started.len() < MAX_KEYS {
+                    let signal = Signal::at(place(record.at_ns), kind, "execve:ok")
                         .about(Some(executable.clone()))
-                        .standing(Standing::Hard, 9.0)
-                })
+                        .standing(Standing::Hard, 9.0);
+                    self.started.insert(record.pid, signal);
+                }
+                None
             }
             LifecycleEvent::Exit {
                 code,
@@ -78,6 +89,28 @@ impl Ends {
             }
             _ => None,
         }
+    }
+
+    /// What a started process turned out to be.
+    pub(crate) fn identify(&mut self, pid: u32, executable: &str, model: Option<&Reference>) {
+        let known = model.is_some_and(|m| !executable.is_empty() && m.knows_executable(executable));
+        if known {
+            self.started.remove(&pid);
+        }
+    }
+
+    /// Started processes that nobody knew by `now`.
+    pub(crate) fn settle(&mut self, now: Nanos) -> Vec<Signal> {
+        let due = |signal: &Signal| now.saturating_sub(signal.end_ns) >= IDENTIFY;
+        let pids: Vec<u32> = self
+            .started
+            .iter()
+            .filter(|(_, s)| due(s))
+            .map(|(pid, _)| *pid)
+            .collect();
+        pids.iter()
+            .filter_map(|pid| self.started.remove(pid))
+            .collect()
     }
 
     /// First of the ends that make a loop, of a process that is meant to stay and does not.

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use stethos_patterns::Window;
+
 use crate::diagnosis::sequential::SECOND;
+use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 
 /// A change has to last this many seconds: no quarter of them may be as usual.
@@ -33,18 +36,56 @@ struct Slice {
 
 /// A change of behaviour.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Change {
-    pub(crate) since_ns: Nanos,
+struct Change {
+    since_ns: Nanos,
     /// Share of windows now above their limit.
-    pub(crate) share: f64,
+    share: f64,
     /// Nats.
-    pub(crate) evidence: f64,
+    evidence: f64,
 }
 
 impl Surprise {
+    /// Judges one window. `limit`: evidence at which a change opens an incident.
+    pub(crate) fn judge(
+        &mut self,
+        window: &Window,
+        excess: bool,
+        false_alarm_rate: f64,
+        usual_load: bool,
+        limit: f64,
+    ) -> Option<Signal> {
+        let end_ns = window.end_ns();
+        let change = self.observe(
+            window.container,
+            end_ns,
+            excess,
+            false_alarm_rate,
+            usual_load,
+        )?;
+        let place = Place {
+            container: window.container,
+            pid: window.pid,
+            tid: window.tid,
+            fd: -1,
+            start_ns: change.since_ns,
+            end_ns,
+        };
+        let standing = if change.evidence >= limit {
+            Standing::Opens
+        } else {
+            Standing::Symptom
+        };
+        let normal = Normal::Share {
+            calibrated: false_alarm_rate,
+            now: change.share,
+        };
+        let signal = Signal::at(place, Kind::Surprise, "sequence:unexpected").against(normal);
+        Some(signal.standing(standing, (change.evidence / 2.0).min(8.0)))
+    }
+
     /// Counts one judged window. `false_alarm_rate` is the calibrated share of normal windows
     /// above their limit.
-    pub(crate) fn observe(
+    fn observe(
         &mut self,
         container: ContainerIndex,
         at_ns: Nanos,

@@ -376,6 +376,24 @@ fn unexpected_exec() {
         },
     );
     shop.work(2, 20);
+    // Started by a name that is a link to a known file.
+    shop.lifecycle(
+        API,
+        902,
+        LifecycleEvent::Exec {
+            executable: "/bin/link".into(),
+        },
+    );
+    shop.engine.on_record(&Record::Process(ProcessInfo {
+        at_ns: shop.now,
+        container: API,
+        pid: 902,
+        executable: "health".into(),
+        command_line: vec!["/bin/link".into()],
+        environment: Vec::new(),
+        listens: Vec::new(),
+    }));
+    shop.work(2, 20);
     assert_eq!(shop.reports, []);
     shop.lifecycle(
         API,
