@@ -1,7 +1,12 @@
 //! The engine on a made-up pod: `api → catalog → redis`, learnt first, then broken.
 
-mod classes;
+mod calls;
+mod containers;
+mod dependencies;
+mod expect;
 mod grouping;
 mod life;
+mod pairs;
 mod quiet;
+mod requests;
 mod shop;

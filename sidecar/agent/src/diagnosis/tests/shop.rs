@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use stethos_bundle::Thresholds;
 use stethos_patterns::baseline::BaselineBuilder;
 use stethos_patterns::descriptors::{DescriptorTable, ObservedCall};
-use stethos_patterns::names;
 use stethos_patterns::{Token, Vocabulary, Window, WindowCall};
 
-use crate::diagnosis::report::{Diagnosis, FaultClass, IncidentState, Report};
-use crate::diagnosis::verdict::Verdict;
+use crate::diagnosis::report::Report;
 use crate::diagnosis::{ContainerModel, DiagnosisConfig, Engine, JudgedWindow};
 use crate::record::*;
+
+pub(super) use super::calls::{Calls, nr};
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
@@ -37,9 +37,9 @@ pub(super) struct Shop {
     pub(super) gone: BTreeSet<u16>,
     table: DescriptorTable,
     learning: Option<[BaselineBuilder; 3]>,
-    pairs: BTreeMap<(u16, Option<Token>), BTreeSet<Token>>,
-    tokens: [BTreeSet<Token>; 3],
-    vocabularies: Vec<Vocabulary>,
+    pub(super) pairs: BTreeMap<(u16, Option<Token>), BTreeSet<Token>>,
+    pub(super) tokens: [BTreeSet<Token>; 3],
+    pub(super) vocabularies: Vec<Vocabulary>,
     last: [Option<Call>; 3],
     sequence: u64,
     seen: u64,
@@ -245,59 +245,7 @@ impl Shop {
         });
     }
 
-    /// A request to the api as it normally goes.
-    pub(super) fn request(&mut self) {
-        self.request_with(|_| {}, |_| {}, 400);
-    }
-
-    /// A request whose catalog makes other calls: `before` its own, `stored` in place of its
-    /// write to the log (none: the normal write), with a redis that answers in `redis_us`.
-    pub(super) fn request_with(
-        &mut self,
-        api: impl FnOnce(&mut Calls),
-        catalog: impl FnOnce(&mut Calls),
-        redis_us: u64,
-    ) {
-        let redis_us = redis_us + self.jitter(redis_us / 5);
-        let mut at_catalog = self.calls(CATALOG, 1);
-        at_catalog.at += MS;
-        at_catalog.call("read", 5, 100, 5);
-        at_catalog
-            .open("/data/item", 9)
-            .call("read", 9, 512, 10)
-            .call("close", 9, 0, 2);
-        catalog(&mut at_catalog);
-        at_catalog
-            .call("sendto", 7, 30, 20)
-            .call("recvfrom", 7, 90, redis_us);
-        at_catalog
-            .call("write", 4, 80, 30)
-            .call("fsync", 4, 0, 900)
-            .call("write", 5, 200, 15);
-        let ended = at_catalog.at;
-        self.run(at_catalog);
-        let mut at_api = self.calls(API, 1);
-        at_api.call("read", 5, 120, 5);
-        at_api
-            .open("/etc/prices", 8)
-            .call("read", 8, 300, 10)
-            .call("close", 8, 0, 2);
-        api(&mut at_api);
-        at_api.call("sendto", 6, 100, 20);
-        let waits = ended.saturating_sub(at_api.at) / 1000 + 50;
-        at_api
-            .call("recvfrom", 6, 200, waits)
-            .call("write", 5, 250, 20);
-        self.run(at_api);
-        let mut at_redis = self.calls(REDIS, 0);
-        at_redis
-            .call("epoll_wait", 3, 1, 4000)
-            .call("read", 5, 30, 4)
-            .call("write", 5, 90, 8);
-        self.run(at_redis);
-    }
-
-    fn jitter(&mut self, up_to: u64) -> u64 {
+    pub(super) fn jitter(&mut self, up_to: u64) -> u64 {
         self.jitter = self
             .jitter
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -397,38 +345,6 @@ impl Shop {
         self.reports.extend(self.engine.drain());
     }
 
-    fn learn_pairs(&mut self, window: &Window) {
-        let mut last = None;
-        for call in &window.calls {
-            self.pairs
-                .entry((window.container, last))
-                .or_default()
-                .insert(call.token);
-            self.tokens[usize::from(window.container)].insert(call.token);
-            last = Some(call.token);
-        }
-    }
-
-    fn verdict(&self, window: &Window) -> Option<Verdict> {
-        let vocabulary = self.vocabularies.get(usize::from(window.container))?;
-        let mut last = None;
-        let mut verdict = Verdict {
-            surprise: Vec::new(),
-            expected: Vec::new(),
-        };
-        for call in &window.calls {
-            let known = self.pairs.get(&(window.container, last));
-            let familiar = known.is_some_and(|known| known.contains(&call.token));
-            verdict.surprise.push(if familiar { 0.1 } else { 8.0 });
-            let expected = known
-                .and_then(|known| known.first())
-                .map_or(0, |t| vocabulary.id(t));
-            verdict.expected.push(expected);
-            last = Some(call.token);
-        }
-        Some(verdict)
-    }
-
     pub(super) fn lifecycle(&mut self, container: u16, pid: u32, event: LifecycleEvent) {
         let record = Lifecycle {
             at_ns: self.now,
@@ -439,124 +355,8 @@ impl Shop {
         };
         self.engine.on_record(&Record::Lifecycle(record));
     }
-
-    pub(super) fn diagnoses(&self) -> Vec<&Diagnosis> {
-        let diagnoses = self.reports.iter().filter_map(|report| match report {
-            Report::Diagnosis(diagnosis) => Some(diagnosis),
-            Report::Affected(_) => None,
-        });
-        diagnoses.collect()
-    }
-
-    /// For messages of failing tests.
-    pub(super) fn brief(&self) -> String {
-        let lines = self.diagnoses().into_iter().map(|d| {
-            format!(
-                "{} +{} ms {:?} {:?} {:.2} {} ended {:?}\n    {}\n",
-                &d.incident_id[..4],
-                (d.observed_ns - d.onset_ns) / MS,
-                d.state,
-                d.class,
-                d.confidence,
-                d.culprit,
-                d.ended_ns.map(|end| (end - d.onset_ns) / MS),
-                d.evidence.join("\n    "),
-            )
-        });
-        format!("\n{}", lines.collect::<String>())
-    }
-
-    /// The only incident's last confirmed diagnosis.
-    pub(super) fn confirmed(&self) -> &Diagnosis {
-        let all = self.diagnoses();
-        let ids: BTreeSet<_> = all.iter().map(|d| d.incident_id.as_str()).collect();
-        assert_eq!(ids.len(), 1, "one incident: {}", self.brief());
-        let confirmed = all
-            .iter()
-            .rev()
-            .find(|d| d.state == IncidentState::Confirmed);
-        confirmed.unwrap_or_else(|| panic!("not confirmed: {}", self.brief()))
-    }
-
-    /// Asserts one incident of this class with this culprit, resolved at the end.
-    pub(super) fn expect(&self, class: FaultClass, culprit: &str) -> &Diagnosis {
-        let diagnosis = self.confirmed();
-        assert_eq!(
-            (diagnosis.class, diagnosis.culprit.as_str()),
-            (class, culprit),
-            "{}",
-            self.brief()
-        );
-        assert!(diagnosis.confidence >= 0.7, "{}", self.brief());
-        let last = self.diagnoses().last().map(|d| d.state);
-        assert_eq!(last, Some(IncidentState::Resolved), "{}", self.brief());
-        diagnosis
-    }
 }
 
 pub(super) fn executable(container: u16) -> String {
     format!("/usr/bin/{}", NAMES[usize::from(container)])
-}
-
-pub(super) fn nr(name: &str) -> u16 {
-    names::table("x86_64")
-        .number(name)
-        .unwrap_or_else(|| panic!("no call {name}"))
-}
-
-/// Calls of one thread, one after the other, 10 µs apart.
-pub(super) struct Calls {
-    pub(super) container: u16,
-    pub(super) pid: u32,
-    pub(super) tid: u32,
-    pub(super) at: Nanos,
-    calls: Vec<Call>,
-    details: Vec<Detail>,
-}
-
-impl Calls {
-    pub(super) fn call(&mut self, name: &str, fd: i32, ret: i64, us: u64) -> &mut Self {
-        let call = Call {
-            nr: nr(name),
-            fd,
-            ret,
-            enter_ns: self.at,
-            duration_ns: us * 1000,
-            no_return: false,
-        };
-        self.at += us * 1000 + 10_000;
-        self.calls.push(call);
-        self
-    }
-
-    fn detail(&mut self, subject: Subject) {
-        let Some(call) = self.calls.last() else {
-            return;
-        };
-        self.details.push(Detail {
-            at_ns: call.enter_ns + call.duration_ns,
-            container: self.container,
-            pid: self.pid,
-            tid: self.tid,
-            nr: call.nr,
-            fd: call.fd,
-            ret: call.ret,
-            subject,
-        });
-    }
-
-    /// An open that gives `ret`; its path is known only when it fails.
-    pub(super) fn open(&mut self, path: &str, ret: i64) -> &mut Self {
-        self.call("openat", -1, ret, 15);
-        if ret < 0 {
-            self.detail(Subject::Path(path.into()));
-        }
-        self
-    }
-
-    pub(super) fn connect(&mut self, peer: &str, fd: i32, ret: i64) -> &mut Self {
-        self.call("connect", fd, ret, 60);
-        self.detail(Subject::Peer(peer.into()));
-        self
-    }
 }

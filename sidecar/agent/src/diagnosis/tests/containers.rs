@@ -1,117 +1,9 @@
-//! Each class from its cause.
+//! Classes whose cause is in the container itself: each from its calls.
 
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::{self, *};
 use crate::diagnosis::report::{IncidentState, Report};
 use crate::record::*;
-
-/// Twelve seconds in which every request fails at `break_it` in the catalog, then normal work.
-fn break_catalog(break_it: impl Fn(&mut Calls)) -> Shop {
-    let mut shop = Shop::learnt();
-    shop.each_second(12, |shop| {
-        shop.requests(20, |shop| {
-            shop.request_with(|_| {}, |calls| break_it(calls), 400)
-        });
-    });
-    shop.work(15, 20);
-    shop
-}
-
-/// The catalog asks for a new connection per request and gets `ret`.
-fn connect_fails(ret: i64) -> Shop {
-    break_catalog(move |calls| {
-        calls
-            .call("socket", -1, 12, 5)
-            .connect(REDIS_AT, 12, ret)
-            .call("close", 12, 0, 2);
-    })
-}
-
-#[test]
-fn refused() {
-    let shop = connect_fails(-111);
-    let diagnosis = shop.expect(DependencyRefused, "catalog → 127.0.0.1:6379");
-    assert!(!diagnosis.local);
-    assert_eq!(diagnosis.suggestion, "Is anything listening on 6379?");
-    let line = &diagnosis.evidence[0];
-    assert!(
-        line.starts_with("connect ECONNREFUSED 127.0.0.1:6379: "),
-        "{line}"
-    );
-    assert!(line.ends_with("(baseline 0 of 2 calls)"), "{line}");
-    assert!(
-        diagnosis
-            .actual
-            .contains(&"connect:ECONNREFUSED".to_owned()),
-        "{}",
-        shop.brief()
-    );
-    assert_eq!(diagnosis.actual.len(), diagnosis.expected.len());
-    let first = shop.diagnoses()[0];
-    assert!(
-        first.observed_ns - first.onset_ns <= 2 * SECOND,
-        "{first:#?}"
-    );
-}
-
-#[test]
-fn refused_without_waiting() {
-    let mut shop = Shop::learnt();
-    shop.each_second(12, |shop| {
-        shop.requests(20, |shop| {
-            let mut calls = shop.calls(CATALOG, 1);
-            calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
-            calls.connect(REDIS_AT, 12, -115);
-            calls
-                .call("poll", -1, 1, 20)
-                .call("getsockopt", 12, 0, 2)
-                .call("close", 12, 0, 2);
-            calls.call("write", 5, 200, 15);
-            shop.run(calls);
-        });
-    });
-    shop.work(15, 20);
-    shop.expect(DependencyRefused, "catalog → 127.0.0.1:6379");
-    let first = shop.diagnoses()[0];
-    assert!(
-        first.observed_ns - first.onset_ns <= 2 * SECOND,
-        "{}",
-        shop.brief()
-    );
-}
-
-#[test]
-fn other_network_errors() {
-    connect_fails(-110).expect(DependencyBlackhole, "catalog → 127.0.0.1:6379");
-    connect_fails(-113).expect(NetworkUnreachable, "catalog → 127.0.0.1:6379");
-    connect_fails(-101).expect(NetworkUnreachable, "catalog → 127.0.0.1:6379");
-    let shop = connect_fails(-99);
-    assert_eq!(shop.confirmed().class, PortExhausted);
-}
-
-#[test]
-fn reset() {
-    let shop = break_catalog(|calls| {
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-        calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, -104, 300)
-            .call("close", 12, 0, 2);
-    });
-    shop.expect(DependencyReset, "catalog → 127.0.0.1:6379");
-}
-
-#[test]
-fn closed_in_the_middle_of_an_exchange() {
-    let shop = break_catalog(|calls| {
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-        calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, 0, 300)
-            .call("close", 12, 0, 2);
-    });
-    shop.expect(DependencyReset, "catalog → 127.0.0.1:6379");
-}
 
 fn write_fails(name: &'static str, ret: i64) -> Shop {
     let mut shop = Shop::learnt();
@@ -157,7 +49,7 @@ fn disks() {
 
 #[test]
 fn files() {
-    let shop = break_catalog(|c| {
+    let shop = Shop::broken_catalog(|c| {
         c.open("/etc/prices.json", -2);
     });
     let diagnosis = shop.expect(FileMissing, "/etc/prices.json");
@@ -166,7 +58,7 @@ fn files() {
         "{}",
         diagnosis.message
     );
-    break_catalog(|c| {
+    Shop::broken_catalog(|c| {
         c.open("/etc/key", -13);
     })
     .expect(PermissionDenied, "/etc/key");
@@ -175,7 +67,7 @@ fn files() {
 #[test]
 fn limits() {
     let process = "catalog (pid 200)";
-    break_catalog(|c| {
+    Shop::broken_catalog(|c| {
         c.open("/data/item", -24);
     })
     .expect(FdExhausted, process);
@@ -185,35 +77,13 @@ fn limits() {
         ("mmap", -12, MemoryLimit),
         ("bind", -98, PortInUse),
     ] {
-        let mut shop = break_catalog(|c| {
+        let mut shop = Shop::broken_catalog(|c| {
             c.call(name, 3, ret, 3);
         });
         // No such call comes again: the silence ends it.
         shop.work(20, 20);
         shop.expect(class, process);
     }
-}
-
-#[test]
-fn slow_dependency() {
-    let mut shop = Shop::learnt();
-    shop.each_second(8, |shop| {
-        shop.requests(4, |shop| shop.request_with(|_| {}, |_| {}, 120_000));
-    });
-    shop.work(20, 20);
-    let diagnosis = shop.expect(DependencySlow, "catalog → 127.0.0.1:6379");
-    let first = shop.diagnoses()[0];
-    assert!(first.affected_calls <= 12, "{first:#?}");
-    assert!(
-        diagnosis.evidence[0].contains("baseline median 4"),
-        "{:?}",
-        diagnosis.evidence
-    );
-    assert!(
-        diagnosis.evidence.iter().any(|l| l.starts_with("api: ")),
-        "{:?}",
-        diagnosis.evidence
-    );
 }
 
 #[test]
@@ -238,76 +108,6 @@ fn slow_disk() {
         "{}",
         shop.brief()
     );
-}
-
-#[test]
-fn hung_dependency_outside_the_pod() {
-    let mut shop = Shop::learnt();
-    hang(&mut shop, 8);
-    let first = shop.diagnoses()[0].clone();
-    assert!(
-        first.observed_ns - first.onset_ns <= 4 * SECOND,
-        "{first:#?}"
-    );
-    answer(&mut shop);
-    shop.work(10, 20);
-    shop.expect(DependencyHung, "catalog → 127.0.0.1:6379");
-}
-
-/// The catalog's request to redis gets no answer, nor does the api's to the catalog.
-fn hang(shop: &mut Shop, seconds: u64) {
-    let mut catalog = shop.calls(CATALOG, 1);
-    catalog.call("read", 5, 100, 5).call("sendto", 7, 30, 20);
-    shop.run(catalog);
-    let mut api = shop.calls(API, 1);
-    api.call("read", 5, 100, 5).call("sendto", 6, 100, 20);
-    shop.run(api);
-    shop.each_second(seconds, |_| {});
-}
-
-fn answer(shop: &mut Shop) {
-    let mut catalog = shop.calls(CATALOG, 1);
-    catalog
-        .call("recvfrom", 7, 90, 10)
-        .call("write", 5, 200, 15);
-    shop.run(catalog);
-    let mut api = shop.calls(API, 1);
-    api.call("recvfrom", 6, 200, 100).call("write", 5, 250, 20);
-    shop.run(api);
-}
-
-#[test]
-fn client_gives_up_before_the_hang_is_seen() {
-    let mut shop = Shop::learnt();
-    shop.each_second(8, |shop| {
-        let mut calls = shop.calls(CATALOG, 1);
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-        calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, -11, 500_000)
-            .call("close", 12, 0, 2);
-        shop.run(calls);
-    });
-    shop.work(10, 20);
-    shop.expect(DependencyHung, "catalog → 127.0.0.1:6379");
-}
-
-#[test]
-fn frozen_process() {
-    let mut shop = Shop::learnt();
-    shop.freeze(REDIS);
-    hang(&mut shop, 8);
-    let first = shop.diagnoses()[0].clone();
-    assert!(
-        first.observed_ns - first.onset_ns <= 4 * SECOND,
-        "{first:#?}"
-    );
-    shop.frozen.clear();
-    answer(&mut shop);
-    shop.work(10, 20);
-    let diagnosis = shop.expect(ProcessFrozen, "redis (pid 300)");
-    assert!(diagnosis.local);
-    assert_eq!(diagnosis.container, REDIS);
 }
 
 #[test]
@@ -376,24 +176,27 @@ fn unexpected_exec() {
         },
     );
     shop.work(2, 20);
-    // Started by a name that is a link to a known file.
-    shop.lifecycle(
-        API,
-        902,
-        LifecycleEvent::Exec {
-            executable: "/bin/link".into(),
-        },
-    );
-    shop.engine.on_record(&Record::Process(ProcessInfo {
-        at_ns: shop.now,
-        container: API,
-        pid: 902,
-        executable: "health".into(),
-        command_line: vec!["/bin/link".into()],
-        environment: Vec::new(),
-        listens: Vec::new(),
-    }));
-    shop.work(2, 20);
+    // Started by a name that is a link to a known file; described before or after.
+    for (pid, before) in [(902, true), (903, false)] {
+        let info = Record::Process(ProcessInfo {
+            at_ns: shop.now,
+            container: API,
+            pid,
+            executable: "health".into(),
+            command_line: vec!["/bin/link".into()],
+            environment: Vec::new(),
+            listens: Vec::new(),
+        });
+        if before {
+            shop.engine.on_record(&info);
+        }
+        let executable = "/bin/link".to_owned();
+        shop.lifecycle(API, pid, LifecycleEvent::Exec { executable });
+        if !before {
+            shop.engine.on_record(&info);
+        }
+        shop.work(2, 20);
+    }
     assert_eq!(shop.reports, []);
     shop.lifecycle(
         API,

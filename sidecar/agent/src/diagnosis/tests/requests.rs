@@ -1,0 +1,70 @@
+//! What the shop does for a request: the normal way, and broken ways.
+
+use super::shop::*;
+
+impl Shop {
+    /// Twelve seconds in which every request goes wrong by `break_it` in the catalog, then
+    /// normal work.
+    pub(super) fn broken_catalog(break_it: impl Fn(&mut Calls)) -> Self {
+        let mut shop = Shop::learnt();
+        shop.each_second(12, |shop| {
+            shop.requests(20, |shop| {
+                shop.request_with(|_| {}, |calls| break_it(calls), 400);
+            });
+        });
+        shop.work(15, 20);
+        shop
+    }
+
+    /// A request to the api as it normally goes.
+    pub(super) fn request(&mut self) {
+        self.request_with(|_| {}, |_| {}, 400);
+    }
+
+    /// A request whose catalog makes other calls: `before` its own, `stored` in place of its
+    /// write to the log (none: the normal write), with a redis that answers in `redis_us`.
+    pub(super) fn request_with(
+        &mut self,
+        api: impl FnOnce(&mut Calls),
+        catalog: impl FnOnce(&mut Calls),
+        redis_us: u64,
+    ) {
+        let redis_us = redis_us + self.jitter(redis_us / 5);
+        let mut at_catalog = self.calls(CATALOG, 1);
+        at_catalog.at += MS;
+        at_catalog.call("read", 5, 100, 5);
+        at_catalog
+            .open("/data/item", 9)
+            .call("read", 9, 512, 10)
+            .call("close", 9, 0, 2);
+        catalog(&mut at_catalog);
+        at_catalog
+            .call("sendto", 7, 30, 20)
+            .call("recvfrom", 7, 90, redis_us);
+        at_catalog
+            .call("write", 4, 80, 30)
+            .call("fsync", 4, 0, 900)
+            .call("write", 5, 200, 15);
+        let ended = at_catalog.at;
+        self.run(at_catalog);
+        let mut at_api = self.calls(API, 1);
+        at_api.call("read", 5, 120, 5);
+        at_api
+            .open("/etc/prices", 8)
+            .call("read", 8, 300, 10)
+            .call("close", 8, 0, 2);
+        api(&mut at_api);
+        at_api.call("sendto", 6, 100, 20);
+        let waits = ended.saturating_sub(at_api.at) / 1000 + 50;
+        at_api
+            .call("recvfrom", 6, 200, waits)
+            .call("write", 5, 250, 20);
+        self.run(at_api);
+        let mut at_redis = self.calls(REDIS, 0);
+        at_redis
+            .call("epoll_wait", 3, 1, 4000)
+            .call("read", 5, 30, 4)
+            .call("write", 5, 90, 8);
+        self.run(at_redis);
+    }
+}
