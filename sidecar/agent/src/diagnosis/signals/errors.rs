@@ -6,6 +6,7 @@
 //! | error | needed |
 //! | --- | --- |
 //! | refused, unreachable, timed out, disk, descriptors, threads, ports | 1 |
+//! | a peer's error in a starting process (its dependencies start as well) | 3, for 2 s |
 //! | reset or closed connection of a client, memory | 2 |
 //! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 30 s; 1 in a surprising window |
 //! | the same in a starting process (loader, configuration search) | the same path in 3 processes |
@@ -50,6 +51,7 @@ pub(crate) struct Errors {
 
 #[derive(Debug, Default)]
 struct Recent {
+    first_ns: Nanos,
     last_ns: Nanos,
     count: u64,
     pids: BTreeSet<u32>,
@@ -99,6 +101,9 @@ impl Errors {
         let recent = self.remember(scene, call, subject);
         let enough = match needed(&cause, errno, scene, call) {
             Needed::Times(times) => recent.count >= times,
+            Needed::Lasting(times, ns) => {
+                recent.count >= times && recent.last_ns.saturating_sub(recent.first_ns) >= ns
+            }
             Needed::Processes(processes) => recent.pids.len() >= processes,
         };
         let (standing, weight) = match enough {
@@ -160,7 +165,10 @@ impl Errors {
             .entry((scene.container, call.token, subject))
             .or_default();
         if now.saturating_sub(recent.last_ns) >= REPEAT_WITHIN {
-            *recent = Recent::default();
+            *recent = Recent {
+                first_ns: now,
+                ..Recent::default()
+            };
         }
         recent.last_ns = recent.last_ns.max(now);
         recent.count += 1;
@@ -265,6 +273,7 @@ fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option
 
 enum Needed {
     Times(u64),
+    Lasting(u64, Nanos),
     Processes(usize),
 }
 
@@ -272,6 +281,7 @@ fn needed(cause: &Cause, errno: u8, scene: &Scene<'_>, call: &WindowCall) -> Nee
     let starting = scene.pod.is_starting(scene.pid, call.end_ns());
     match cause {
         Cause::Files if starting => Needed::Processes(3),
+        Cause::Peer(_) if starting => Needed::Lasting(3, 2 * SECOND),
         Cause::Files if scene.surprising => Needed::Times(1),
         Cause::Files | Cause::Memory => Needed::Times(2),
         Cause::Peer(_) if matches!(errno, ECONNRESET | EPIPE | ECONNABORTED) => Needed::Times(2),

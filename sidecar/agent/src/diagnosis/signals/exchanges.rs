@@ -14,7 +14,7 @@ use crate::record::{ContainerIndex, Nanos};
 
 /// Share of slow exchanges that is tested against: nearly all.
 const SLOW_SHARE: f64 = 0.8;
-const SLOW_LASTS: Nanos = SECOND;
+const SLOW_LASTS: Nanos = 2 * SECOND;
 /// When unrelated work is slow as well, the machine rather than the peer may be.
 const SLOW_EVERYWHERE_LASTS: Nanos = 5 * SECOND;
 const SERVICE_LASTS: Nanos = 10 * SECOND;

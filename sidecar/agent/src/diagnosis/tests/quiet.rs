@@ -23,6 +23,36 @@ fn half_as_slow_again() {
 }
 
 #[test]
+fn heavy_tails() {
+    let mut shop = Shop::new();
+    shop.heavy_tail = true;
+    let mut shop = Shop::learnt_as(shop);
+    shop.work(600, 20);
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn a_client_that_starts_before_its_dependency() {
+    let mut shop = Shop::learnt();
+    let exec = LifecycleEvent::Exec {
+        executable: executable(CATALOG),
+    };
+    shop.lifecycle(CATALOG, 800, exec);
+    for _ in 0..6 {
+        let mut calls = shop.calls(CATALOG, 1);
+        (calls.pid, calls.tid) = (800, 800);
+        calls
+            .call("socket", -1, 3, 5)
+            .connect(REDIS_AT, 3, -111)
+            .call("close", 3, 0, 2);
+        shop.run(calls);
+        shop.now += 250 * MS;
+    }
+    shop.work(20, 20);
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
 fn one_slow_moment() {
     let mut shop = Shop::learnt();
     for _ in 0..10 {

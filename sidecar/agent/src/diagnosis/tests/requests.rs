@@ -29,7 +29,11 @@ impl Shop {
         catalog: impl FnOnce(&mut Calls),
         redis_us: u64,
     ) {
-        let redis_us = redis_us + self.jitter(redis_us / 5);
+        let mut redis_us = redis_us + self.jitter(redis_us / 5);
+        if self.heavy_tail {
+            let doublings = self.jitter(1 << 12).trailing_zeros().min(12);
+            redis_us = (redis_us as f64 * 1.5f64.powi(doublings as i32)) as u64;
+        }
         let mut at_catalog = self.calls(CATALOG, 1);
         at_catalog.at += MS;
         at_catalog.call("read", 5, 100, 5);

@@ -35,6 +35,8 @@ pub(super) struct Shop {
     pub(super) frozen: BTreeSet<u16>,
     /// Processes that are not in the snapshots of threads.
     pub(super) gone: BTreeSet<u16>,
+    /// Latencies with a heavy tail: every second one half as long again, and so on.
+    pub(super) heavy_tail: bool,
     table: DescriptorTable,
     learning: Option<[BaselineBuilder; 3]>,
     pub(super) pairs: BTreeMap<(u16, Option<Token>), BTreeSet<Token>>,
@@ -63,6 +65,7 @@ impl Shop {
             reports: Vec::new(),
             frozen: BTreeSet::new(),
             gone: BTreeSet::new(),
+            heavy_tail: false,
             table: DescriptorTable::new("x86_64"),
             learning: None,
             pairs: BTreeMap::new(),
@@ -87,7 +90,10 @@ impl Shop {
 
     /// A minute of normal work learnt, and a few seconds watched.
     pub(super) fn learnt() -> Self {
-        let mut shop = Shop::new();
+        Shop::learnt_as(Shop::new())
+    }
+
+    pub(super) fn learnt_as(mut shop: Shop) -> Self {
         shop.learning = Some(Default::default());
         shop.connect_all();
         shop.work(60, 20);
