@@ -15,6 +15,15 @@
 //! came up to a cap. The result is a function of input and seed as long as the time limit does
 //! not cut epochs.
 //!
+//! Measured on an nginx worker (static files, missing files, proxying; windows cut at
+//! `epoll_wait`), held-back loss in nats per token and, on 4 000 later windows, the share above
+//! the limit at a rate of 0.1 %:
+//!
+//! | calls learned | GRU | Markov 3 | Markov 8 | above the limit | CPU time |
+//! | --- | --- | --- | --- | --- | --- |
+//! | 50 000 | 0.173 | 0.241 | 0.183 | 0.05 % | 3.2 s |
+//! | 150 000 | 0.145 | 0.222 | 0.158 | 0.05 % | 4.5 s |
+//!
 //! # Training library
 //! candle, chosen by measuring the same GRU (vocabulary 64, embedding 16, hidden 48, windows of
 //! 32, batch 64, Adam) on one thread of a shared x86-64 machine:
@@ -96,7 +105,7 @@ impl Default for TrainConfig {
             vae_hidden: 24,
             latent: 4,
             epochs: 400,
-            steps: 1200,
+            steps: 2400,
             false_alarm_rate: 1e-3,
             time_limit: None,
         }
