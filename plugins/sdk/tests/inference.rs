@@ -1,4 +1,5 @@
 //! Inference on tract against a plain forward pass in f64, and its purity.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use safetensors::SafeTensors;
 use stethos_plugin_sdk::sample::{SampleRandom, SampleSize};

@@ -6,9 +6,10 @@
 
 use std::fs::{self, DirBuilder};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -127,11 +128,17 @@ fn read(engine: &Engine, file: &Path) -> Option<Component> {
 
 fn write(component: &Component, folder: &Path, file: &Path) -> io::Result<()> {
     let code = component.serialize().map_err(io::Error::other)?;
-    let mut part = tempfile::NamedTempFile::new_in(folder)?;
-    part.write_all(&Sha256::digest(&code))?;
-    part.write_all(&code)?;
-    part.persist(file)?;
-    prune(folder)
+    // A reader sees a whole file or none, and two writers never share a part.
+    static PARTS: AtomicU32 = AtomicU32::new(0);
+    let number = PARTS.fetch_add(1, Relaxed);
+    let part = file.with_extension(format!("part-{}-{number}", std::process::id()));
+    let written = fs::write(&part, [Sha256::digest(&code).as_slice(), &code].concat())
+        .and_then(|()| fs::rename(&part, file));
+    if written.is_err() {
+        // Nothing more can be done about a part that stays.
+        let _ = fs::remove_file(&part);
+    }
+    written.and_then(|()| prune(folder))
 }
 
 fn prune(folder: &Path) -> io::Result<()> {

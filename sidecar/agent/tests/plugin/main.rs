@@ -1,4 +1,5 @@
 //! The plugin host with the guests of `tests/guests` and with the built-in plugin.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod failures;
 mod generic;
