@@ -9,7 +9,7 @@
 //! | `pod` | who is who: containers, processes, listeners, descriptors |
 //! | `evidence`, `incident`, `board` | signals that belong together, and their life |
 //! | `classify` | evidence to classes with confidence |
-//! | `strange`, `wording` | what a person reads |
+//! | `strange`, `wording`, `figures` | what a person reads |
 //! | [`report`], [`verdict`] | what comes out; what plugins say |
 
 mod board;
@@ -17,6 +17,7 @@ mod classify;
 pub mod engine;
 mod errno;
 mod evidence;
+mod figures;
 mod incident;
 pub mod observation;
 mod pod;

@@ -134,6 +134,11 @@ impl Reference {
             .map_or(0, |p| p.exchanges.count())
     }
 
+    /// So many in learning, per second of normal time.
+    pub(crate) fn per_second(&self, count: u64) -> f64 {
+        count as f64 * 1e9 / self.model.baseline.normal_ns.max(1) as f64
+    }
+
     /// Exchanges with a peer that end without an answer in so many ns of normal time.
     pub(crate) fn unanswered_in(&self, peer: &str, ns: u64) -> f64 {
         let statistics = self.model.baseline.peer(peer);

@@ -139,10 +139,11 @@ pub(crate) enum Standing {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Normal {
     None,
-    /// That many of so many calls, while learning.
+    /// That many of so many calls, while learning; and that many a second.
     Count {
         failed: u64,
         of: u64,
+        per_second: f64,
     },
     /// Median and limit in ns.
     Duration {

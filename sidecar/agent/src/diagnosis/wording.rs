@@ -1,8 +1,7 @@
 //! What a person reads.
 
-use std::time::Duration;
-
 use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::figures::{figure, grouped, percent, plural, time};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{FaultClass, IncidentState};
 use crate::diagnosis::signal::{Kind, Normal, Standing};
@@ -82,8 +81,9 @@ pub(crate) fn message(
         IncidentState::Suspected => format!("Possibly: {what}."),
         IncidentState::Confirmed => format!("{what}."),
         IncidentState::Resolved => format!(
-            "Over after {}: {what} ({affected} calls affected).",
-            time(lasted_ns)
+            "Over after {}: {what} ({} affected).",
+            time(lasted_ns),
+            plural(affected, "call")
         ),
     }
 }
@@ -207,11 +207,8 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
     match &evidence.kind {
         Kind::Error { .. } => {
             let token = evidence.token.replace(':', " ");
-            format!(
-                "{token}{about}: {}{}",
-                frequency(evidence),
-                baseline(&evidence.normal)
-            )
+            let frequency = frequency(evidence);
+            format!("{token} {frequency}{}", baseline(&evidence.normal))
         }
         Kind::ConnectFailed { quick, .. } => {
             let when = if *quick { "at once" } else { "after a wait" };
@@ -222,7 +219,12 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
         }
         Kind::NoAnswer { .. } => {
             format!(
-                "{count} requests to{about} without an answer, waiting {median}{}",
+                "{}{about} without an answer, waiting {median}{}",
+                if count == 1 {
+                    "1 request to".to_owned()
+                } else {
+                    format!("{count} requests to")
+                },
                 baseline(&evidence.normal)
             )
         }
@@ -281,26 +283,34 @@ fn ending(token: &str) -> String {
     token.trim_start_matches("exit:").replace('_', " ")
 }
 
-/// `38/s (57 in 1.5 s)`, or a count while there is no rate.
+/// `0 → 38/s on 127.0.0.1:6379: 57 in 1.5 s`, or a count while there is no rate.
 fn frequency(evidence: &Evidence) -> String {
     let lasted = evidence.last_ns.saturating_sub(evidence.first_ns);
+    let on = evidence
+        .subject()
+        .map(|s| format!(" on {s}"))
+        .unwrap_or_default();
     if evidence.count < 3 || lasted < 100_000_000 {
-        return format!("{} times", evidence.count);
+        return format!("{}{on}", plural(evidence.count, "time"));
     }
     let rate = evidence.count as f64 * 1e9 / lasted as f64;
-    let rate = if rate >= 10.0 {
-        format!("{rate:.0}")
-    } else {
-        format!("{rate:.1}")
+    let before = match evidence.normal {
+        Normal::Count { per_second, .. } => format!("{} → ", figure(per_second)),
+        _ => String::new(),
     };
-    format!("{rate}/s ({} in {})", evidence.count, time(lasted))
+    format!(
+        "{before}{}/s{on}: {} in {}",
+        figure(rate),
+        grouped(evidence.count),
+        time(lasted)
+    )
 }
 
 fn baseline(normal: &Normal) -> String {
     match normal {
         Normal::None => String::new(),
         Normal::Count { of: 0, .. } => " (baseline: no such call)".to_owned(),
-        Normal::Count { failed, of } => {
+        Normal::Count { failed, of, .. } => {
             format!(" (baseline {} of {} calls)", grouped(*failed), grouped(*of))
         }
         Normal::Duration {
@@ -316,59 +326,5 @@ fn baseline(normal: &Normal) -> String {
         Normal::Share { calibrated, now } => {
             format!(": {} now (normal {})", percent(*now), percent(*calibrated))
         }
-    }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent < 1.0 {
-        format!("{percent:.2} %")
-    } else {
-        format!("{percent:.0} %")
-    }
-}
-
-/// `12 400`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<String> = digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
-        .collect();
-    groups.join(" ")
-}
-
-/// `210 ms`, `15.8 s`, `80 µs`.
-pub(crate) fn time(ns: u64) -> String {
-    let duration = Duration::from_nanos(ns);
-    let seconds = duration.as_secs_f64();
-    if ns < 1_000_000 {
-        format!("{:.0} µs", seconds * 1e6)
-    } else if ns < 10_000_000 {
-        format!("{:.1} ms", seconds * 1e3)
-    } else if ns < 1_000_000_000 {
-        format!("{:.0} ms", seconds * 1e3)
-    } else if ns < 120_000_000_000 {
-        format!("{seconds:.1} s")
-    } else {
-        format!("{:.0} min", seconds / 60.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_read_well() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(12_400), "12 400");
-        assert_eq!(time(80_000), "80 µs");
-        assert_eq!(time(2_300_000), "2.3 ms");
-        assert_eq!(time(210_000_000), "210 ms");
-        assert_eq!(time(15_800_000_000), "15.8 s");
-        assert_eq!(time(600_000_000_000), "10 min");
     }
 }

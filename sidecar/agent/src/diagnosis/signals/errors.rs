@@ -91,9 +91,14 @@ impl Errors {
             }
             _ => failed > 0,
         };
+        let before = match &subject {
+            Some(subject) if by_subject => model.failures(call.token, subject),
+            _ => failed,
+        };
         let signal = signal.about(subject.clone()).against(Normal::Count {
-            failed,
+            failed: before,
             of: attempts,
+            per_second: model.per_second(before),
         });
         if known || matches!(cause, Cause::Other(_)) {
             return self.judge_rate(scene, call, signal, failed, attempts);

@@ -20,10 +20,7 @@ fn refused() {
     assert!(!diagnosis.local);
     assert_eq!(diagnosis.suggestion, "Is anything listening on 6379?");
     let line = &diagnosis.evidence[0];
-    assert!(
-        line.starts_with("connect ECONNREFUSED 127.0.0.1:6379: "),
-        "{line}"
-    );
+    assert!(line.starts_with("connect ECONNREFUSED 0 → "), "{line}");
     assert!(line.ends_with("(baseline 0 of 2 calls)"), "{line}");
     assert!(
         diagnosis

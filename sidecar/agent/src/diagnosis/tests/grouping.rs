@@ -84,7 +84,7 @@ fn redis_is_frozen_and_two_callers_wait() {
     let diagnosis = shop.expect(ProcessFrozen, "redis (pid 300)");
     let evidence = diagnosis.evidence.join("\n");
     assert!(
-        evidence.contains("catalog: 1 requests to 127.0.0.1:6379 without an answer"),
+        evidence.contains("catalog: 1 request to 127.0.0.1:6379 without an answer"),
         "{evidence}"
     );
     assert_eq!(diagnosis.hypotheses[0].class, ProcessFrozen);
