@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use stethos_bundle::{Bundle, Thresholds};
+use stethos_bundle::{Bundle, PATTERN_FLOOR, Thresholds};
 use stethos_patterns::{
     Vocabulary, Window,
     cluster::PatternIndex,
@@ -18,8 +18,6 @@ use crate::{
     record::{ContainerIndex, Nanos},
 };
 
-/// A window belongs to a pattern that is at least this similar.
-const PATTERN_FLOOR: f64 = 0.5;
 /// Distinct windows whose pattern is remembered, per container.
 const PATTERN_CACHE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 /// A profile covers at least this long, and enough calls to be judged.

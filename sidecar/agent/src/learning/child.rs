@@ -65,6 +65,8 @@ fn command(program: &Path, training: &Training) -> Command {
         .arg(format!("{}s", training.time_limit.as_secs().max(1)))
         .arg("--output")
         .arg(&training.bundle)
+        // One thread: the application's processors are its own.
+        .env("RAYON_NUM_THREADS", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
