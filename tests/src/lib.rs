@@ -2,4 +2,5 @@
 
 pub mod cgroup;
 pub mod collector;
+pub mod programs;
 pub mod skip;

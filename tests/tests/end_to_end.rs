@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
@@ -16,17 +16,11 @@ use serde_json::Value;
 use stethos_tests::{
     cgroup::Cgroup,
     collector::{Collector, Span},
+    programs::binary,
     skip::{Need, kernel_or_skip, skip},
 };
 
 const TEST: &str = "faults_are_told_on_the_applications_own_traces";
-
-/// A program of this build.
-fn binary(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_known-calls")).with_file_name(name);
-    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
-    path
-}
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
