@@ -34,9 +34,11 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Cargo marks its build folder, which holds `OUT_DIR`, with a cache tag.
+/// Cargo marks a build folder that it made, which holds `OUT_DIR`, with a cache tag; in one that
+/// was there before, `OUT_DIR` is `PROFILE/build/PACKAGE/out`.
 fn build_folder(out: &Path) -> io::Result<&Path> {
     out.ancestors()
         .find(|folder| folder.join("CACHEDIR.TAG").exists())
+        .or_else(|| out.ancestors().nth(4))
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "OUT_DIR lies in no build folder"))
 }
