@@ -30,6 +30,8 @@ pub(super) enum Failure {
     Timeout,
     Memory,
     Invalid(String),
+    /// Its functions or types are not the contract's.
+    Contract(String),
     /// The guest's own error; the guest is sound.
     Refused(String),
 }
@@ -47,14 +49,18 @@ impl Instance {
         store.set_epoch_deadline(Ticker::ticks(deadline));
         store.set_hostcall_fuel(ANSWER_BYTES);
         let _running = ticker.run();
-        match component.instantiate(&mut store) {
-            Ok(guest) => Ok(Instance {
-                store,
-                guest,
-                deadline,
-            }),
-            Err(error) => Err(failure(&error, store.data())),
-        }
+        let instance = component
+            .instance_pre()
+            .instantiate(&mut store)
+            .map_err(|error| failure(&error, store.data()))?;
+        // Looks the functions up and checks their types; nothing of the guest runs.
+        let guest = PatternPlugin::new(&mut store, &instance)
+            .map_err(|error| Failure::Contract(format!("{error:#}")))?;
+        Ok(Instance {
+            store,
+            guest,
+            deadline,
+        })
     }
 
     fn call<R>(

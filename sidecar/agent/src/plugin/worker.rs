@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::HostConfig;
-use super::contract::{Assessment, Description, ModelShape, PatternPluginPre, TokenWindow};
+use super::contract::{
+    Assessment, CONTRACT, Description, ModelShape, PatternPluginPre, TokenWindow,
+};
 use super::error::PluginError;
 use super::host::{LoadedModel, ModelId};
 use super::instance::{Failure, Instance};
@@ -324,6 +326,14 @@ impl Worker {
                     PluginError::Memory { name, limit },
                 )
             }
+            Failure::Contract(reason) => (
+                &self.metrics.invalid_answers,
+                PluginError::DifferentContract {
+                    name,
+                    expected: CONTRACT,
+                    reason,
+                },
+            ),
             Failure::Invalid(reason) => (
                 &self.metrics.invalid_answers,
                 PluginError::Invalid { name, reason },

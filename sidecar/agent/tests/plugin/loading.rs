@@ -41,7 +41,8 @@ fn a_component_that_does_not_fit_is_refused_before_it_runs() {
         "plugin `other`: imports stethos:plugin/clock@0.1.0; a plugin gets nothing from outside"
     );
     let different = component_of("good", |text| text.replace("latent: u32,", "latent: s32,"));
-    assert!(refused(&different).contains("with other functions or types"));
+    let reason = refused(&different);
+    assert!(reason.contains("with other functions or types"), "{reason}");
     let nothing = wat::parse_str("(component)").unwrap();
     assert!(refused(&nothing).contains("exports no contract"));
     let module = wat::parse_str("(module)").unwrap();
