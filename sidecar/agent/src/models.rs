@@ -9,12 +9,15 @@ use stethos_patterns::{
     cluster::PatternIndex,
     profile::{Profile, ProfileBuilder},
 };
+use tokio::task::JoinHandle;
 
 use crate::{
     config::{PluginEntry, PluginsConfig},
     diagnosis::observation::JudgedWindow,
     export::PluginIdentity,
-    plugin::{GENERIC_COMPONENT, HostConfig, ModelId, Plugin, PluginHost, TokenWindow},
+    plugin::{
+        GENERIC_COMPONENT, HostConfig, ModelId, Plugin, PluginError, PluginHost, TokenWindow,
+    },
     record::{ContainerIndex, Nanos},
 };
 
@@ -26,9 +29,9 @@ const PROFILE_CALLS: u64 = Profile::MIN_CALLS * 2;
 
 /// Plugins, and the model of every container that has one.
 pub struct Models {
-    _host: PluginHost,
-    /// Configured plugins in the order of the configuration; the built-in one last.
-    plugins: Vec<(Option<PluginEntry>, Plugin)>,
+    /// Configured plugins, in the order of the configuration.
+    configured: Vec<(PluginEntry, Plugin)>,
+    builtin: Builtin,
     watched: BTreeMap<ContainerIndex, Watched>,
 }
 
@@ -44,6 +47,14 @@ struct Watched {
     profile_since_ns: Nanos,
 }
 
+/// The built-in plugin. Compiling it takes seconds where it was not compiled before; it is not
+/// needed until something is watched.
+enum Builtin {
+    Starting(JoinHandle<Result<Plugin, PluginError>>),
+    Ready(Plugin),
+    Failed(String),
+}
+
 /// The autoencoder's view of one container's last interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stability {
@@ -54,7 +65,8 @@ pub struct Stability {
 }
 
 impl Models {
-    /// Starts the configured plugins and the built-in one.
+    /// Starts the configured plugins, and begins to start the built-in one. Call it on a tokio
+    /// runtime.
     pub fn new(config: &PluginsConfig, cache: Option<PathBuf>) -> anyhow::Result<Self> {
         let host = PluginHost::new(HostConfig {
             memory: usize::try_from(config.memory.bytes()).unwrap_or(usize::MAX),
@@ -62,14 +74,19 @@ impl Models {
             compiled: cache,
             ..HostConfig::default()
         })?;
-        let mut plugins = Vec::new();
+        let mut configured = Vec::new();
         for entry in &config.load {
             let name = entry.file.display().to_string();
             let bytes = std::fs::read(&entry.file).with_context(|| format!("plugin {name}"))?;
-            plugins.push((Some(entry.clone()), host.load(&name, &bytes)?));
+            configured.push((entry.clone(), host.load(&name, &bytes)?));
         }
-        plugins.push((None, host.load("generic", GENERIC_COMPONENT)?));
-        Ok(Self { _host: host, plugins, watched: BTreeMap::new() })
+        let starting = tokio::task::spawn_blocking(move || host.load("generic", GENERIC_COMPONENT));
+        let builtin = Builtin::Starting(starting);
+        Ok(Self {
+            configured,
+            builtin,
+            watched: BTreeMap::new(),
+        })
     }
 
     /// From now on windows of `container` are judged by `bundle`.
@@ -80,13 +97,17 @@ impl Models {
         bundle: &Bundle,
         model_id: &str,
     ) -> anyhow::Result<PluginIdentity> {
-        let plugin = self
-            .plugins
+        let configured = self
+            .configured
             .iter()
-            .find(|(entry, _)| entry.as_ref().is_none_or(|entry| serves(entry, name)))
-            .map(|(_, plugin)| plugin.clone())
-            .context("no plugin serves this container")?;
-        let loaded = plugin.load_model(Arc::from(bundle.model.as_slice())).await?;
+            .find(|(entry, _)| serves(entry, name));
+        let plugin = match configured {
+            Some((_, plugin)) => plugin.clone(),
+            None => self.builtin.plugin().await?,
+        };
+        let loaded = plugin
+            .load_model(Arc::from(bundle.model.as_slice()))
+            .await?;
         let vocabulary = Vocabulary::new(bundle.vocabulary.iter().copied());
         let watched = Watched {
             model: loaded.id,
@@ -118,7 +139,14 @@ impl Models {
 
     /// The plugins, for their counters.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
-        self.plugins.iter().map(|(_, plugin)| plugin)
+        let builtin = match &self.builtin {
+            Builtin::Ready(plugin) => Some(plugin),
+            Builtin::Starting(_) | Builtin::Failed(_) => None,
+        };
+        self.configured
+            .iter()
+            .map(|(_, plugin)| plugin)
+            .chain(builtin)
     }
 
     /// Windows with their patterns and verdicts, in the order given. A window of a container
@@ -129,7 +157,11 @@ impl Models {
             .map(|window| {
                 let watched = self.watched.get_mut(&window.container);
                 let pattern = watched.and_then(|watched| watched.take(&window));
-                JudgedWindow { window, pattern, verdict: None }
+                JudgedWindow {
+                    window,
+                    pattern,
+                    verdict: None,
+                }
             })
             .collect();
         for (container, watched) in &self.watched {
@@ -139,7 +171,10 @@ impl Models {
             if mine.is_empty() {
                 continue;
             }
-            let asked = mine.iter().map(|index| watched.tokens(&judged[*index])).collect();
+            let asked = mine
+                .iter()
+                .map(|index| watched.tokens(&judged[*index]))
+                .collect();
             match watched.plugin.score(watched.model, asked).await {
                 Ok(verdicts) => {
                     for (index, verdict) in mine.into_iter().zip(verdicts) {
@@ -159,8 +194,14 @@ impl Models {
     pub async fn assess(&mut self, now_ns: Nanos) -> Vec<Stability> {
         let mut all = Vec::new();
         for (container, watched) in &mut self.watched {
-            let Some(profile) = watched.profile_due(now_ns) else { continue };
-            match watched.plugin.assess(watched.model, vec![profile.values]).await {
+            let Some(profile) = watched.profile_due(now_ns) else {
+                continue;
+            };
+            match watched
+                .plugin
+                .assess(watched.model, vec![profile.values])
+                .await
+            {
                 Ok(assessments) => all.extend(assessments.into_iter().map(|assessment| {
                     let error = f64::from(assessment.reconstruction_error);
                     Stability {
@@ -177,10 +218,30 @@ impl Models {
     }
 }
 
+impl Builtin {
+    async fn plugin(&mut self) -> anyhow::Result<Plugin> {
+        if let Builtin::Starting(starting) = self {
+            let started = starting.await.map_err(anyhow::Error::from);
+            *self = match started.and_then(|result| result.map_err(anyhow::Error::from)) {
+                Ok(plugin) => Builtin::Ready(plugin),
+                Err(error) => Builtin::Failed(format!("{error:#}")),
+            };
+        }
+        match self {
+            Builtin::Ready(plugin) => Ok(plugin.clone()),
+            Builtin::Failed(reason) => Err(anyhow::anyhow!("{reason}")),
+            Builtin::Starting(_) => Err(anyhow::anyhow!("the built-in plugin is not ready")),
+        }
+    }
+}
+
 impl Watched {
     /// Finds the window's pattern and adds the window to the profile.
     fn take(&mut self, window: &Window) -> Option<u32> {
-        let pattern = self.patterns.nearest(&window.codes()).map(|(index, _)| index);
+        let pattern = self
+            .patterns
+            .nearest(&window.codes())
+            .map(|(index, _)| index);
         self.profile.window(window, pattern);
         self.profile_calls += window.calls.len() as u64;
         pattern.and_then(|index| u32::try_from(index).ok())
@@ -207,7 +268,10 @@ impl Watched {
 
     fn identity(&self) -> PluginIdentity {
         let about = self.plugin.description();
-        PluginIdentity { name: about.name.clone(), version: about.version.clone() }
+        PluginIdentity {
+            name: about.name.clone(),
+            version: about.version.clone(),
+        }
     }
 }
 
@@ -215,4 +279,3 @@ fn serves(entry: &PluginEntry, container: &str) -> bool {
     let fits = |wanted: &Option<String>| wanted.as_deref().is_none_or(|name| container == name);
     fits(&entry.serves.container) && entry.serves.image.is_none()
 }
-

@@ -121,7 +121,11 @@ impl Pipeline {
 
     /// Puts a bundle in force for every container of its name (of any name, when it is the only
     /// one): for replays.
-    pub async fn watch(&mut self, container: ContainerIndex, bundle: &Bundle) -> anyhow::Result<()> {
+    pub async fn watch(
+        &mut self,
+        container: ContainerIndex,
+        bundle: &Bundle,
+    ) -> anyhow::Result<()> {
         let id = bundle.id();
         let name = self.name(container);
         self.models.watch(container, &name, bundle, &id).await?;
@@ -133,8 +137,14 @@ impl Pipeline {
 
     /// Name of a container, for people.
     pub fn name(&self, container: ContainerIndex) -> String {
-        let known = self.applications.get(&container).and_then(|app| app.container.as_ref());
-        known.map_or_else(|| format!("container-{container}"), |info| info.name.clone())
+        let known = self
+            .applications
+            .get(&container)
+            .and_then(|app| app.container.as_ref());
+        known.map_or_else(
+            || format!("container-{container}"),
+            |info| info.name.clone(),
+        )
     }
 
     /// The resource of a container's application as far as it is known.
@@ -170,7 +180,9 @@ impl Pipeline {
             Record::Http(head) => self.join.on_http(head),
             Record::Lifecycle(lifecycle) => {
                 self.join.on_lifecycle(lifecycle);
-                if let LifecycleEvent::Exit { group_dead: true, .. } = lifecycle.event
+                if let LifecycleEvent::Exit {
+                    group_dead: true, ..
+                } = lifecycle.event
                     && let Some(application) = self.applications.get_mut(&lifecycle.container)
                     && application.processes.len() > 1
                 {
@@ -201,7 +213,9 @@ impl Pipeline {
         let judged = self.models.judge(windows.collect()).await;
         judged.iter().for_each(|window| outcome.count(window));
         let mut judged = judged.into_iter();
-        let Some(engine) = &mut self.engine else { return };
+        let Some(engine) = &mut self.engine else {
+            return;
+        };
         for step in steps {
             match step {
                 Step::Record(record) => engine.on_record(record),
@@ -227,7 +241,11 @@ impl Pipeline {
             }
             outcome.stability.push(stability);
         }
-        let changes = self.learning.as_mut().map(Learning::on_tick).unwrap_or_default();
+        let changes = self
+            .learning
+            .as_mut()
+            .map(Learning::on_tick)
+            .unwrap_or_default();
         for change in changes {
             self.apply(&change).await;
             outcome.changes.push(change);
@@ -236,7 +254,9 @@ impl Pipeline {
     }
 
     async fn apply(&mut self, change: &Change) {
-        if let Change::Watching { container, bundle, .. } = change
+        if let Change::Watching {
+            container, bundle, ..
+        } = change
             && let Err(error) = self.watch(*container, bundle).await
         {
             tracing::error!(%error, container, "the bundle is not in force");
@@ -247,9 +267,10 @@ impl Pipeline {
         let reports = self.engine.as_mut().map(Engine::drain).unwrap_or_default();
         for report in reports {
             let (container, context) = match &report {
-                Report::Diagnosis(diagnosis) => {
-                    (diagnosis.container, Context::none("no affected request was seen"))
-                }
+                Report::Diagnosis(diagnosis) => (
+                    diagnosis.container,
+                    Context::none("no affected request was seen"),
+                ),
                 Report::Affected(call) => (call.container, self.join.resolve(call)),
             };
             let identity = self.models.identity(container);
@@ -305,9 +326,8 @@ impl Application {
             cgroup_path: String::new(),
         });
         let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
-        let resource = Resource::of_application(&container, &processes, &|name| {
-            std::env::var(name).ok()
-        });
+        let resource =
+            Resource::of_application(&container, &processes, &|name| std::env::var(name).ok());
         self.resource.insert(Arc::new(resource)).clone()
     }
 }
@@ -315,7 +335,11 @@ impl Application {
 /// Share of calls lost in an account, 0…1.
 pub fn loss_ratio(account: &Account) -> f64 {
     let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
-    if account.seen == 0 { 0.0 } else { lost as f64 / account.seen as f64 }
+    if account.seen == 0 {
+        0.0
+    } else {
+        lost as f64 / account.seen as f64
+    }
 }
 
 /// Time of the records, in Unix ns.
@@ -326,9 +350,10 @@ pub fn unix_ns(header: &Header, at_ns: Nanos) -> u64 {
 /// Waits for SIGTERM or SIGINT.
 pub async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         // Without handlers the signals end the process by themselves.
         return std::future::pending().await;
     };

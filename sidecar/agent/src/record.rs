@@ -146,8 +146,13 @@ pub enum Direction {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HttpMessage {
-    Request { method: String, traceparent: Option<TraceParent> },
-    Response { status: u16 },
+    Request {
+        method: String,
+        traceparent: Option<TraceParent>,
+    },
+    Response {
+        status: u16,
+    },
 }
 
 /// W3C `traceparent`, version 00.
@@ -170,10 +175,18 @@ pub struct Lifecycle {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LifecycleEvent {
     /// A new thread (`child_pid == pid`) or process.
-    Fork { child_pid: u32, child_tid: u32 },
-    Exec { executable: String },
+    Fork {
+        child_pid: u32,
+        child_tid: u32,
+    },
+    Exec {
+        executable: String,
+    },
     /// The thread ended; `group_dead` when it was the process's last.
-    Exit { code: i32, group_dead: bool },
+    Exit {
+        code: i32,
+        group_dead: bool,
+    },
     OomKill,
 }
 
@@ -217,7 +230,10 @@ pub struct DescriptorInfo {
 pub enum DescriptorTarget {
     File(String),
     /// Established TCP: the local and the peer's address.
-    Tcp { local: String, peer: String },
+    Tcp {
+        local: String,
+        peer: String,
+    },
     /// Listening TCP.
     Listener(String),
     Other(String),

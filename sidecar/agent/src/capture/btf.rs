@@ -6,11 +6,17 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum BtfError {
     #[error("{path}: {source}")]
-    Read { path: &'static str, source: std::io::Error },
+    Read {
+        path: &'static str,
+        source: std::io::Error,
+    },
     #[error("kernel BTF is damaged at byte {0}")]
     Damaged(usize),
     #[error("kernel BTF has no member {member} in struct {structure}")]
-    Missing { structure: &'static str, member: &'static str },
+    Missing {
+        structure: &'static str,
+        member: &'static str,
+    },
 }
 
 const PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -26,8 +32,7 @@ pub struct KernelTypes {
 
 impl KernelTypes {
     pub fn of_this_kernel() -> Result<Self, BtfError> {
-        let bytes =
-            std::fs::read(PATH).map_err(|source| BtfError::Read { path: PATH, source })?;
+        let bytes = std::fs::read(PATH).map_err(|source| BtfError::Read { path: PATH, source })?;
         Self::parse(bytes)
     }
 
@@ -39,10 +44,18 @@ impl KernelTypes {
         let section = |at: usize| -> Result<std::ops::Range<usize>, BtfError> {
             let start = header + word(&bytes, at)? as usize;
             let end = start + word(&bytes, at + 4)? as usize;
-            if end > bytes.len() { Err(BtfError::Damaged(at)) } else { Ok(start..end) }
+            if end > bytes.len() {
+                Err(BtfError::Damaged(at))
+            } else {
+                Ok(start..end)
+            }
         };
         let (types, strings) = (section(8)?, section(16)?);
-        Ok(Self { bytes, types, strings })
+        Ok(Self {
+            bytes,
+            types,
+            strings,
+        })
     }
 
     /// Byte offsets of `members` (not bit fields) within `structure`, in the order asked.
@@ -62,7 +75,10 @@ impl KernelTypes {
             }
             at = rest + size_after(kind, count).ok_or(BtfError::Damaged(at))?;
         }
-        Err(BtfError::Missing { structure, member: members.first().copied().unwrap_or("") })
+        Err(BtfError::Missing {
+            structure,
+            member: members.first().copied().unwrap_or(""),
+        })
     }
 
     fn members<const N: usize>(
@@ -86,7 +102,9 @@ impl KernelTypes {
     }
 
     fn string(&self, offset: u32) -> Option<&[u8]> {
-        let text = self.bytes.get(self.strings.start + offset as usize..self.strings.end)?;
+        let text = self
+            .bytes
+            .get(self.strings.start + offset as usize..self.strings.end)?;
         text.split(|byte| *byte == 0).next()
     }
 }
@@ -125,13 +143,18 @@ mod tests {
     #[test]
     fn names_what_is_missing() {
         let types = KernelTypes::of_this_kernel().unwrap();
-        let error = types.offsets("task_struct", ["no_such_member"]).unwrap_err();
+        let error = types
+            .offsets("task_struct", ["no_such_member"])
+            .unwrap_err();
         assert!(error.to_string().contains("no_such_member"));
     }
 
     #[test]
     fn refuses_foreign_and_cut_bytes() {
-        assert!(matches!(KernelTypes::parse(b"ELF".to_vec()), Err(BtfError::Damaged(0))));
+        assert!(matches!(
+            KernelTypes::parse(b"ELF".to_vec()),
+            Err(BtfError::Damaged(0))
+        ));
         assert!(KernelTypes::parse(MAGIC.to_ne_bytes().to_vec()).is_err());
     }
 }

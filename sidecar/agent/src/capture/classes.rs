@@ -5,7 +5,9 @@ use syscalls::Sysno;
 
 /// `CALL_CLASS` for this machine's call numbers.
 pub fn table() -> Vec<u32> {
-    (0..CALL_NUMBERS).map(|nr| Sysno::new(nr).map_or(0, |call| of(call.name()))).collect()
+    (0..CALL_NUMBERS)
+        .map(|nr| Sysno::new(nr).map_or(0, |call| of(call.name())))
+        .collect()
 }
 
 fn of(name: &str) -> u32 {
@@ -21,10 +23,8 @@ fn of(name: &str) -> u32 {
         | "rmdir" | "rename" | "chdir" | "truncate" | "chmod" | "readlink" | "statfs" => {
             class::PATH_0
         }
-        "openat" | "openat2" | "newfstatat" | "statx" | "faccessat" | "faccessat2"
-        | "execveat" | "unlinkat" | "mkdirat" | "renameat" | "renameat2" | "readlinkat" => {
-            class::PATH_1
-        }
+        "openat" | "openat2" | "newfstatat" | "statx" | "faccessat" | "faccessat2" | "execveat"
+        | "unlinkat" | "mkdirat" | "renameat" | "renameat2" | "readlinkat" => class::PATH_1,
         "connect" | "bind" => class::ADDRESS_1,
         "read" | "recvfrom" => class::READ,
         "write" | "sendto" => class::WRITE,
@@ -139,7 +139,9 @@ mod tests {
             ("exit_group", class::EXIT),
             ("pwrite64", class::DESCRIPTOR),
         ] {
-            let Ok(call) = name.parse::<Sysno>() else { continue };
+            let Ok(call) = name.parse::<Sysno>() else {
+                continue;
+            };
             assert_ne!(table[call.id() as usize] & bit, 0, "{name}");
         }
     }

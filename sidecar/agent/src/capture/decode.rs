@@ -32,8 +32,13 @@ pub struct RawWindow {
 }
 
 pub fn window(bytes: &[u8]) -> Result<RawWindow, DecodeError> {
-    let short = |calls| DecodeError::ShortWindow { got: bytes.len(), calls };
-    let (head, rest) = bytes.split_at_checked(size_of::<WindowHeader>()).ok_or(short(0))?;
+    let short = |calls| DecodeError::ShortWindow {
+        got: bytes.len(),
+        calls,
+    };
+    let (head, rest) = bytes
+        .split_at_checked(size_of::<WindowHeader>())
+        .ok_or(short(0))?;
     let header: WindowHeader = bytemuck::pod_read_unaligned(head);
     let count = header.count as usize;
     if count > WINDOW_CALLS {
@@ -41,7 +46,10 @@ pub fn window(bytes: &[u8]) -> Result<RawWindow, DecodeError> {
     }
     let size = size_of::<CallRecord>();
     let calls = rest.get(..count * size).ok_or(short(count))?;
-    let calls = calls.chunks_exact(size).map(bytemuck::pod_read_unaligned).collect();
+    let calls = calls
+        .chunks_exact(size)
+        .map(bytemuck::pod_read_unaligned)
+        .collect();
     Ok(RawWindow { header, calls })
 }
 
@@ -71,7 +79,11 @@ pub fn call_window(
 pub fn call(record: &CallRecord) -> Call {
     Call {
         nr: record.nr,
-        fd: if record.flags & flag::DESCRIPTOR != 0 { record.fd } else { -1 },
+        fd: if record.flags & flag::DESCRIPTOR != 0 {
+            record.fd
+        } else {
+            -1
+        },
         ret: record.ret,
         enter_ns: record.enter_ns,
         duration_ns: record.duration_ns,
@@ -97,12 +109,14 @@ pub fn thread(container: ContainerIndex, slot: &ThreadSlot) -> ThreadState {
 
 /// Head of an event and the bytes that came with it.
 pub fn event(bytes: &[u8]) -> Result<(Event, &[u8]), DecodeError> {
-    let (head, rest) =
-        bytes.split_at_checked(EVENT_HEAD).ok_or(DecodeError::ShortEvent(bytes.len()))?;
+    let (head, rest) = bytes
+        .split_at_checked(EVENT_HEAD)
+        .ok_or(DecodeError::ShortEvent(bytes.len()))?;
     let mut event: Event = bytemuck::Zeroable::zeroed();
     bytemuck::bytes_of_mut(&mut event)[..EVENT_HEAD].copy_from_slice(head);
-    let payload =
-        rest.get(..event.len as usize).ok_or(DecodeError::ShortEvent(bytes.len()))?;
+    let payload = rest
+        .get(..event.len as usize)
+        .ok_or(DecodeError::ShortEvent(bytes.len()))?;
     Ok((event, payload))
 }
 
@@ -128,11 +142,26 @@ pub fn record(
     };
     let head = |direction| {
         http::parse_head(payload).map(|message| {
-            Record::Http(HttpHead { at_ns, container, pid, tid, fd: event.fd, direction, message })
+            Record::Http(HttpHead {
+                at_ns,
+                container,
+                pid,
+                tid,
+                fd: event.fd,
+                direction,
+                message,
+            })
         })
     };
-    let lifecycle =
-        |event| Record::Lifecycle(Lifecycle { at_ns, container, pid, tid, event });
+    let lifecycle = |event| {
+        Record::Lifecycle(Lifecycle {
+            at_ns,
+            container,
+            pid,
+            tid,
+            event,
+        })
+    };
     Ok(match event.kind {
         kind::PATH => Some(detail(Subject::Path(text(payload)))),
         kind::ADDRESS => address(payload).map(|peer| detail(Subject::Peer(peer))),
@@ -142,7 +171,9 @@ pub fn record(
             child_pid: event.extra[0],
             child_tid: event.extra[1],
         })),
-        kind::EXEC => Some(lifecycle(LifecycleEvent::Exec { executable: text(payload) })),
+        kind::EXEC => Some(lifecycle(LifecycleEvent::Exec {
+            executable: text(payload),
+        })),
         kind::EXIT => Some(lifecycle(LifecycleEvent::Exit {
             code: event.extra[0] as i32,
             group_dead,
@@ -153,7 +184,10 @@ pub fn record(
 }
 
 fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
@@ -184,10 +218,19 @@ mod tests {
     use super::*;
 
     fn bytes_of(calls: u32) -> Vec<u8> {
-        let header = WindowHeader { count: calls, pid: 7, end: end::FULL, ..Default::default() };
+        let header = WindowHeader {
+            count: calls,
+            pid: 7,
+            end: end::FULL,
+            ..Default::default()
+        };
         let mut bytes = bytemuck::bytes_of(&header).to_vec();
         for nr in 0..calls {
-            let call = CallRecord { nr: nr as u16, ret: -2, ..Default::default() };
+            let call = CallRecord {
+                nr: nr as u16,
+                ret: -2,
+                ..Default::default()
+            };
             bytes.extend(bytemuck::bytes_of(&call));
         }
         bytes
@@ -198,7 +241,10 @@ mod tests {
         let raw = window(&bytes_of(3)).unwrap();
         let record = call_window(1, &raw.header, &raw.calls, 1);
         assert_eq!((record.pid, record.end), (7, WindowEnd::Full));
-        assert_eq!(record.calls.iter().map(|call| call.nr).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            record.calls.iter().map(|call| call.nr).collect::<Vec<_>>(),
+            [1, 2]
+        );
     }
 
     #[test]
@@ -207,7 +253,10 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(window(&bytes[..length]).is_err(), "{length}");
         }
-        let long = WindowHeader { count: 65, ..Default::default() };
+        let long = WindowHeader {
+            count: 65,
+            ..Default::default()
+        };
         assert!(matches!(
             window(bytemuck::bytes_of(&long)),
             Err(DecodeError::LongWindow(65))
@@ -222,7 +271,10 @@ mod tests {
         v6.extend([0; 15]);
         v6.push(1);
         assert_eq!(address(&v6).as_deref(), Some("[::1]:80"));
-        assert_eq!(address(b"\x01\0/run/x\0junk").as_deref(), Some("unix:/run/x"));
+        assert_eq!(
+            address(b"\x01\0/run/x\0junk").as_deref(),
+            Some("unix:/run/x")
+        );
         assert_eq!(address(&[2]), None);
     }
 }

@@ -52,7 +52,12 @@ impl Facts {
     }
 
     /// Index of the container with this cgroup id; a new one is announced in `out`.
-    pub fn container(&mut self, cgroup: u64, at_ns: Nanos, out: &mut Vec<Record>) -> ContainerIndex {
+    pub fn container(
+        &mut self,
+        cgroup: u64,
+        at_ns: Nanos,
+        out: &mut Vec<Record>,
+    ) -> ContainerIndex {
         if let Some(index) = self.containers.get(&cgroup) {
             return *index;
         }
@@ -60,13 +65,18 @@ impl Facts {
         self.containers.insert(cgroup, index);
         let path = self.cgroup_path(cgroup);
         let name = match &path {
-            _ if cgroup & PID_TARGET != 0 => self.process_name((cgroup & !PID_TARGET) as u32),
-            Some(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+            _ if cgroup & PID_TARGET != 0 => self.command_name((cgroup & !PID_TARGET) as u32),
+            Some(path) => path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned()),
             None => None,
         }
         .unwrap_or_else(|| format!("cgroup-{cgroup}"));
         let below_mount = path.as_deref().map(|path| {
-            self.mount.as_deref().and_then(|mount| path.strip_prefix(mount).ok()).unwrap_or(path)
+            self.mount
+                .as_deref()
+                .and_then(|mount| path.strip_prefix(mount).ok())
+                .unwrap_or(path)
         });
         out.push(Record::Container(ContainerInfo {
             at_ns,
@@ -81,7 +91,9 @@ impl Facts {
     }
 
     pub fn containers(&self) -> impl Iterator<Item = (u64, ContainerIndex)> + '_ {
-        self.containers.iter().map(|(cgroup, index)| (*cgroup, *index))
+        self.containers
+            .iter()
+            .map(|(cgroup, index)| (*cgroup, *index))
     }
 
     /// Announces a process that was not seen before, with its descriptors.
@@ -97,7 +109,10 @@ impl Facts {
         }
         let threads = fs::read_dir(format!("/proc/{pid}/task"))
             .map(|tasks| {
-                tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+                tasks
+                    .flatten()
+                    .filter_map(|task| task.file_name().to_str()?.parse().ok())
+                    .collect()
             })
             .unwrap_or_default();
         self.processes.insert(pid, threads);
@@ -121,7 +136,10 @@ impl Facts {
             environment: Vec::new(),
             listens: Vec::new(),
         };
-        let process = self.visible.then(|| Process::new(pid as i32)).and_then(Result::ok);
+        let process = self
+            .visible
+            .then(|| Process::new(pid as i32))
+            .and_then(Result::ok);
         let Some(process) = process else {
             out.push(Record::Process(info));
             return;
@@ -142,7 +160,12 @@ impl Facts {
                 info.listens.push(address.clone());
             }
             self.descriptors.insert((pid, descriptor.fd), at_ns);
-            out.push(Record::Descriptor(DescriptorInfo { at_ns, pid, fd: descriptor.fd, target }));
+            out.push(Record::Descriptor(DescriptorInfo {
+                at_ns,
+                pid,
+                fd: descriptor.fd,
+                target,
+            }));
         }
         info.listens.sort();
         out.push(Record::Process(info));
@@ -162,13 +185,22 @@ impl Facts {
             return;
         }
         self.descriptors.insert((pid, fd), at_ns);
-        let Ok(process) = Process::new(pid as i32) else { return };
-        let Ok(found) = process.fd_from_fd(fd) else { return };
+        let Ok(process) = Process::new(pid as i32) else {
+            return;
+        };
+        let Ok(found) = process.fd_from_fd(fd) else {
+            return;
+        };
         let target = match &found.target {
             FDTarget::Socket(_) => Sockets::of(&process).name(&found.target),
             other => Sockets::default().name(other),
         };
-        out.push(Record::Descriptor(DescriptorInfo { at_ns, pid, fd, target }));
+        out.push(Record::Descriptor(DescriptorInfo {
+            at_ns,
+            pid,
+            fd,
+            target,
+        }));
     }
 
     pub fn thread_started(&mut self, pid: u32, tid: u32) {
@@ -179,7 +211,9 @@ impl Facts {
 
     /// Forgets an ended thread; true when it was its process's last.
     pub fn thread_ended(&mut self, pid: u32, tid: u32) -> bool {
-        let Some(threads) = self.processes.get_mut(&pid) else { return tid == pid };
+        let Some(threads) = self.processes.get_mut(&pid) else {
+            return tid == pid;
+        };
         threads.remove(&tid);
         let gone = threads.is_empty() || (self.visible && process_gone(pid));
         if gone {
@@ -195,13 +229,23 @@ impl Facts {
         }
         let process = Process::new(pid as i32).ok()?;
         let from_path = process.exe().ok().and_then(|path| {
-            path.file_name().map(|name| name.to_string_lossy().into_owned())
+            path.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
         });
         from_path.or_else(|| process.stat().ok().map(|stat| stat.comm))
     }
 
+    /// The name that a process goes by, which a link to its executable decides.
+    fn command_name(&self, pid: u32) -> Option<String> {
+        let process = self.visible.then(|| Process::new(pid as i32))?.ok()?;
+        process.stat().ok().map(|stat| stat.comm)
+    }
+
     fn cgroup_path(&self, cgroup: u64) -> Option<PathBuf> {
-        self.roots.iter().chain(&self.mount).find_map(|root| find_cgroup(root, cgroup, 4))
+        self.roots
+            .iter()
+            .chain(&self.mount)
+            .find_map(|root| find_cgroup(root, cgroup, 4))
     }
 }
 
@@ -262,7 +306,10 @@ impl Sockets {
                     let local = canonical(entry.local_address);
                     let target = match entry.state {
                         procfs::net::TcpState::Listen => DescriptorTarget::Listener(local),
-                        _ => DescriptorTarget::Tcp { local, peer: canonical(entry.remote_address) },
+                        _ => DescriptorTarget::Tcp {
+                            local,
+                            peer: canonical(entry.remote_address),
+                        },
                     };
                     (entry.inode, target)
                 })
@@ -296,7 +343,10 @@ mod tests {
     #[test]
     fn container_ids_are_found_in_runtime_names() {
         let id = "ab".repeat(32);
-        assert_eq!(container_id(&format!("cri-containerd-{id}.scope")), Some(id.clone()));
+        assert_eq!(
+            container_id(&format!("cri-containerd-{id}.scope")),
+            Some(id.clone())
+        );
         assert_eq!(container_id(&id), Some(id));
         assert_eq!(container_id("api"), None);
     }

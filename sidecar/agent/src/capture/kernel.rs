@@ -22,8 +22,13 @@ pub enum KernelError {
     NoPrograms,
     #[error("kernel programs could not be loaded: {0}; `stethos doctor` says what is missing")]
     Load(String),
-    #[error("program {program} could not be loaded or attached: {reason}; `stethos doctor` says what is missing")]
-    Attach { program: &'static str, reason: String },
+    #[error(
+        "program {program} could not be loaded or attached: {reason}; `stethos doctor` says what is missing"
+    )]
+    Attach {
+        program: &'static str,
+        reason: String,
+    },
     #[error("map {map}: {source}")]
     Map { map: &'static str, source: MapError },
     #[error("map {0} is missing from the kernel programs")]
@@ -51,7 +56,10 @@ pub struct Capacity {
 pub enum Found {
     Cgroup(Cgroup),
     /// A process, with the made-up cgroup id that stands for it in records.
-    Pid { pid: u32, id: u64 },
+    Pid {
+        pid: u32,
+        id: u64,
+    },
 }
 
 /// Marks the made-up ids of process targets; cgroup ids are inode numbers and never have it.
@@ -126,7 +134,10 @@ impl Kernel {
     pub fn lost(&self) -> Result<[u64; lost::COUNT as usize], KernelError> {
         let mut sums = [0; lost::COUNT as usize];
         for (index, sum) in (0..).zip(sums.iter_mut()) {
-            let values = self.lost.get(&index, 0).map_err(|source| map_error("LOST", source))?;
+            let values = self
+                .lost
+                .get(&index, 0)
+                .map_err(|source| map_error("LOST", source))?;
             *sum = values.iter().sum();
         }
         Ok(sums)
@@ -148,14 +159,24 @@ fn discover(ebpf: &mut Ebpf) -> Result<SelfFound, KernelError> {
     const NAME: &str = "discover";
     let program = raw(ebpf, NAME)?;
     program.load().map_err(|error| attach_error(NAME, &error))?;
-    let link = program.attach("sys_enter").map_err(|error| attach_error(NAME, &error))?;
-    let link = program.take_link(link).map_err(|error| attach_error(NAME, &error))?;
+    let link = program
+        .attach("sys_enter")
+        .map_err(|error| attach_error(NAME, &error))?;
+    let link = program
+        .take_link(link)
+        .map_err(|error| attach_error(NAME, &error))?;
     // SAFETY: an option that the kernel does not know; it answers EINVAL and changes nothing.
     let _ = unsafe { libc::prctl(DISCOVERY_OPTION as libc::c_int, 0, 0, 0, 0) };
     link.detach().map_err(|error| attach_error(NAME, &error))?;
     let answer: Array<MapData, SelfFound> = take(ebpf, "SELF")?;
-    let found = answer.get(&0, 0).map_err(|source| map_error("SELF", source))?;
-    if found.pid_tgid == 0 { Err(KernelError::NotDiscovered) } else { Ok(found) }
+    let found = answer
+        .get(&0, 0)
+        .map_err(|source| map_error("SELF", source))?;
+    if found.pid_tgid == 0 {
+        Err(KernelError::NotDiscovered)
+    } else {
+        Ok(found)
+    }
 }
 
 fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, KernelError> {
@@ -163,11 +184,15 @@ fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, KernelError>
         .iter()
         .map(|target| match target {
             Target::SelfPod => Ok(Found::Cgroup(targets::pod_of(&found.ancestors)?)),
-            Target::Cgroup(path) => {
-                Ok(Found::Cgroup(targets::cgroup_at(&targets::cgroup_mount()?, path)?))
-            }
+            Target::Cgroup(path) => Ok(Found::Cgroup(targets::cgroup_at(
+                &targets::cgroup_mount()?,
+                path,
+            )?)),
             Target::Pid(pid) if std::path::Path::new(&format!("/proc/{pid}")).exists() => {
-                Ok(Found::Pid { pid: *pid, id: PID_TARGET | u64::from(*pid) })
+                Ok(Found::Pid {
+                    pid: *pid,
+                    id: PID_TARGET | u64::from(*pid),
+                })
             }
             Target::Pid(pid) => Err(TargetError::NoProcess(*pid).into()),
         })
@@ -212,11 +237,16 @@ pub fn with_descendants(pid: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(parent) = all.get(next).copied() {
         next += 1;
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else { continue };
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
         for task in tasks.flatten() {
             let children =
                 std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            for child in children
+                .split_whitespace()
+                .filter_map(|child| child.parse().ok())
+            {
                 if all.len() < 4096 && !all.contains(&child) {
                     all.push(child);
                 }
@@ -236,7 +266,11 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<String>, KernelError> {
         attach_raw(ebpf, name, tracepoint)?;
     }
     let mut missing = Vec::new();
-    let oom = if kernel_at_least(6, 8) { "oom_victim_task" } else { "oom_victim_pid" };
+    let oom = if kernel_at_least(6, 8) {
+        "oom_victim_task"
+    } else {
+        "oom_victim_pid"
+    };
     if let Err(error) = attach_raw(ebpf, oom, "mark_victim") {
         missing.push(error.to_string());
     }
@@ -246,20 +280,22 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<String>, KernelError> {
             .ok_or(KernelError::NoMap(name))?
             .try_into()
             .map_err(|error| attach_error(name, &error))?;
-        program.load(name, btf).map_err(|error| attach_error(name, &error))?;
-        program.attach().map_err(|error| attach_error(name, &error))?;
+        program
+            .load(name, btf)
+            .map_err(|error| attach_error(name, &error))?;
+        program
+            .attach()
+            .map_err(|error| attach_error(name, &error))?;
     }
     Ok(missing)
 }
 
-fn attach_raw(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    tracepoint: &str,
-) -> Result<(), KernelError> {
+fn attach_raw(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), KernelError> {
     let program = raw(ebpf, name)?;
     program.load().map_err(|error| attach_error(name, &error))?;
-    program.attach(tracepoint).map_err(|error| attach_error(name, &error))?;
+    program
+        .attach(tracepoint)
+        .map_err(|error| attach_error(name, &error))?;
     Ok(())
 }
 
@@ -273,7 +309,9 @@ fn raw<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTracePoi
 /// Whether the running kernel's release is at least `major.minor`; unreadable counts as new.
 fn kernel_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.trim().parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(has_major), Some(has_minor)) => (has_major, has_minor) >= (major, minor),
         _ => true,
@@ -287,9 +325,10 @@ fn insert<K: aya::Pod, V: aya::Pod>(
     value: V,
 ) -> Result<(), KernelError> {
     let data = ebpf.map_mut(map).ok_or(KernelError::NoMap(map))?;
-    let mut table: HashMap<_, K, V> =
-        data.try_into().map_err(|source| map_error(map, source))?;
-    table.insert(key, value, 0).map_err(|source| map_error(map, source))
+    let mut table: HashMap<_, K, V> = data.try_into().map_err(|source| map_error(map, source))?;
+    table
+        .insert(key, value, 0)
+        .map_err(|source| map_error(map, source))
 }
 
 fn set_array<V: aya::Pod>(
@@ -300,7 +339,9 @@ fn set_array<V: aya::Pod>(
     let data = ebpf.map_mut(map).ok_or(KernelError::NoMap(map))?;
     let mut array: Array<_, V> = data.try_into().map_err(|source| map_error(map, source))?;
     for (index, value) in (0..).zip(values) {
-        array.set(index, *value, 0).map_err(|source| map_error(map, source))?;
+        array
+            .set(index, *value, 0)
+            .map_err(|source| map_error(map, source))?;
     }
     Ok(())
 }
@@ -320,7 +361,10 @@ fn map_error(map: &'static str, source: MapError) -> KernelError {
 }
 
 fn attach_error(program: &'static str, error: &dyn std::error::Error) -> KernelError {
-    KernelError::Attach { program, reason: chain(error) }
+    KernelError::Attach {
+        program,
+        reason: chain(error),
+    }
 }
 
 /// An error and its causes on one line.

@@ -89,7 +89,11 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
             .to_owned(),
         unix_offset_ns: reader::unix_offset_ns(),
         capture_mode: "self-contained".to_owned(),
-        target: targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        target: targets
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
     };
     let (sender, records) = mpsc::channel(BATCHES);
     let flag = Arc::new(AtomicBool::new(false));
@@ -107,5 +111,12 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
             let _ = sender.blocking_send(reader.finish());
         })
         .map_err(|error| KernelError::Load(format!("reader thread: {error}")))?;
-    Ok(Live { header, records, stop: Stop { flag, thread: Some(thread) } })
+    Ok(Live {
+        header,
+        records,
+        stop: Stop {
+            flag,
+            thread: Some(thread),
+        },
+    })
 }

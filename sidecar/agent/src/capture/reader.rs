@@ -8,12 +8,7 @@ use std::{
 use stethos_events::{CallRecord, ThreadSlot, kind, lost};
 use stethos_patterns::names;
 
-use super::{
-    Settings, decode,
-    facts::Facts,
-    kernel::Kernel,
-    targets,
-};
+use super::{Settings, decode, facts::Facts, kernel::Kernel, targets};
 use crate::record::{Account, ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
 
 /// Calls that stand in a slot this long are handed on without waiting for the window's end.
@@ -138,7 +133,9 @@ impl Reader {
         calls: &[CallRecord],
         out: &mut Vec<Record>,
     ) {
-        let at_ns = calls.last().map_or(0, |call| call.enter_ns + call.duration_ns);
+        let at_ns = calls
+            .last()
+            .map_or(0, |call| call.enter_ns + call.duration_ns);
         let skip = match self.peeked.get_mut(&header.tid) {
             Some(peeked) if peeked.sequence == header.sequence => {
                 let skip = peeked.calls;
@@ -148,7 +145,10 @@ impl Reader {
             _ if header.end == 0 => {
                 self.peeked.insert(
                     header.tid,
-                    Peeked { sequence: header.sequence, calls: calls.len() },
+                    Peeked {
+                        sequence: header.sequence,
+                        calls: calls.len(),
+                    },
                 );
                 0
             }
@@ -179,10 +179,17 @@ impl Reader {
     fn snapshot(&mut self, out: &mut Vec<Record>) {
         let now = monotonic_ns();
         let mut threads = Vec::new();
-        let tids: Vec<u32> =
-            self.kernel.threads.keys().flatten().take(SNAPSHOT_THREADS).collect();
+        let tids: Vec<u32> = self
+            .kernel
+            .threads
+            .keys()
+            .flatten()
+            .take(SNAPSHOT_THREADS)
+            .collect();
         for tid in tids {
-            let Ok(slot) = self.kernel.threads.get(&tid, 0) else { continue };
+            let Ok(slot) = self.kernel.threads.get(&tid, 0) else {
+                continue;
+            };
             let container = self.facts.container(slot.window.header.cgroup, now, out);
             let state = decode::thread(container, &slot);
             if let Some(inside) = state.inside
@@ -193,7 +200,10 @@ impl Reader {
             threads.push(state);
             self.peek(&slot, now, out);
         }
-        out.push(Record::Threads(ThreadsSnapshot { at_ns: now, threads }));
+        out.push(Record::Threads(ThreadsSnapshot {
+            at_ns: now,
+            threads,
+        }));
     }
 
     /// Hands on the calls of an unfinished window once they have stood there for a while. The
@@ -210,7 +220,9 @@ impl Reader {
         if count == 0 || !old || told || count > slot.window.calls.len() {
             return;
         }
-        let Ok(again) = self.kernel.threads.get(&header.tid, 0) else { return };
+        let Ok(again) = self.kernel.threads.get(&header.tid, 0) else {
+            return;
+        };
         if again.window.header.sequence == header.sequence
             && again.window.header.count >= header.count
             && header.end == 0
@@ -223,8 +235,10 @@ impl Reader {
         let mut accounts: HashMap<ContainerIndex, Account> = HashMap::new();
         for (tid, slot) in self.kernel.threads.iter().flatten() {
             let header = slot.window.header;
-            let Some((_, container)) =
-                self.facts.containers().find(|(cgroup, _)| *cgroup == header.cgroup)
+            let Some((_, container)) = self
+                .facts
+                .containers()
+                .find(|(cgroup, _)| *cgroup == header.cgroup)
             else {
                 continue;
             };
@@ -250,7 +264,10 @@ impl Reader {
         self.count_lost(&mut accounts);
         let mut accounts: Vec<_> = accounts.into_iter().collect();
         accounts.sort_by_key(|(container, _)| *container);
-        out.push(Record::Tick(Tick { at_ns: monotonic_ns(), accounts }));
+        out.push(Record::Tick(Tick {
+            at_ns: monotonic_ns(),
+            accounts,
+        }));
     }
 
     fn count_lost(&mut self, accounts: &mut HashMap<ContainerIndex, Account>) {
@@ -291,7 +308,10 @@ pub fn unix_offset_ns() -> i64 {
 }
 
 fn clock(id: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid timespec to write to.
     unsafe { libc::clock_gettime(id, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

@@ -69,7 +69,9 @@ impl std::fmt::Display for Target {
 
 #[derive(Debug, Error)]
 pub enum TargetError {
-    #[error("no cgroup v2 is mounted here (looked in /proc/self/mounts); Stethos needs one, alone or beside v1")]
+    #[error(
+        "no cgroup v2 is mounted here (looked in /proc/self/mounts); Stethos needs one, alone or beside v1"
+    )]
     NoCgroup2,
     #[error("target cgroup {path}: {source}")]
     Cgroup { path: PathBuf, source: io::Error },
@@ -77,7 +79,9 @@ pub enum TargetError {
     Outside { path: PathBuf, mount: PathBuf },
     #[error("target pid {0}: no such process")]
     NoProcess(u32),
-    #[error("self-pod: the sidecar's own cgroup is the root, so no pod stands above it; give cgroup=PATH or pid=NUMBER")]
+    #[error(
+        "self-pod: the sidecar's own cgroup is the root, so no pod stands above it; give cgroup=PATH or pid=NUMBER"
+    )]
     NoPod,
 }
 
@@ -106,18 +110,32 @@ pub struct Cgroup {
 
 /// Finds a cgroup by path.
 pub fn cgroup_at(mount: &Path, path: &Path) -> Result<Cgroup, TargetError> {
-    let joined =
-        if path.starts_with(mount) { path.to_owned() } else { mount.join(path.strip_prefix("/").unwrap_or(path)) };
+    let joined = if path.starts_with(mount) {
+        path.to_owned()
+    } else {
+        mount.join(path.strip_prefix("/").unwrap_or(path))
+    };
     let full = joined
         .canonicalize()
-        .map_err(|source| TargetError::Cgroup { path: joined.clone(), source })?;
-    let below = full
-        .strip_prefix(mount)
-        .map_err(|_| TargetError::Outside { path: full.clone(), mount: mount.to_owned() })?;
+        .map_err(|source| TargetError::Cgroup {
+            path: joined.clone(),
+            source,
+        })?;
+    let below = full.strip_prefix(mount).map_err(|_| TargetError::Outside {
+        path: full.clone(),
+        mount: mount.to_owned(),
+    })?;
     let id = fs::metadata(&full)
-        .map_err(|source| TargetError::Cgroup { path: full.clone(), source })?
+        .map_err(|source| TargetError::Cgroup {
+            path: full.clone(),
+            source,
+        })?
         .ino();
-    Ok(Cgroup { id, level: below.components().count() as u32, path: Some(full) })
+    Ok(Cgroup {
+        id,
+        level: below.components().count() as u32,
+        path: Some(full),
+    })
 }
 
 /// The pod of a process, from its cgroup and ancestors (root first, 0 where there is none).
@@ -127,7 +145,11 @@ pub fn pod_of(ancestors: &[u64]) -> Result<Cgroup, TargetError> {
         // Own cgroup is the root or directly below it: nothing that is a pod of its own.
         return Err(TargetError::NoPod);
     }
-    Ok(Cgroup { id: ancestors[own - 1], level: own as u32 - 1, path: None })
+    Ok(Cgroup {
+        id: ancestors[own - 1],
+        level: own as u32 - 1,
+        path: None,
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +166,13 @@ mod tests {
     #[test]
     fn wrong_targets_are_named() {
         for text in ["", "pod", "pid=", "pid=0", "pid=x", "cgroup="] {
-            assert!(text.parse::<Target>().unwrap_err().to_string().contains("self-pod"), "{text}");
+            assert!(
+                text.parse::<Target>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("self-pod"),
+                "{text}"
+            );
         }
     }
 

@@ -18,7 +18,11 @@ pub(super) fn run(config: &Config, args: &DoctorArgs) -> anyhow::Result<ExitCode
         kernel_programs: PROGRAMS.len(),
         generic_plugin: GENERIC_COMPONENT.len(),
     };
-    Ok(ExitCode::from(doctor::run(&setup, args.json, &mut io::stdout())?))
+    Ok(ExitCode::from(doctor::run(
+        &setup,
+        args.json,
+        &mut io::stdout(),
+    )?))
 }
 
 fn export(config: &Config) -> Export {

@@ -20,13 +20,16 @@ pub(super) struct Measured(HashMap<ContainerIndex, (Arc<Resource>, ContainerMetr
 impl Measured {
     pub(super) fn take(&mut self, outcome: &Outcome, pipeline: &mut Pipeline, meters: &Meters) {
         for ((container, errno), calls) in &outcome.errors {
-            self.of(*container, pipeline, meters).errors(names::errno_name(*errno), *calls);
+            self.of(*container, pipeline, meters)
+                .errors(names::errno_name(*errno), *calls);
         }
         for (container, (sum, windows)) in &outcome.scores {
-            self.of(*container, pipeline, meters).surprise(sum / *windows as f64);
+            self.of(*container, pipeline, meters)
+                .surprise(sum / *windows as f64);
         }
         for stability in &outcome.stability {
-            self.of(stability.container, pipeline, meters).stability(stability.stability);
+            self.of(stability.container, pipeline, meters)
+                .stability(stability.stability);
         }
         for (container, account) in outcome.tick.iter().flat_map(|tick| &tick.accounts) {
             self.of(*container, pipeline, meters).account(account);

@@ -11,7 +11,11 @@ mod run;
 mod score;
 mod train;
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -20,17 +24,19 @@ use args::Command;
 
 use crate::{
     capture::{self, kernel::Capacity},
-    config::{
-        CaptureConfig, Config, DiagnosisSettings, LogLevel, TraceConfig, process_variables,
-    },
+    config::{CaptureConfig, Config, DiagnosisSettings, LogLevel, TraceConfig, process_variables},
     diagnosis::observation::DiagnosisConfig,
 };
 
 /// Does what the command line asks for.
 pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = || {
-        Config::load(cli.common.config.as_deref(), &process_variables(), &cli.flags())
-            .map_err(anyhow::Error::from)
+        Config::load(
+            cli.common.config.as_deref(),
+            &process_variables(),
+            &cli.flags(),
+        )
+        .map_err(anyhow::Error::from)
     };
     // These two say themselves what is wrong with a configuration.
     match &cli.command {
@@ -61,9 +67,15 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 fn start_logging(level: LogLevel) {
     let filter = EnvFilter::new(format!("warn,stethos={}", level.name()));
-    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
     // A second start (in tests) keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(format)
+        .try_init();
 }
 
 fn diagnosis_config(settings: &DiagnosisSettings) -> DiagnosisConfig {

@@ -10,7 +10,10 @@ use anyhow::Context as _;
 
 use super::{args::RecordArgs, capture_settings};
 use crate::{
-    capture::{self, recording::{RecordingWriter, WriteError}},
+    capture::{
+        self,
+        recording::{RecordingWriter, WriteError},
+    },
     config::Config,
     pipeline::terminated,
     record::Record,
@@ -20,13 +23,18 @@ use crate::{
 const REPORT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(record(config, args))
 }
 
 async fn record(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
     let path = args.output.display();
-    let mut live = capture::start(&config.target, capture_settings(&config.capture, &config.trace))?;
+    let mut live = capture::start(
+        &config.target,
+        capture_settings(&config.capture, &config.trace),
+    )?;
     let file = File::create(&args.output).with_context(|| format!("cannot write {path}"))?;
     let mut writer = RecordingWriter::new(BufWriter::new(file), &live.header)
         .with_context(|| format!("cannot write {path}"))?;
@@ -72,7 +80,9 @@ async fn record(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
             tracing::info!(written = %writer.written(), "recording");
         }
     }
-    let (file, counts) = writer.finish().with_context(|| format!("cannot write {path}"))?;
+    let (file, counts) = writer
+        .finish()
+        .with_context(|| format!("cannot write {path}"))?;
     file.into_inner()
         .map_err(|error| error.into_error())
         .and_then(|file| file.sync_all())

@@ -12,16 +12,14 @@ use stethos_bundle::Bundle;
 
 use super::{args::ReplayArgs, diagnosis_config};
 use crate::{
-    capture::recording::RecordingReader,
-    config::Config,
-    export,
-    models::Models,
-    pipeline::Pipeline,
-    record::Record,
+    capture::recording::RecordingReader, config::Config, export, models::Models,
+    pipeline::Pipeline, record::Record,
 };
 
 pub(super) fn run(config: &Config, args: &ReplayArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let bundles = args
             .bundles
@@ -48,7 +46,10 @@ async fn replay(
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut reader = RecordingReader::new(BufReader::new(file), path.display().to_string())?;
     let header = reader.header().clone();
-    if let Some(foreign) = bundles.iter().find(|bundle| bundle.card.arch != header.arch) {
+    if let Some(foreign) = bundles
+        .iter()
+        .find(|bundle| bundle.card.arch != header.arch)
+    {
         bail!(
             "{} was recorded on {}, the bundle of {} is for {}",
             path.display(),
@@ -97,16 +98,14 @@ async fn replay(
     }
 }
 
-async fn step(
-    pipeline: &mut Pipeline,
-    batch: &mut Vec<Record>,
-    json: bool,
-) -> anyhow::Result<()> {
+async fn step(pipeline: &mut Pipeline, batch: &mut Vec<Record>, json: bool) -> anyhow::Result<()> {
     let outcome = pipeline.on_batch(batch).await;
     batch.clear();
     let mut out = io::stdout().lock();
     for published in &outcome.published {
-        let Some(line) = export::to_json(published) else { continue };
+        let Some(line) = export::to_json(published) else {
+            continue;
+        };
         if json {
             writeln!(out, "{line}")?;
         } else {

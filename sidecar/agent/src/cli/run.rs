@@ -24,8 +24,10 @@ const GRACE: Duration = Duration::from_secs(5);
 const PROGRESS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(sidecar(config))
 }
 
@@ -35,13 +37,32 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
     let models = Models::new(&config.plugins, Some(state_dir.join("compiled")))?;
     let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
-    let capture::Live { header, mut records, stop } =
-        capture::start(&config.target, capture_settings(&config.capture, &config.trace))?;
+    let capture::Live {
+        header,
+        mut records,
+        stop,
+    } = capture::start(
+        &config.target,
+        capture_settings(&config.capture, &config.trace),
+    )?;
     let learning = Learning::new(learning_settings(config), &header)?;
-    let diagnosis = config.diagnosis.enabled.then(|| diagnosis_config(&config.diagnosis));
-    tracing::info!(target = header.target, mode = header.capture_mode, "capturing");
+    let diagnosis = config
+        .diagnosis
+        .enabled
+        .then(|| diagnosis_config(&config.diagnosis));
+    tracing::info!(
+        target = header.target,
+        mode = header.capture_mode,
+        "capturing"
+    );
     let pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
-    let mut sidecar = Sidecar { pipeline, exporter, json: config.json, told: Instant::now(), measured: Measured::default() };
+    let mut sidecar = Sidecar {
+        pipeline,
+        exporter,
+        json: config.json,
+        told: Instant::now(),
+        measured: Measured::default(),
+    };
 
     let mut end = std::pin::pin!(terminated());
     let mut ending = false;
@@ -106,7 +127,9 @@ impl Sidecar {
             self.tell_change(change)?;
         }
         for published in &outcome.published {
-            let Some(line) = export::to_json(published) else { continue };
+            let Some(line) = export::to_json(published) else {
+                continue;
+            };
             let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
             tracing::info!(
                 incident = text("stethos.incident.id"),
@@ -121,7 +144,8 @@ impl Sidecar {
             self.tell_progress()?;
         }
         if let Some(exporter) = &mut self.exporter {
-            self.measured.take(&outcome, &mut self.pipeline, exporter.meters());
+            self.measured
+                .take(&outcome, &mut self.pipeline, exporter.meters());
             exporter.publish(&outcome.published);
             if let Some(tick) = &outcome.tick {
                 exporter.tick(tick.at_ns);
@@ -137,7 +161,12 @@ impl Sidecar {
                 tracing::info!(container, "learning");
                 json!({ "stethos.phase": "learning", "container": container })
             }
-            Change::Training { container, ready, calls, windows } => {
+            Change::Training {
+                container,
+                ready,
+                calls,
+                windows,
+            } => {
                 let container = self.pipeline.name(*container);
                 let unseen = ready.unseen_mass;
                 tracing::info!(container, unseen, calls, windows, "training");
@@ -150,7 +179,12 @@ impl Sidecar {
                     "windows": windows,
                 })
             }
-            Change::Watching { container, bundle, id, from_store } => {
+            Change::Watching {
+                container,
+                bundle,
+                id,
+                from_store,
+            } => {
                 let container = self.pipeline.name(*container);
                 let card = &bundle.card;
                 tracing::info!(
@@ -186,7 +220,9 @@ impl Sidecar {
             return Ok(());
         }
         self.told = Instant::now();
-        let Some(learning) = self.pipeline.learning() else { return Ok(()) };
+        let Some(learning) = self.pipeline.learning() else {
+            return Ok(());
+        };
         let lines: Vec<Value> = learning
             .progress()
             .map(|(_, container, progress)| {

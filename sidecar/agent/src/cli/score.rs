@@ -28,7 +28,9 @@ struct Sequence {
 }
 
 pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let bytes = std::fs::read(&args.bundle)
             .with_context(|| format!("cannot read {}", args.bundle.display()))?;
@@ -62,10 +64,14 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
             _ => None,
         })
         .collect();
-    models.watch(0, &bundle.card.container, bundle, &bundle.id()).await?;
+    models
+        .watch(0, &bundle.card.container, bundle, &bundle.id())
+        .await?;
     for judged in models.judge(all).await {
         let verdict = judged.verdict.context("a window could not be scored")?;
-        let sequence = sequences.entry((judged.window.pid, judged.window.tid)).or_default();
+        let sequence = sequences
+            .entry((judged.window.pid, judged.window.tid))
+            .or_default();
         sequence.tokens += judged.window.calls.len();
         sequence.score = sequence.score.max(window_score(&verdict.surprise));
     }
@@ -73,7 +79,11 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
     for ((pid, tid), Sequence { score, tokens }) in sequences {
         let name = format!("{}:{pid}/{tid}", path.display());
         if as_json {
-            writeln!(out, "{}", json!({ "sequence": name, "score": score, "tokens": tokens }))?;
+            writeln!(
+                out,
+                "{}",
+                json!({ "sequence": name, "score": score, "tokens": tokens })
+            )?;
         } else {
             writeln!(out, "{score:8.3} {tokens:8} {name}")?;
         }

@@ -11,7 +11,9 @@ use crate::learning::{progress, store, training_set};
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let set = training_set::read(&args.recordings, args.container.as_deref())?;
-    let unseen_mass = args.unseen_mass.unwrap_or_else(|| progress::unseen_mass_of(&set.windows));
+    let unseen_mass = args
+        .unseen_mass
+        .unwrap_or_else(|| progress::unseen_mass_of(&set.windows));
     tracing::info!(
         container = set.container,
         windows = set.windows.len(),
@@ -25,9 +27,15 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         baseline: set.baseline,
         unseen_mass,
         widened: args.widened,
-        created_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        created_unix: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs()),
     };
-    let config = TrainConfig { seed: args.seed, time_limit: args.time_limit, ..TrainConfig::default() };
+    let config = TrainConfig {
+        seed: args.seed,
+        time_limit: args.time_limit,
+        ..TrainConfig::default()
+    };
     let bundle = stethos_trainer::train(input, &config, &mut report)?;
     let bytes = bundle.write().context("the trained bundle is not sound")?;
     store::write_whole(&args.output, &bytes)?;

@@ -208,9 +208,7 @@ pub struct TraceConfig {
 
 impl Default for TraceConfig {
     fn default() -> Self {
-        Self {
-            http: true,
-        }
+        Self { http: true }
     }
 }
 

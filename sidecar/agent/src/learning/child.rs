@@ -16,7 +16,10 @@ pub enum TrainingError {
     #[error("the training process could not be started: {0}")]
     Start(io::Error),
     #[error("the training process ended with {status}: {message}")]
-    Failed { status: std::process::ExitStatus, message: String },
+    Failed {
+        status: std::process::ExitStatus,
+        message: String,
+    },
     #[error("the training process took longer than {0:?} and was ended")]
     TooLong(Duration),
 }
@@ -50,8 +53,15 @@ pub async fn run(training: Training) -> Result<PathBuf, TrainingError> {
         return Ok(training.bundle);
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    let message = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-    Err(TrainingError::Failed { status: output.status, message: message.to_owned() })
+    let message = errors
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("no message");
+    Err(TrainingError::Failed {
+        status: output.status,
+        message: message.to_owned(),
+    })
 }
 
 fn command(program: &Path, training: &Training) -> Command {
@@ -80,7 +90,10 @@ fn command(program: &Path, training: &Training) -> Command {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
-            let limit = libc::rlimit { rlim_cur: memory, rlim_max: memory };
+            let limit = libc::rlimit {
+                rlim_cur: memory,
+                rlim_max: memory,
+            };
             if libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) != 0 {
                 return Err(io::Error::last_os_error());
             }

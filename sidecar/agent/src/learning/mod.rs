@@ -47,11 +47,26 @@ const RETRY_NS: u64 = 60_000_000_000;
 /// What changed for a container.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Learning { container: ContainerIndex },
-    Training { container: ContainerIndex, ready: Ready, calls: u64, windows: u64 },
+    Learning {
+        container: ContainerIndex,
+    },
+    Training {
+        container: ContainerIndex,
+        ready: Ready,
+        calls: u64,
+        windows: u64,
+    },
     /// A bundle is in force: from disk (`from_store`) or freshly trained.
-    Watching { container: ContainerIndex, bundle: Arc<Bundle>, id: String, from_store: bool },
-    Failed { container: ContainerIndex, reason: String },
+    Watching {
+        container: ContainerIndex,
+        bundle: Arc<Bundle>,
+        id: String,
+        from_store: bool,
+    },
+    Failed {
+        container: ContainerIndex,
+        reason: String,
+    },
 }
 
 /// State of all containers.
@@ -79,7 +94,9 @@ enum Phase {
     Training,
     Watching,
     /// Training failed; learning goes on at this time.
-    Resting { until_ns: Nanos },
+    Resting {
+        until_ns: Nanos,
+    },
 }
 
 impl Learning {
@@ -101,11 +118,13 @@ impl Learning {
     pub fn on_record(&mut self, record: &Record) -> Option<Change> {
         let change = match record {
             Record::Container(info) => {
-                self.containers.entry(info.container).or_insert_with(|| Container {
-                    name: info.name.clone(),
-                    key: None,
-                    phase: Phase::New,
-                });
+                self.containers
+                    .entry(info.container)
+                    .or_insert_with(|| Container {
+                        name: info.name.clone(),
+                        key: None,
+                        phase: Phase::New,
+                    });
                 None
             }
             Record::Process(process) => self.first_process(process),
@@ -115,7 +134,10 @@ impl Learning {
             }
             _ => None,
         };
-        let learning = self.containers.values().any(|container| container.phase.is_learning());
+        let learning = self
+            .containers
+            .values()
+            .any(|container| container.phase.is_learning());
         self.notebook.take(record, learning);
         change
     }
@@ -152,10 +174,12 @@ impl Learning {
 
     /// Name, unseen mass and calls of containers that are learning.
     pub fn progress(&self) -> impl Iterator<Item = (ContainerIndex, &str, &Progress)> {
-        self.containers.iter().filter_map(|(index, container)| match &container.phase {
-            Phase::Learning(progress) => Some((*index, container.name.as_str(), &**progress)),
-            _ => None,
-        })
+        self.containers
+            .iter()
+            .filter_map(|(index, container)| match &container.phase {
+                Phase::Learning(progress) => Some((*index, container.name.as_str(), &**progress)),
+                _ => None,
+            })
     }
 
     /// A container is known by its first process: its bundle may be there already.
@@ -165,8 +189,12 @@ impl Learning {
         if !matches!(container.phase, Phase::New) {
             return None;
         }
-        let key =
-            Key::new(&container.name, &self.arch, &process.executable, &process.command_line);
+        let key = Key::new(
+            &container.name,
+            &self.arch,
+            &process.executable,
+            &process.command_line,
+        );
         container.key = Some(key.clone());
         let stored = self.store.load(&key).unwrap_or_else(|error| {
             tracing::warn!(%error, "a stored bundle is not used; the container is learned anew");
@@ -177,7 +205,12 @@ impl Learning {
                 container.phase = Phase::Watching;
                 let id = bundle.id();
                 let bundle = Arc::new(bundle);
-                Some(Change::Watching { container: index, bundle, id, from_store: true })
+                Some(Change::Watching {
+                    container: index,
+                    bundle,
+                    id,
+                    from_store: true,
+                })
             }
             _ => {
                 container.phase = Phase::learning(&self.settings);
@@ -186,21 +219,23 @@ impl Learning {
         }
     }
 
-    fn train(
-        &mut self,
-        index: ContainerIndex,
-        ready: Ready,
-        calls: u64,
-        windows: u64,
-    ) -> Change {
+    fn train(&mut self, index: ContainerIndex, ready: Ready, calls: u64, windows: u64) -> Change {
         let fail = |container: &mut Container, now_ns: Nanos, reason: String| {
-            container.phase = Phase::Resting { until_ns: now_ns + RETRY_NS };
-            Change::Failed { container: index, reason }
+            container.phase = Phase::Resting {
+                until_ns: now_ns + RETRY_NS,
+            };
+            Change::Failed {
+                container: index,
+                reason,
+            }
         };
         let recording = self.notebook.flush();
         let now_ns = self.now_ns;
         let Some(container) = self.containers.get_mut(&index) else {
-            return Change::Failed { container: index, reason: "container is gone".to_owned() };
+            return Change::Failed {
+                container: index,
+                reason: "container is gone".to_owned(),
+            };
         };
         let (Some(key), Ok(recording)) = (&container.key, &recording) else {
             let reason = recording.err().map_or_else(
@@ -220,25 +255,32 @@ impl Learning {
             memory: self.settings.memory,
         };
         container.phase = Phase::Training;
-        self.trainings.spawn(async move { (index, child::run(training).await) });
-        Change::Training { container: index, ready, calls, windows }
+        self.trainings
+            .spawn(async move { (index, child::run(training).await) });
+        Change::Training {
+            container: index,
+            ready,
+            calls,
+            windows,
+        }
     }
 
-    fn trained(
-        &mut self,
-        index: ContainerIndex,
-        result: Result<PathBuf, TrainingError>,
-    ) -> Change {
+    fn trained(&mut self, index: ContainerIndex, result: Result<PathBuf, TrainingError>) -> Change {
         let now_ns = self.now_ns;
         let loaded = result.map_err(|error| error.to_string()).and_then(|_| {
-            let key = self.containers.get(&index).and_then(|container| container.key.as_ref());
+            let key = self
+                .containers
+                .get(&index)
+                .and_then(|container| container.key.as_ref());
             let key = key.ok_or_else(|| "container is gone".to_owned())?;
             let bundle = self.store.load(key).map_err(|error| error.to_string())?;
             bundle.ok_or_else(|| "the training left no bundle".to_owned())
         });
         let phase = match &loaded {
             Ok(_) => Phase::Watching,
-            Err(_) => Phase::Resting { until_ns: now_ns + RETRY_NS },
+            Err(_) => Phase::Resting {
+                until_ns: now_ns + RETRY_NS,
+            },
         };
         if let Some(container) = self.containers.get_mut(&index) {
             container.phase = phase;
@@ -250,7 +292,10 @@ impl Learning {
                 bundle: Arc::new(bundle),
                 from_store: false,
             },
-            Err(reason) => Change::Failed { container: index, reason },
+            Err(reason) => Change::Failed {
+                container: index,
+                reason,
+            },
         }
     }
 }

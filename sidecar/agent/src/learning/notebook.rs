@@ -73,9 +73,10 @@ impl Notebook {
     /// The recording so far, complete up to the last record.
     pub fn flush(&mut self) -> Result<PathBuf, NotebookError> {
         let writer = self.writer.as_mut().ok_or(NotebookError::Empty)?;
-        writer
-            .flush()
-            .map_err(|source| NotebookError::Write { path: self.path.clone(), source })?;
+        writer.flush().map_err(|source| NotebookError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
         Ok(self.path.clone())
     }
 
@@ -91,7 +92,9 @@ impl Notebook {
     }
 
     fn write(&mut self, record: &Record) {
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         if self.full {
             return;
         }

@@ -78,7 +78,12 @@ impl Progress {
         }
         let lasted = Duration::from_nanos(now_ns.saturating_sub(started_ns));
         let unseen_mass = self.unseen.unseen_mass();
-        let ready = |widened| Some(Ready { unseen_mass, widened });
+        let ready = |widened| {
+            Some(Ready {
+                unseen_mass,
+                widened,
+            })
+        };
         if self.calls < self.bounds.min_calls || lasted < self.bounds.min_duration {
             return None;
         }
@@ -145,14 +150,22 @@ mod tests {
                 duration_ns: 1000,
             })
             .collect();
-        Window { container: 0, pid: 1, tid: 1, sequence: second, calls }
+        Window {
+            container: 0,
+            pid: 1,
+            tid: 1,
+            sequence: second,
+            calls,
+        }
     }
 
     fn run(next: impl Fn(u64) -> Window, seconds: u64) -> Option<(u64, Ready)> {
         let mut progress = Progress::new(BOUNDS);
         (1..seconds).find_map(|second| {
             progress.on_window(&next(second));
-            progress.on_tick(second * BLOCK_NS).map(|ready| (second, ready))
+            progress
+                .on_tick(second * BLOCK_NS)
+                .map(|ready| (second, ready))
         })
     }
 

@@ -26,16 +26,28 @@ impl Key {
     /// Same container name, architecture, executable and command line: same key.
     pub fn new(container: &str, arch: &str, executable: &str, command_line: &[String]) -> Self {
         let mut digest = Sha256::new();
-        for part in [container, arch, executable].into_iter().chain(command_line.iter().map(String::as_str))
+        for part in [container, arch, executable]
+            .into_iter()
+            .chain(command_line.iter().map(String::as_str))
         {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part.as_bytes());
         }
-        let hash: String =
-            digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = digest
+            .finalize()
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let name: String = container
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
+                    c
+                } else {
+                    '_'
+                }
+            })
             .take(64)
             .collect();
         Self(format!("{name}-{hash}"))
@@ -58,8 +70,10 @@ impl Store {
     /// Makes the folder when it is missing.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let folder = state_dir.join("bundles");
-        fs::create_dir_all(&folder)
-            .map_err(|source| StoreError::Io { path: folder.clone(), source })?;
+        fs::create_dir_all(&folder).map_err(|source| StoreError::Io {
+            path: folder.clone(),
+            source,
+        })?;
         Ok(Self { folder })
     }
 
@@ -80,7 +94,10 @@ impl Store {
 
 /// Writes a file so that a reader sees the old one or the new one, whole.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io { path: path.to_owned(), source };
+    let failed = |source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     let written = (|| {
         let mut file = fs::File::create(&temporary)?;

@@ -96,12 +96,18 @@ struct Pass<'a> {
 }
 
 fn add(path: &Path, sets: &mut BTreeMap<String, Collected>) -> Result<Header, TrainingSetError> {
-    let file = File::open(path)
-        .map_err(|source| TrainingSetError::Open { path: path.to_owned(), source })?;
+    let file = File::open(path).map_err(|source| TrainingSetError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
     let reader = RecordingReader::new(BufReader::new(file), path.display().to_string())?;
     let header = reader.header().clone();
     let mut windows = Windows::new(&header.arch);
-    let mut pass = Pass { calls: names::table(&header.arch), names: BTreeMap::new(), sets };
+    let mut pass = Pass {
+        calls: names::table(&header.arch),
+        names: BTreeMap::new(),
+        sets,
+    };
     let mut pieces = Vec::new();
     for record in reader {
         match record {
@@ -143,7 +149,10 @@ impl Pass<'_> {
                 if !process.executable.is_empty() {
                     set.baseline.executable(&process.executable);
                 }
-                process.listens.iter().for_each(|address| set.baseline.listen(address));
+                process
+                    .listens
+                    .iter()
+                    .for_each(|address| set.baseline.listen(address));
             }
             Record::Lifecycle(event) => {
                 if let LifecycleEvent::Exec { executable } = &event.event {
@@ -187,7 +196,8 @@ impl Pass<'_> {
     fn end(self) {
         for set in self.sets.values_mut() {
             if let Some(first) = set.first_ns.take() {
-                set.baseline.observed_time(set.last_ns.saturating_sub(first));
+                set.baseline
+                    .observed_time(set.last_ns.saturating_sub(first));
                 set.last_ns = 0;
             }
         }

@@ -66,7 +66,8 @@ impl Windows {
                 if let Subject::Peer(peer) = &detail.subject
                     && self.calls.is_connect(detail.nr)
                 {
-                    self.descriptors.connected(detail.pid, detail.fd, detail.at_ns, peer);
+                    self.descriptors
+                        .connected(detail.pid, detail.fd, detail.at_ns, peer);
                 }
             }
             Record::Process(process) => {
@@ -75,7 +76,9 @@ impl Windows {
             }
             Record::Descriptor(descriptor) => self.descriptor(descriptor),
             Record::Lifecycle(event) => match event.event {
-                LifecycleEvent::Exit { group_dead: true, .. } => {
+                LifecycleEvent::Exit {
+                    group_dead: true, ..
+                } => {
                     self.descriptors.ended(event.pid, event.at_ns);
                     self.containers.remove(&event.pid);
                     self.listens.remove(&event.pid);
@@ -113,7 +116,10 @@ impl Windows {
             .entry(key)
             .or_insert_with(|| Unit::new(window.container, window.pid, window.tid));
         if window.lost_before > 0 {
-            let at_ns = window.calls.first().map_or(unit.end_ns(), |call| call.enter_ns);
+            let at_ns = window
+                .calls
+                .first()
+                .map_or(unit.end_ns(), |call| call.enter_ns);
             out.extend(unit.gap(at_ns).map(Piece::Window));
         }
         for call in &window.calls {
@@ -147,9 +153,10 @@ impl Windows {
         let listens = self.listens.get(&info.pid).map_or(&[][..], Vec::as_slice);
         let (role, peer) = match &info.target {
             DescriptorTarget::File(_) => (Role::File, None),
-            DescriptorTarget::Tcp { local, peer } => {
-                (tcp_role(local, listens.iter().map(String::as_str)), Some(peer.clone()))
-            }
+            DescriptorTarget::Tcp { local, peer } => (
+                tcp_role(local, listens.iter().map(String::as_str)),
+                Some(peer.clone()),
+            ),
             DescriptorTarget::Listener(_) => (Role::Listener, None),
             DescriptorTarget::Other(_) => (Role::Other, None),
         };
@@ -167,13 +174,21 @@ impl Windows {
             .collect();
         silent.sort_unstable();
         for key in silent {
-            out.extend(self.units.get_mut(&key).and_then(Unit::finish).map(Piece::Window));
+            out.extend(
+                self.units
+                    .get_mut(&key)
+                    .and_then(Unit::finish)
+                    .map(Piece::Window),
+            );
         }
     }
 
     fn close_oldest(&mut self, out: &mut Vec<Piece>) {
-        let oldest =
-            self.units.iter().min_by_key(|(key, unit)| (unit.end_ns(), **key)).map(|(key, _)| *key);
+        let oldest = self
+            .units
+            .iter()
+            .min_by_key(|(key, unit)| (unit.end_ns(), **key))
+            .map(|(key, _)| *key);
         if let Some(mut unit) = oldest.and_then(|key| self.units.remove(&key)) {
             out.extend(unit.finish().map(Piece::Window));
         }
@@ -188,7 +203,11 @@ impl Windows {
         }
         let mut by_container: Vec<_> = by_container.into_iter().collect();
         by_container.sort_by_key(|(container, _)| *container);
-        out.extend(by_container.into_iter().map(|(c, pending)| Piece::Pending(c, pending)));
+        out.extend(
+            by_container
+                .into_iter()
+                .map(|(c, pending)| Piece::Pending(c, pending)),
+        );
     }
 }
 

@@ -18,7 +18,15 @@ fn call(sysno: Sysno, fd: i32, ret: i64, at_ms: u64) -> Call {
 }
 
 fn window(sequence: u64, lost_before: u32, calls: Vec<Call>, end: WindowEnd) -> Record {
-    Record::Window(CallWindow { container: 0, pid: 1, tid: 2, sequence, lost_before, calls, end })
+    Record::Window(CallWindow {
+        container: 0,
+        pid: 1,
+        tid: 2,
+        sequence,
+        lost_before,
+        calls,
+        end,
+    })
 }
 
 fn feed(records: &[Record]) -> Vec<Piece> {
@@ -54,8 +62,7 @@ fn served(requests: u64) -> Vec<Call> {
 fn a_request_on_a_served_connection_is_a_unit() {
     let out = feed(&[window(0, 0, served(3), WindowEnd::ThreadExit)]);
     assert_eq!(lengths(&out), [4, 3, 3]);
-    let Some(Piece::Window(last)) =
-        out.iter().rfind(|piece| matches!(piece, Piece::Window(_)))
+    let Some(Piece::Window(last)) = out.iter().rfind(|piece| matches!(piece, Piece::Window(_)))
     else {
         unreachable!()
     };
@@ -86,9 +93,15 @@ fn waits_begin_units_and_silence_ends_them() {
     ];
     let mut records = vec![window(0, 0, calls, WindowEnd::Peeked)];
     assert_eq!(lengths(&feed(&records)), [2]);
-    records.push(Record::Tick(Tick { at_ns: 100 * MS, accounts: vec![] }));
+    records.push(Record::Tick(Tick {
+        at_ns: 100 * MS,
+        accounts: vec![],
+    }));
     assert_eq!(lengths(&feed(&records)), [2]);
-    records.push(Record::Tick(Tick { at_ns: 400 * MS, accounts: vec![] }));
+    records.push(Record::Tick(Tick {
+        at_ns: 400 * MS,
+        accounts: vec![],
+    }));
     assert_eq!(lengths(&feed(&records)), [2, 2]);
 }
 
@@ -96,9 +109,16 @@ fn waits_begin_units_and_silence_ends_them() {
 fn lost_calls_leave_a_gap() {
     let out = feed(&[
         window(0, 0, vec![call(Sysno::getppid, -1, 1, 0)], WindowEnd::Full),
-        window(2, 64, vec![call(Sysno::getppid, -1, 1, 9)], WindowEnd::ThreadExit),
+        window(
+            2,
+            64,
+            vec![call(Sysno::getppid, -1, 1, 9)],
+            WindowEnd::ThreadExit,
+        ),
     ]);
-    let Some(Piece::Window(second)) = out.get(1) else { unreachable!() };
+    let Some(Piece::Window(second)) = out.get(1) else {
+        unreachable!()
+    };
     assert_eq!(second.calls[0].token, Token::GAP);
     assert_eq!(lengths(&out), [1, 2]);
 }
@@ -106,5 +126,8 @@ fn lost_calls_leave_a_gap() {
 #[test]
 fn windows_hold_at_most_64_calls() {
     let calls = (0..200).map(|at| call(Sysno::getppid, -1, 1, at)).collect();
-    assert_eq!(lengths(&feed(&[window(0, 0, calls, WindowEnd::ThreadExit)])), [64, 64, 64, 8]);
+    assert_eq!(
+        lengths(&feed(&[window(0, 0, calls, WindowEnd::ThreadExit)])),
+        [64, 64, 64, 8]
+    );
 }

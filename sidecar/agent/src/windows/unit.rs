@@ -17,7 +17,15 @@ pub(super) struct Unit {
 
 impl Unit {
     pub(super) fn new(container: ContainerIndex, pid: u32, tid: u32) -> Self {
-        Self { container, pid, tid, sequence: 0, calls: Vec::new(), answered: false, end_ns: 0 }
+        Self {
+            container,
+            pid,
+            tid,
+            sequence: 0,
+            calls: Vec::new(),
+            answered: false,
+            end_ns: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -33,19 +41,30 @@ impl Unit {
     pub(super) fn push(&mut self, table: &CallTable, call: &Call, role: Role) -> Option<Window> {
         let new_request = self.answered && role == Role::Server && table.is_read_like(call.nr);
         let full = self.calls.len() >= Window::MAX_CALLS;
-        let ended =
-            if new_request || full || table.is_wait(call.nr) { self.finish() } else { None };
-        let outcome =
-            if call.no_return { Outcome::NoReturn } else { Outcome::from_return(call.ret) };
+        let ended = if new_request || full || table.is_wait(call.nr) {
+            self.finish()
+        } else {
+            None
+        };
+        let outcome = if call.no_return {
+            Outcome::NoReturn
+        } else {
+            Outcome::from_return(call.ret)
+        };
         self.calls.push(WindowCall {
-            token: Token { call: call.nr, outcome },
+            token: Token {
+                call: call.nr,
+                outcome,
+            },
             role,
             fd: call.fd,
             ret: call.ret,
             enter_ns: call.enter_ns,
             duration_ns: call.duration_ns,
         });
-        self.end_ns = self.end_ns.max(call.enter_ns.saturating_add(call.duration_ns));
+        self.end_ns = self
+            .end_ns
+            .max(call.enter_ns.saturating_add(call.duration_ns));
         if role == Role::Server && !table.is_close(call.nr) {
             self.answered = table.is_write_like(call.nr);
         }
