@@ -33,7 +33,7 @@ pub(crate) struct Gru {
     plans: Vec<Plan>,
 }
 
-/// Log-probabilities `[ROWS, length, vocabulary]` of the tokens of `ROWS` windows.
+/// Logits and probabilities of the tokens of `ROWS` windows, both `[ROWS, length, vocabulary]`.
 struct Plan {
     length: usize,
     state: TypedSimpleState,
@@ -177,22 +177,24 @@ impl Gru {
             }
         }
         let output = state.run(tvec!(input.into_tvalue(), initial.into_tvalue()))?;
-        let output = output[0].try_as_plain_ram()?;
-        let rows_of_output = output.as_slice::<f32>()?.chunks_exact(*length * vocabulary);
-        for (output, &row) in rows_of_output.zip(rows) {
-            let tokens = &windows[row].tokens;
-            verdicts[row] = Verdict {
-                surprise: tokens
-                    .iter()
-                    .zip(output.chunks_exact(vocabulary))
-                    .map(|(&token, log_p)| (-log_p[usize::from(token)]).max(0.0))
-                    .collect(),
-                expected: output
-                    .chunks_exact(vocabulary)
-                    .take(tokens.len())
-                    .map(most_likely)
-                    .collect(),
-            };
+        let logits = output[0].try_as_plain_ram()?;
+        let p = output[1].try_as_plain_ram()?;
+        let logits = logits.as_slice::<f32>()?.chunks_exact(*length * vocabulary);
+        let p = p.as_slice::<f32>()?.chunks_exact(*length * vocabulary);
+        for ((logits, p), &row) in logits.zip(p).zip(rows) {
+            let places = logits
+                .chunks_exact(vocabulary)
+                .zip(p.chunks_exact(vocabulary));
+            for (&token, (logits, p)) in windows[row].tokens.iter().zip(places) {
+                let best = most_likely(logits);
+                // By way of the most likely id: its p is at least 1 / vocabulary, while the
+                // token's own may be too small for an f32.
+                let below_best = logits[best] - logits[usize::from(token)];
+                verdicts[row]
+                    .surprise
+                    .push((below_best - p[best].ln()).max(0.0));
+                verdicts[row].expected.push(best as u16);
+            }
         }
         Ok(())
     }
@@ -231,10 +233,10 @@ impl Weights {
         let softmax = Softmax {
             axes: tvec!(2),
             quant_output_dt: None,
-            kind: SoftmaxKind::LogSoftmax,
+            kind: SoftmaxKind::Softmax,
         };
-        let log_p = model.wire_node("log_p", softmax, &[logits])?;
-        model.select_output_outlets(&log_p)?;
+        let p = model.wire_node("p", softmax, &[logits])?[0];
+        model.select_output_outlets(&[logits, p])?;
         Ok(Plan {
             length,
             state: model.into_optimized()?.into_runnable()?.spawn()?,
@@ -255,12 +257,12 @@ fn project(embed: &Values, w: &Values, wb: &Values) -> Vec<f32> {
 }
 
 /// Index of the greatest entry, the first of equals.
-fn most_likely(log_p: &[f32]) -> u16 {
+fn most_likely(logits: &[f32]) -> usize {
     let mut best = 0;
-    for (id, value) in log_p.iter().enumerate() {
-        if *value > log_p[best] {
+    for (id, value) in logits.iter().enumerate() {
+        if *value > logits[best] {
             best = id;
         }
     }
-    best as u16
+    best
 }
