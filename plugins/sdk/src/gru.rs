@@ -22,8 +22,17 @@ const ROWS: usize = 8;
 /// Window lengths that plans are built for; a window runs in the first that holds it.
 const LENGTHS: [usize; 4] = [8, 16, 32, WINDOW_LIMIT];
 
+/// Rows of the output layer come in multiples of this, the added ones with `NEVER` for a bias.
+/// Softmax sums a row in an order that depends on where in a vector it begins; so all rows begin
+/// alike.
+const OUTPUTS: usize = 16;
+/// Logit of an id that does not exist.
+const NEVER: f32 = -1e30;
+
 pub(crate) struct Gru {
     pub(crate) vocabulary: usize,
+    /// Outputs of a plan for one token: `vocabulary` and what fills it up.
+    outputs: usize,
     pub(crate) patterns: usize,
     hidden: usize,
     /// `w · embed[id] + wb`, `[vocabulary, 3 * hidden]`: the input side of every step.
@@ -33,7 +42,7 @@ pub(crate) struct Gru {
     plans: Vec<Plan>,
 }
 
-/// Logits and probabilities of the tokens of `ROWS` windows, both `[ROWS, length, vocabulary]`.
+/// Logits and probabilities of the tokens of `ROWS` windows, both `[ROWS, length, outputs]`.
 struct Plan {
     length: usize,
     state: TypedSimpleState,
@@ -54,6 +63,13 @@ impl Gru {
         let w = tensors.get("gru.w", &[3 * hidden, embedding])?;
         let wb = tensors.get("gru.wb", &[3 * hidden])?;
         let initial = tensors.get("gru.h0", &[states, hidden])?.values;
+        let outputs = vocabulary.next_multiple_of(OUTPUTS);
+        let mut out_w = tensors.get("gru.out.w", &[vocabulary, hidden])?;
+        out_w.shape[0] = outputs;
+        out_w.values.resize(outputs * hidden, 0.0);
+        let mut out_b = tensors.get("gru.out.b", &[vocabulary])?;
+        out_b.shape = vec![1, 1, outputs];
+        out_b.values.resize(outputs, NEVER);
         let weights = Weights {
             r: tensors
                 .get("gru.r", &[3 * hidden, hidden])?
@@ -71,16 +87,8 @@ impl Gru {
             }
             .into_tensor()?
             .into_arc_tensor(),
-            out_w: tensors
-                .get("gru.out.w", &[vocabulary, hidden])?
-                .into_tensor()?
-                .into_arc_tensor(),
-            out_b: Values {
-                shape: vec![1, 1, vocabulary],
-                values: tensors.get("gru.out.b", &[vocabulary])?.values,
-            }
-            .into_tensor()?
-            .into_arc_tensor(),
+            out_w: out_w.into_tensor()?.into_arc_tensor(),
+            out_b: out_b.into_tensor()?.into_arc_tensor(),
         };
         let mut plans = Vec::with_capacity(LENGTHS.len());
         for length in LENGTHS {
@@ -88,6 +96,7 @@ impl Gru {
         }
         Ok(Gru {
             vocabulary,
+            outputs,
             patterns: states - 1,
             hidden,
             input_gates: project(&embed, &w, &wb),
@@ -155,7 +164,7 @@ impl Gru {
         rows: &[usize],
         verdicts: &mut [Verdict],
     ) -> Result<(), ModelError> {
-        let (hidden, vocabulary) = (self.hidden, self.vocabulary);
+        let (hidden, vocabulary, outputs) = (self.hidden, self.vocabulary, self.outputs);
         let Plan { length, state } = &mut self.plans[plan];
         let (steps, gates) = (*length - 1, 3 * hidden);
         let mut input = Tensor::zero::<f32>(&[ROWS, steps, gates])?;
@@ -179,14 +188,12 @@ impl Gru {
         let output = state.run(tvec!(input.into_tvalue(), initial.into_tvalue()))?;
         let logits = output[0].try_as_plain_ram()?;
         let p = output[1].try_as_plain_ram()?;
-        let logits = logits.as_slice::<f32>()?.chunks_exact(*length * vocabulary);
-        let p = p.as_slice::<f32>()?.chunks_exact(*length * vocabulary);
+        let logits = logits.as_slice::<f32>()?.chunks_exact(*length * outputs);
+        let p = p.as_slice::<f32>()?.chunks_exact(*length * outputs);
         for ((logits, p), &row) in logits.zip(p).zip(rows) {
-            let places = logits
-                .chunks_exact(vocabulary)
-                .zip(p.chunks_exact(vocabulary));
+            let places = logits.chunks_exact(outputs).zip(p.chunks_exact(outputs));
             for (&token, (logits, p)) in windows[row].tokens.iter().zip(places) {
-                let best = most_likely(logits);
+                let best = most_likely(&logits[..vocabulary]);
                 // By way of the most likely id: its p is at least 1 / vocabulary, while the
                 // token's own may be too small for an f32.
                 let below_best = logits[best] - logits[usize::from(token)];
