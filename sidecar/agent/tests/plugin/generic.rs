@@ -43,7 +43,20 @@ fn the_generic_plugin_scores_as_native_code_does_and_purely() {
         ..HostConfig::default()
     });
     assert_eq!(plugin.description().application_type, "generic");
-    let size = SampleSize::default();
+    let default = SampleSize::default();
+    // Output rows that do and do not fill whole vectors.
+    for vocabulary in [default.vocabulary, 37] {
+        scores_purely(
+            &plugin,
+            &SampleSize {
+                vocabulary,
+                ..default
+            },
+        );
+    }
+}
+
+fn scores_purely(plugin: &Plugin, size: &SampleSize) {
     let bytes = size.model(3).unwrap();
     let model = run(plugin.load_model(bytes.clone().into())).unwrap();
     let shape = (
@@ -51,9 +64,9 @@ fn the_generic_plugin_scores_as_native_code_does_and_purely() {
         model.shape.patterns,
         model.shape.profile,
     );
-    assert_eq!(shape, (64, 8, 96));
+    assert_eq!(shape, (size.vocabulary as u32, 8, 96));
 
-    let (windows, native) = mixed_windows(&size);
+    let (windows, native) = mixed_windows(size);
     let expected = Model::read(&bytes).unwrap().score(&native).unwrap();
     let verdicts = run(plugin.score(model.id, windows.clone())).unwrap();
     for (verdict, expected) in verdicts.iter().zip(&expected) {
