@@ -13,6 +13,8 @@ use std::{
 /// removed by the next one.
 pub struct Cgroup {
     path: PathBuf,
+    /// A child goes away with its parent.
+    child: bool,
 }
 
 const PREFIX: &str = "stethos-test-";
@@ -23,14 +25,14 @@ impl Cgroup {
         remove_stale(&mount);
         let path = mount.join(format!("{PREFIX}{}-{name}", std::process::id()));
         fs::create_dir_all(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, child: false })
     }
 
     /// A cgroup below this one.
     pub fn child(&self, name: &str) -> io::Result<Self> {
         let path = self.path.join(name);
         fs::create_dir_all(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, child: true })
     }
 
     pub fn path(&self) -> &Path {
@@ -39,7 +41,12 @@ impl Cgroup {
 
     /// Starts a program inside; it is killed when this thread ends.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let procs = std::ffi::CString::new(self.path.join("cgroup.procs").into_os_string().into_encoded_bytes())?;
+        let procs = std::ffi::CString::new(
+            self.path
+                .join("cgroup.procs")
+                .into_os_string()
+                .into_encoded_bytes(),
+        )?;
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe {
             command.pre_exec(move || {
@@ -47,7 +54,11 @@ impl Cgroup {
                 let fd = libc::open(procs.as_ptr(), libc::O_WRONLY);
                 let written = libc::write(fd, b"0".as_ptr().cast(), 1);
                 libc::close(fd);
-                if written == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+                if written == 1 {
+                    Ok(())
+                } else {
+                    Err(io::Error::last_os_error())
+                }
             })
         };
         command.spawn()
@@ -56,7 +67,9 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        remove(&self.path);
+        if !self.child {
+            remove(&self.path);
+        }
     }
 }
 
@@ -69,7 +82,10 @@ fn remove(path: &Path) {
     let until = Instant::now() + Duration::from_secs(5);
     while fs::remove_dir(path).is_err() && path.exists() && Instant::now() < until {
         let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-        for pid in procs.lines().filter_map(|pid| pid.parse::<libc::pid_t>().ok()) {
+        for pid in procs
+            .lines()
+            .filter_map(|pid| pid.parse::<libc::pid_t>().ok())
+        {
             // SAFETY: a process of this test's own cgroup.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
@@ -81,7 +97,9 @@ fn remove(path: &Path) {
 fn remove_stale(mount: &Path) {
     for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if let Some(owner) = owner
             && !Path::new(&format!("/proc/{owner}")).exists()
         {
@@ -110,12 +128,19 @@ pub struct Stepped {
 impl Stepped {
     pub fn start(cgroup: &Cgroup, program: &str, arguments: &[&str]) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = cgroup.spawn(&mut command)?;
         let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
         let input = child.stdin.take().ok_or_else(missing)?;
         let output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
-        let mut started = Self { child, input, output };
+        let mut started = Self {
+            child,
+            input,
+            output,
+        };
         started.expect("ready")?;
         Ok(started)
     }

@@ -55,7 +55,10 @@ impl LogRecord {
 }
 
 fn attribute<'a>(attributes: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    attributes
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 impl Collector {
@@ -70,8 +73,10 @@ impl Collector {
             listener.local_addr().ok().map(|address| address.port())
         };
         let (grpc, http) = (free()?, free()?);
-        let folder = std::env::temp_dir()
-            .join(format!("stethos-test-collector-{}-{http}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!(
+            "stethos-test-collector-{}-{http}",
+            std::process::id()
+        ));
         fs::create_dir_all(&folder).ok()?;
         let output = folder.join("received.log");
         let child = Command::new(program)
@@ -85,7 +90,12 @@ impl Collector {
             .stdout(File::create(&output).ok()?)
             .stderr(Stdio::null())
             .spawn();
-        let collector = Self { child: child.ok()?, http, output, folder };
+        let collector = Self {
+            child: child.ok()?,
+            http,
+            output,
+            folder,
+        };
         let until = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", http)).is_err() {
             assert!(Instant::now() < until, "the collector does not listen");
@@ -160,14 +170,22 @@ fn parse(text: &str) -> Received {
             service.clear();
         } else if line.starts_with("Span #") {
             place = Place::Span;
-            received.spans.push(Span { service: service.clone(), ..Span::default() });
+            received.spans.push(Span {
+                service: service.clone(),
+                ..Span::default()
+            });
         } else if line.starts_with("LogRecord #") {
             place = Place::Log;
-            received.logs.push(LogRecord { service: service.clone(), ..LogRecord::default() });
+            received.logs.push(LogRecord {
+                service: service.clone(),
+                ..LogRecord::default()
+            });
         } else if line.starts_with("Links:") || line.starts_with("Events:") {
             place = Place::Elsewhere;
         } else if let Some(pair) = line.strip_prefix("-> ") {
-            let Some((key, value)) = pair.split_once(": ") else { continue };
+            let Some((key, value)) = pair.split_once(": ") else {
+                continue;
+            };
             let (key, value) = (key.to_owned(), bare(value).to_owned());
             match place {
                 Place::Resource if key == "service.name" => service = value,
@@ -213,7 +231,10 @@ fn field(received: &mut Received, place: Place, key: &str, value: &str) {
 /// `Str(x)` → `x`, `Bool(true)` → `true`; lists stay as they are printed.
 fn bare(value: &str) -> &str {
     for kind in ["Str(", "Bool(", "Int(", "Double("] {
-        if let Some(inner) = value.strip_prefix(kind).and_then(|rest| rest.strip_suffix(')')) {
+        if let Some(inner) = value
+            .strip_prefix(kind)
+            .and_then(|rest| rest.strip_suffix(')'))
+        {
             return inner;
         }
     }

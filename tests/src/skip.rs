@@ -21,9 +21,15 @@ pub fn skip(need: Need, test: &str, reason: &str) {
     let line = format!("{need}\t{test}\t{reason}\n");
     eprint!("SKIPPED: {line}");
     if let Some(path) = std::env::var_os("STETHOS_SKIP_LOG") {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path);
         let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
-        assert!(written.is_ok(), "the skip log cannot be written: {written:?}");
+        assert!(
+            written.is_ok(),
+            "the skip log cannot be written: {written:?}"
+        );
     }
 }
 

@@ -13,14 +13,21 @@ use stethos::{
 use stethos_tests::programs::binary;
 
 fn stethos(arguments: &[&str]) -> Output {
-    Command::new(binary("stethos")).args(arguments).env_remove("STETHOS_CONFIG").output().unwrap()
+    Command::new(binary("stethos"))
+        .args(arguments)
+        .env_remove("STETHOS_CONFIG")
+        .output()
+        .unwrap()
 }
 
 /// Runs and expects a failure; gives what it said.
 fn refused(arguments: &[&str]) -> String {
     let output = stethos(arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{arguments:?} was accepted: {said}");
+    assert!(
+        !output.status.success(),
+        "{arguments:?} was accepted: {said}"
+    );
     assert!(!said.contains("panicked"), "{said}");
     said
 }
@@ -77,7 +84,10 @@ fn recording(path: &Path) {
                 }))
                 .unwrap();
         }
-        let tick = Tick { at_ns: (second * 1000 + 999) * MS, accounts: vec![] };
+        let tick = Tick {
+            at_ns: (second * 1000 + 999) * MS,
+            accounts: vec![],
+        };
         writer.write(&Record::Tick(tick)).unwrap();
     }
     fs::write(path, writer.finish().unwrap().0).unwrap();
@@ -93,11 +103,17 @@ fn recordings_that_are_foreign_cut_or_damaged_are_refused_with_place_and_reason(
 
     fs::write(&path, b"#!/bin/sh\n").unwrap();
     let said = refused(&["replay", text(&path)]);
-    assert!(said.contains("a.rec: at byte 0: not a Stethos recording"), "{said}");
+    assert!(
+        said.contains("a.rec: at byte 0: not a Stethos recording"),
+        "{said}"
+    );
 
     fs::write(&path, &whole[..whole.len() - 20]).unwrap();
     let said = refused(&["replay", text(&path)]);
-    assert!(said.contains("a.rec: at byte") && said.contains("cut"), "{said}");
+    assert!(
+        said.contains("a.rec: at byte") && said.contains("cut"),
+        "{said}"
+    );
 
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
@@ -116,21 +132,46 @@ fn a_bundle_is_made_used_and_refused_when_it_is_not_one() {
     let path = folder.path().join("a.rec");
     let bundle = folder.path().join("a.bundle");
     recording(&path);
-    let output = stethos(&["train", text(&path), "-o", text(&bundle), "--time-limit", "5s"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = stethos(&[
+        "train",
+        text(&path),
+        "-o",
+        text(&bundle),
+        "--time-limit",
+        "5s",
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 
     // Without root, twice, the same.
     let replay = ["replay", text(&path), "--bundle", text(&bundle), "--json"];
     let (first, second) = (stethos(&replay), stethos(&replay));
-    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    assert!(
+        first.status.success(),
+        "{}",
+        String::from_utf8_lossy(&first.stderr)
+    );
     assert_eq!(first.stdout, second.stdout);
-    assert!(first.stdout.is_empty(), "{}", String::from_utf8_lossy(&first.stdout));
+    assert!(
+        first.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&first.stdout)
+    );
 
     let output = stethos(&["score", "--bundle", text(&bundle), text(&path), "--json"]);
     let line = String::from_utf8_lossy(&output.stdout).into_owned();
     let line: serde_json::Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
-    assert!(line["score"].as_f64().is_some_and(|score| score > 0.0), "{line}");
-    assert!(line["tokens"].as_u64().is_some_and(|tokens| tokens > 3000), "{line}");
+    assert!(
+        line["score"].as_f64().is_some_and(|score| score > 0.0),
+        "{line}"
+    );
+    assert!(
+        line["tokens"].as_u64().is_some_and(|tokens| tokens > 3000),
+        "{line}"
+    );
 
     let whole = fs::read(&bundle).unwrap();
     for bytes in [&whole[..whole.len() / 2], b"not a bundle"] {
@@ -146,8 +187,14 @@ fn configuration_mistakes_are_named_all_at_once() {
     let path = folder.path().join("stethos.yaml");
     fs::write(&path, "capture:\n  ring_szie: 8MiB\nlearnign: {}\n").unwrap();
     let said = refused(&["--config", text(&path), "run"]);
-    assert!(said.contains("capture.ring_szie") && said.contains("capture.ring_size"), "{said}");
-    assert!(said.contains("learnign") && said.contains("stethos.yaml"), "{said}");
+    assert!(
+        said.contains("capture.ring_szie") && said.contains("capture.ring_size"),
+        "{said}"
+    );
+    assert!(
+        said.contains("learnign") && said.contains("stethos.yaml"),
+        "{said}"
+    );
     let said = refused(&["run", "--target", "pod"]);
     assert!(said.contains("self-pod"), "{said}");
 }
@@ -166,7 +213,13 @@ fn without_rights_or_target_the_sidecar_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     // The highest pid that can be is not in use here.
-    let said = refused(&["run", "--target", "pid=4194303", "--state-dir", text(&state)]);
+    let said = refused(&[
+        "run",
+        "--target",
+        "pid=4194303",
+        "--state-dir",
+        text(&state),
+    ]);
     assert!(
         said.contains("4194303") || said.contains("stethos doctor"),
         "neither the process nor the missing right is named: {said}"

@@ -18,7 +18,11 @@ const KNOWN_CALLS: &str = env!("CARGO_BIN_EXE_known-calls");
 
 fn settings(ring: u32, threads: u32, poll_ms: u64) -> Settings {
     Settings {
-        capacity: Capacity { window_ring_bytes: ring, event_ring_bytes: 1 << 20, threads },
+        capacity: Capacity {
+            window_ring_bytes: ring,
+            event_ring_bytes: 1 << 20,
+            threads,
+        },
         poll_interval: Duration::from_millis(poll_ms),
         snapshot_interval: Duration::from_millis(100),
         http: true,
@@ -106,11 +110,15 @@ fn known_sequences_are_captured_exactly_in_order_and_per_thread() {
         for (index, call) in known.iter().enumerate() {
             let (sysno, ret) = expected[index % expected.len()];
             assert!(is(call, sysno), "call {index} is {}, not {sysno}", call.nr);
-            assert!(ret.is_none_or(|ret| call.ret == ret), "call {index} returned {}", call.ret);
+            assert!(
+                ret.is_none_or(|ret| call.ret == ret),
+                "call {index} returned {}",
+                call.ret
+            );
         }
-        let in_order = known.windows(2).all(|pair| {
-            pair[0].enter_ns + pair[0].duration_ns <= pair[1].enter_ns
-        });
+        let in_order = known
+            .windows(2)
+            .all(|pair| pair[0].enter_ns + pair[0].duration_ns <= pair[1].enter_ns);
         assert!(in_order, "times go backwards");
     }
     assert_eq!(exact, THREADS);
@@ -120,17 +128,31 @@ fn known_sequences_are_captured_exactly_in_order_and_per_thread() {
             Record::Detail(detail) if i32::from(detail.nr) == wanted.id() => Some(detail),
             _ => None,
         });
-        details.map(|detail| detail.subject.clone()).collect::<Vec<_>>()
+        details
+            .map(|detail| detail.subject.clone())
+            .collect::<Vec<_>>()
     };
     let paths = subjects(Sysno::openat);
     let path = Subject::Path("/no/such/file/of/stethos".to_owned());
-    assert_eq!(paths.iter().filter(|subject| **subject == path).count(), THREADS * ROUNDS);
+    assert_eq!(
+        paths.iter().filter(|subject| **subject == path).count(),
+        THREADS * ROUNDS
+    );
     let peers = subjects(Sysno::connect);
-    assert_eq!(peers, vec![Subject::Peer("127.0.0.1:1".to_owned()); THREADS * ROUNDS]);
+    assert_eq!(
+        peers,
+        vec![Subject::Peer("127.0.0.1:1".to_owned()); THREADS * ROUNDS]
+    );
 
     let account = last_accounts(&records)[&0];
-    assert_eq!(account.seen, account.delivered + account.held + account.lost_ring_full);
-    assert_eq!((account.held, account.lost_ring_full, account.lost_no_slot), (0, 0, 0));
+    assert_eq!(
+        account.seen,
+        account.delivered + account.held + account.lost_ring_full
+    );
+    assert_eq!(
+        (account.held, account.lost_ring_full, account.lost_no_slot),
+        (0, 0, 0)
+    );
     let names: Vec<_> = records
         .iter()
         .filter_map(|record| match record {
@@ -158,7 +180,10 @@ fn at_saturation_every_call_is_delivered_or_counted_as_lost() {
     let delivered: usize = windows(&records).map(|window| window.calls.len()).sum();
     assert_eq!(account.delivered, delivered as u64);
     assert!(account.seen >= 4_000_000, "{account:?}");
-    assert!(account.lost_ring_full > 0, "the test does not saturate: {account:?}");
+    assert!(
+        account.lost_ring_full > 0,
+        "the test does not saturate: {account:?}"
+    );
     assert_eq!(
         account.seen,
         account.delivered + account.held + account.lost_ring_full + account.lost_no_slot,
@@ -209,22 +234,32 @@ fn a_killed_thread_hands_over_its_window_and_the_call_it_was_inside() {
 
     let asleep = records.iter().any(|record| match record {
         Record::Threads(snapshot) => snapshot.threads.iter().any(|thread| {
-            thread.inside.is_some_and(|inside| i32::from(inside.nr) == Sysno::clock_nanosleep.id())
+            thread
+                .inside
+                .is_some_and(|inside| i32::from(inside.nr) == Sysno::clock_nanosleep.id())
         }),
         _ => false,
     });
     assert!(asleep, "the sleeping call was not visible while it lasted");
     // A kill makes the call return with a restart code; no exit_group follows.
-    let last = windows(&records).filter(|window| window.end == WindowEnd::ThreadExit).any(|window| {
-        window.calls.last().is_some_and(|call| {
-            is(call, Sysno::clock_nanosleep) && (-516..=-512).contains(&call.ret)
-        })
-    });
+    let last = windows(&records)
+        .filter(|window| window.end == WindowEnd::ThreadExit)
+        .any(|window| {
+            window.calls.last().is_some_and(|call| {
+                is(call, Sysno::clock_nanosleep) && (-516..=-512).contains(&call.ret)
+            })
+        });
     assert!(last, "the call that the kill cut short was not delivered");
     let died = records.iter().any(|record| match record {
         Record::Lifecycle(event) => {
             event.pid == pid
-                && matches!(event.event, LifecycleEvent::Exit { code: -1, group_dead: true })
+                && matches!(
+                    event.event,
+                    LifecycleEvent::Exit {
+                        code: -1,
+                        group_dead: true
+                    }
+                )
         }
         _ => false,
     });
@@ -257,7 +292,10 @@ fn stethos_never_captures_itself_and_captures_what_starts_later() {
 
     stepped.unwrap();
     let records = records.unwrap();
-    assert!(windows(&records).all(|window| window.pid != own), "own calls were captured");
+    assert!(
+        windows(&records).all(|window| window.pid != own),
+        "own calls were captured"
+    );
     let names: Vec<_> = records
         .iter()
         .filter_map(|record| match record {
@@ -266,14 +304,21 @@ fn stethos_never_captures_itself_and_captures_what_starts_later() {
         })
         .collect();
     assert!(names.contains(&"later"), "{names:?}");
-    assert!(windows(&records).any(|window| {
-        window.calls.iter().any(|call| is(call, Sysno::getppid))
-    }));
+    assert!(
+        windows(&records)
+            .any(|window| { window.calls.iter().any(|call| is(call, Sysno::getppid)) })
+    );
 }
 
 /// `cgroup.procs` of the cgroup (v2) that this process is in.
 fn own_cgroup() -> std::path::PathBuf {
     let text = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-    capture::targets::cgroup_mount().unwrap().join(path).join("cgroup.procs")
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap();
+    capture::targets::cgroup_mount()
+        .unwrap()
+        .join(path)
+        .join("cgroup.procs")
 }

@@ -23,7 +23,11 @@ use stethos_tests::{
 const TEST: &str = "faults_are_told_on_the_applications_own_traces";
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A child process that ends with the test.
@@ -56,7 +60,11 @@ fn service(cgroup: &Cgroup, command: &mut Command, log: &Path) -> (Running, Stri
     let output = running.0.stdout.take().unwrap();
     let mut output = BufReader::new(output);
     output.read_line(&mut line).unwrap();
-    let address = line.split_whitespace().last().unwrap_or_default().to_owned();
+    let address = line
+        .split_whitespace()
+        .last()
+        .unwrap_or_default()
+        .to_owned();
     assert!(address.contains(':'), "{line:?}");
     // What the service prints from now on goes nowhere, but the pipe stays open.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
@@ -74,10 +82,22 @@ struct Shop {
 fn redis(pod: &Cgroup, folder: &Path, port: u16) -> Running {
     let mut command = Command::new("redis-server");
     command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+        ])
         .arg(folder)
         .stdout(Stdio::null());
-    let running = start(&pod.child("redis").unwrap(), &mut command, &folder.join("redis.log"));
+    let running = start(
+        &pod.child("redis").unwrap(),
+        &mut command,
+        &folder.join("redis.log"),
+    );
     let until = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < until, "redis does not answer");
@@ -91,33 +111,61 @@ fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Shop {
     let data = folder.join("data");
     fs::create_dir_all(&config).unwrap();
     fs::create_dir_all(&data).unwrap();
-    let prices: BTreeMap<String, f64> =
-        (1..=60).map(|id| (id.to_string(), f64::from(id) / 2.0)).collect();
-    fs::write(config.join("prices.json"), serde_json::to_string(&prices).unwrap()).unwrap();
-    fs::write(config.join("settings.json"), r#"{"keep_alive": true, "cache_seconds": 5}"#).unwrap();
+    let prices: BTreeMap<String, f64> = (1..=60)
+        .map(|id| (id.to_string(), f64::from(id) / 2.0))
+        .collect();
+    fs::write(
+        config.join("prices.json"),
+        serde_json::to_string(&prices).unwrap(),
+    )
+    .unwrap();
+    fs::write(
+        config.join("settings.json"),
+        r#"{"keep_alive": true, "cache_seconds": 5}"#,
+    )
+    .unwrap();
     let redis_port = free_port();
     let redis = redis(pod, folder, redis_port);
     let traced = |command: &mut Command, name: &str| {
-        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_SERVICE_NAME", name);
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("OTEL_SERVICE_NAME", name);
         command.env("OTEL_BSP_SCHEDULE_DELAY", "200");
     };
     let mut command = Command::new(binary("shop-catalog"));
     command.arg("--listen=127.0.0.1:0").arg("--data").arg(&data);
     traced(&mut command, "shop-catalog");
-    let (catalog, catalog_address) =
-        service(&pod.child("catalog").unwrap(), &mut command, &folder.join("catalog.log"));
+    let (catalog, catalog_address) = service(
+        &pod.child("catalog").unwrap(),
+        &mut command,
+        &folder.join("catalog.log"),
+    );
     let mut command = Command::new(binary("shop-api"));
-    command.arg("--listen=127.0.0.1:0").arg("--config").arg(&config);
+    command
+        .arg("--listen=127.0.0.1:0")
+        .arg("--config")
+        .arg(&config);
     command.arg(format!("--redis=127.0.0.1:{redis_port}"));
     command.arg(format!("--catalog={catalog_address}"));
     traced(&mut command, "shop-api");
-    let (api, api_address) =
-        service(&pod.child("api").unwrap(), &mut command, &folder.join("api.log"));
+    let (api, api_address) = service(
+        &pod.child("api").unwrap(),
+        &mut command,
+        &folder.join("api.log"),
+    );
     let mut command = Command::new(binary("shop-load"));
-    command.arg(format!("--target={api_address}")).args(["--rate=60", "--seconds=600"]);
+    command
+        .arg(format!("--target={api_address}"))
+        .args(["--rate=60", "--seconds=600"]);
     command.stdout(Stdio::null());
     let load = start(outside, &mut command, &folder.join("load.log"));
-    Shop { redis, redis_port, catalog, _api: api, _load: load }
+    Shop {
+        redis,
+        redis_port,
+        catalog,
+        _api: api,
+        _load: load,
+    }
 }
 
 /// The sidecar, and the lines that it prints.
@@ -149,7 +197,11 @@ impl Sidecar {
                 }
             }
         });
-        Sidecar { running, lines, seen: Vec::new() }
+        Sidecar {
+            running,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for a line that `wanted` likes.
@@ -170,7 +222,9 @@ impl Sidecar {
     fn watching(&mut self, limit: Duration) -> Vec<Value> {
         let mut watching: BTreeMap<String, Value> = BTreeMap::new();
         while watching.len() < 3 {
-            let line = self.wait("watching", limit, |line| line["stethos.phase"] == "watching");
+            let line = self.wait("watching", limit, |line| {
+                line["stethos.phase"] == "watching"
+            });
             watching.insert(line["container"].to_string(), line);
         }
         watching.into_values().collect()
@@ -185,7 +239,10 @@ impl Sidecar {
     }
 
     fn diagnoses(&self) -> Vec<&Value> {
-        self.seen.iter().filter(|line| line.get("error.type").is_some()).collect()
+        self.seen
+            .iter()
+            .filter(|line| line.get("error.type").is_some())
+            .collect()
     }
 
     fn end(mut self) {
@@ -222,7 +279,11 @@ fn faults_are_told_on_the_applications_own_traces() {
         skip(Need::Tool, TEST, "no collector: STETHOS_ROTEL is not set");
         return;
     };
-    if Command::new("redis-server").arg("--version").output().is_err() {
+    if Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
         skip(Need::Tool, TEST, "no redis-server");
         return;
     }
@@ -246,9 +307,14 @@ fn faults_are_told_on_the_applications_own_traces() {
     for span in &spans {
         let own = collector.wait("the api's spans", Duration::from_secs(20), |received| {
             let mut same = received.spans.iter().filter(|own| own.trace == span.trace);
-            same.find(|own| own.service == "shop-api" && own.parent == span.parent).cloned()
+            same.find(|own| own.service == "shop-api" && own.parent == span.parent)
+                .cloned()
         });
-        assert_eq!(span.attribute("stethos.trace.parent"), Some("caller"), "{span:#?} {own:#?}");
+        assert_eq!(
+            span.attribute("stethos.trace.parent"),
+            Some("caller"),
+            "{span:#?} {own:#?}"
+        );
         assert_eq!(span.service, "shop-api");
         assert_eq!(span.attribute("error.type"), Some("dependency.refused"));
         assert_eq!(span.attribute("stethos.fault"), Some("true"));
@@ -263,13 +329,22 @@ fn faults_are_told_on_the_applications_own_traces() {
             .filter(|record| record.attribute("error.type") == Some("dependency.refused"))
             .cloned()
             .collect();
-        records.iter().any(|record| record.severity == "ERROR").then_some(records)
+        records
+            .iter()
+            .any(|record| record.severity == "ERROR")
+            .then_some(records)
     });
-    let confirmed = records.iter().find(|record| record.severity == "ERROR").unwrap();
+    let confirmed = records
+        .iter()
+        .find(|record| record.severity == "ERROR")
+        .unwrap();
     assert_eq!(confirmed.event, "stethos.fault.diagnosis");
     assert_eq!(confirmed.service, "shop-api");
     assert_eq!(confirmed.trace.as_deref(), Some(trace.as_str()));
-    assert!(spans.iter().any(|span| span.trace == trace), "{trace} is not among {spans:#?}");
+    assert!(
+        spans.iter().any(|span| span.trace == trace),
+        "{trace} is not among {spans:#?}"
+    );
 
     let port = shop.redis_port;
     shop.redis = redis(&pod, folder.path(), port);
@@ -284,21 +359,31 @@ fn faults_are_told_on_the_applications_own_traces() {
     std::thread::sleep(Duration::from_secs(7));
     shop.catalog.signal(libc::SIGCONT);
     let spans = fault_spans(&collector, hung["error.type"].as_str().unwrap());
-    let own: Vec<&Span> =
-        spans.iter().filter(|span| span.attribute("stethos.trace.parent") == Some("own")).collect();
+    let own: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.attribute("stethos.trace.parent") == Some("own"))
+        .collect();
     assert!(!own.is_empty(), "no span under the api's own: {spans:#?}");
     for span in own {
-        collector.wait("the span that the fault span is under", Duration::from_secs(20), |all| {
-            let mut same = all.spans.iter().filter(|own| own.trace == span.trace);
-            same.find(|own| own.service == "shop-api" && Some(&own.id) == span.parent.as_ref()).cloned()
-        });
+        collector.wait(
+            "the span that the fault span is under",
+            Duration::from_secs(20),
+            |all| {
+                let mut same = all.spans.iter().filter(|own| own.trace == span.trace);
+                same.find(|own| own.service == "shop-api" && Some(&own.id) == span.parent.as_ref())
+                    .cloned()
+            },
+        );
     }
     sidecar.end();
 
     // What was learned is there at the next start.
     let mut again = Sidecar::start(&outside, &pod, &state, &endpoint, &log);
     let watching = again.watching(Duration::from_secs(20));
-    assert!(watching.iter().all(|line| line["from_store"] == true), "{watching:#?}");
+    assert!(
+        watching.iter().all(|line| line["from_store"] == true),
+        "{watching:#?}"
+    );
     again.end();
     collector.end();
 }

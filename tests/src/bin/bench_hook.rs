@@ -16,7 +16,9 @@ use stethos_tests::cgroup::Cgroup;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let usage = "bench-hook pair | filtered | captured --pid PID";
-    let [variant, option, pid] = arguments.as_slice() else { bail!(usage) };
+    let [variant, option, pid] = arguments.as_slice() else {
+        bail!(usage)
+    };
     if option != "--pid" {
         bail!(usage);
     }
@@ -54,8 +56,9 @@ fn watch(target: Target) -> anyhow::Result<()> {
         snapshot_interval: Duration::from_millis(250),
         http: true,
     };
-    let capture::Live { mut records, stop, .. } =
-        capture::start(&[target], settings)?;
+    let capture::Live {
+        mut records, stop, ..
+    } = capture::start(&[target], settings)?;
     let reader = std::thread::spawn(move || while records.blocking_recv().is_some() {});
     wait()?;
     drop(stop);
@@ -71,8 +74,10 @@ fn pair() -> anyhow::Result<Ebpf> {
     let btf = Btf::from_sys_fs()?;
     let mut ebpf = Ebpf::load(&object)?;
     for name in ["sys_exit", "sys_enter"] {
-        let program: &mut BtfTracePoint =
-            ebpf.program_mut(name).context("a program is missing")?.try_into()?;
+        let program: &mut BtfTracePoint = ebpf
+            .program_mut(name)
+            .context("a program is missing")?
+            .try_into()?;
         program.load(name, &btf)?;
         program.attach()?;
     }
@@ -82,6 +87,9 @@ fn pair() -> anyhow::Result<Ebpf> {
 /// `test-artifacts` beside the folder of this program.
 fn artifacts() -> anyhow::Result<PathBuf> {
     let program = env::current_exe()?;
-    let build_folder = program.ancestors().nth(2).context("this program lies in no build folder")?;
+    let build_folder = program
+        .ancestors()
+        .nth(2)
+        .context("this program lies in no build folder")?;
     Ok(build_folder.join("test-artifacts"))
 }

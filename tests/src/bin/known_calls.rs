@@ -11,7 +11,12 @@ use std::{
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(1u64);
+    let number = |at: usize| {
+        arguments
+            .get(at)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(1u64)
+    };
     let work: fn(u64) = match arguments.first().map(String::as_str) {
         Some("sequence") => sequence,
         Some("flood") => flood,
@@ -33,7 +38,9 @@ fn main() -> io::Result<()> {
             })
             .collect();
         for thread in running {
-            thread.join().map_err(|_| io::Error::other("a thread failed"))?;
+            thread
+                .join()
+                .map_err(|_| io::Error::other("a thread failed"))?;
         }
         say("done")?;
     }
@@ -59,7 +66,9 @@ fn sequence(rounds: u64) {
             let address = libc::sockaddr_in {
                 sin_family: libc::AF_INET as libc::sa_family_t,
                 sin_port: 1u16.to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
+                },
                 sin_zero: [0; 8],
             };
             libc::connect(-1, (&raw const address).cast(), 16);
