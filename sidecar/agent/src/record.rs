@@ -104,7 +104,8 @@ pub struct Call {
     pub no_return: bool,
 }
 
-/// What an argument of one call pointed at: the path of a failed open, the address of a connect.
+/// What an argument of one call pointed at: the path of a failed call or of a file that was opened
+/// (told once), the address of a connect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
     /// When the call returned.

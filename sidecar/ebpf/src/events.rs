@@ -23,7 +23,7 @@ pub fn of_call(slot: &ThreadSlot, now: u64) {
         }
     } else if class & class::ADDRESS_1 != 0 {
         address(slot, now);
-    } else if slot.last.ret < 0 {
+    } else if slot.last.ret < 0 || class & class::OPEN != 0 {
         path(slot, now);
     }
 }

@@ -38,6 +38,8 @@ pub mod class {
     pub const MESSAGE: u32 = 1 << 8;
     /// `exit` or `exit_group`: the first argument is the exit code.
     pub const EXIT: u32 = 1 << 9;
+    /// With `PATH_0` or `PATH_1`: shipped when the call succeeds, too.
+    pub const OPEN: u32 = 1 << 10;
 }
 
 /// Bits of `CallRecord::flags`.
@@ -165,7 +167,7 @@ pub const EVENT_HEAD: usize = core::mem::size_of::<Event>() - BYTES_MAX;
 
 /// Kinds of `Event`.
 pub mod kind {
-    /// `bytes`: the path that the failed call named.
+    /// `bytes`: the path that a failed call, or an open, named.
     pub const PATH: u32 = 1;
     /// `bytes`: the socket address of a connect.
     pub const ADDRESS: u32 = 2;

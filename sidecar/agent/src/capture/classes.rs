@@ -19,12 +19,12 @@ fn of(name: &str) -> u32 {
         bits |= class::DESCRIPTOR;
     }
     bits | match name {
-        "open" | "creat" | "stat" | "lstat" | "access" | "execve" | "unlink" | "mkdir"
-        | "rmdir" | "rename" | "chdir" | "truncate" | "chmod" | "readlink" | "statfs" => {
-            class::PATH_0
-        }
-        "openat" | "openat2" | "newfstatat" | "statx" | "faccessat" | "faccessat2" | "execveat"
-        | "unlinkat" | "mkdirat" | "renameat" | "renameat2" | "readlinkat" => class::PATH_1,
+        "open" | "creat" => class::PATH_0 | class::OPEN,
+        "openat" | "openat2" => class::PATH_1 | class::OPEN,
+        "stat" | "lstat" | "access" | "execve" | "unlink" | "mkdir" | "rmdir" | "rename"
+        | "chdir" | "truncate" | "chmod" | "readlink" | "statfs" => class::PATH_0,
+        "newfstatat" | "statx" | "faccessat" | "faccessat2" | "execveat" | "unlinkat"
+        | "mkdirat" | "renameat" | "renameat2" | "readlinkat" => class::PATH_1,
         "connect" | "bind" => class::ADDRESS_1,
         "read" | "recvfrom" => class::READ,
         "write" | "sendto" => class::WRITE,

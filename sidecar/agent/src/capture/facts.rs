@@ -30,7 +30,11 @@ pub struct Facts {
     containers: HashMap<u64, ContainerIndex>,
     processes: HashMap<u32, HashSet<u32>>,
     descriptors: HashMap<(u32, i32), Nanos>,
+    opened: HashSet<(ContainerIndex, Vec<u8>)>,
 }
+
+/// Opened paths that are told once; further ones are not told.
+const OPENED: usize = 16_384;
 
 impl Facts {
     pub fn new(targets: &[Found], mount: Option<PathBuf>, visible: bool) -> Self {
@@ -48,6 +52,7 @@ impl Facts {
             containers: HashMap::new(),
             processes: HashMap::new(),
             descriptors: HashMap::new(),
+            opened: HashSet::new(),
         }
     }
 
@@ -148,6 +153,7 @@ impl Facts {
         info.command_line = process.cmdline().unwrap_or_default();
         info.environment = environment(&process);
         let sockets = Sockets::of(&process);
+        let first = out.len();
         let descriptors: Vec<_> = process
             .fd()
             .map(|all| all.flatten().take(DESCRIPTORS_AT_FIRST).collect())
@@ -168,7 +174,14 @@ impl Facts {
             }));
         }
         info.listens.sort();
-        out.push(Record::Process(info));
+        // The process comes before its descriptors: what it listens on says which of its
+        // connections it accepted.
+        out.insert(first, Record::Process(info));
+    }
+
+    /// True when this path of the container was not told before.
+    pub fn newly_opened(&mut self, container: ContainerIndex, path: &[u8]) -> bool {
+        self.opened.len() < OPENED && self.opened.insert((container, path.to_owned()))
     }
 
     /// Looks a descriptor up, at most once a second.

@@ -115,6 +115,9 @@ impl Reader {
         self.facts.process(event.pid, container, event.at_ns, out);
         let mut group_dead = false;
         match event.kind {
+            kind::PATH if event.ret >= 0 && !self.facts.newly_opened(container, payload) => {
+                return Ok(());
+            }
             kind::FORK => self.facts.thread_started(event.extra[0], event.extra[1]),
             kind::EXIT => {
                 self.peeked.remove(&event.tid);

@@ -153,6 +153,11 @@ impl Pod {
             };
             self.set_descriptor(detail.pid, detail.fd, detail.at_ns, target);
         }
+        if let (Subject::Path(path), Ok(fd @ 0..)) = (&detail.subject, i32::try_from(detail.ret)) {
+            let target = DescriptorTarget::File(path.clone());
+            self.set_descriptor(detail.pid, fd, detail.at_ns, target);
+            return;
+        }
         if self.details.len() >= MAX_DETAILS {
             self.details.pop_front();
         }

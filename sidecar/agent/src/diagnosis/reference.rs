@@ -100,6 +100,11 @@ impl Reference {
         self.model.baseline.calls_of(call)
     }
 
+    /// Whether a path was opened in learning; none when that is not known.
+    pub(crate) fn has_opened(&self, path: &str) -> Option<bool> {
+        self.model.baseline.has_opened(path)
+    }
+
     /// How often this error came with this path or peer.
     pub(crate) fn failures(&self, token: Token, subject: &str) -> u64 {
         self.model.baseline.failure_count(&token, Some(subject))

@@ -165,6 +165,7 @@ impl Pass<'_> {
                 let set = self.set(detail.container);
                 match &detail.subject {
                     Subject::Peer(peer) if connect => set.baseline.connect(peer, detail.ret),
+                    Subject::Path(path) if detail.ret >= 0 => set.baseline.opened(path),
                     _ => {}
                 }
                 if matches!(token.outcome, Outcome::Errno(_)) {

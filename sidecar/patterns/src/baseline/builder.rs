@@ -132,6 +132,11 @@ impl BaselineBuilder {
         }
     }
 
+    /// A path that was opened.
+    pub fn opened(&mut self, path: &str) {
+        self.baseline.insert_opened(path);
+    }
+
     pub fn listen(&mut self, address: &str) {
         if !insert_bounded(&mut self.baseline.listens, address) {
             self.baseline.left_out += 1;

@@ -22,6 +22,7 @@ impl BaselineBounds {
     pub const PEERS: usize = 256;
     pub const FAILURES: usize = 1024;
     pub const NAMES: usize = 256;
+    pub const OPENED: usize = 4096;
 }
 
 /// Figures of normal time. Mergeable: the baseline of two intervals is that of the first merged
@@ -41,6 +42,10 @@ pub struct Baseline {
     failures: Vec<KnownFailure>,
     executables: BTreeSet<String>,
     listens: BTreeSet<String>,
+    /// Paths that were opened.
+    opened: BTreeSet<String>,
+    /// More paths were opened than are kept.
+    opened_more: bool,
     /// Observations for which there was no room.
     pub left_out: u64,
 }
@@ -170,6 +175,14 @@ impl Baseline {
         self.executables.iter().map(String::as_str)
     }
 
+    /// Whether a path was opened in normal time; none when that is not known, because no opens
+    /// were captured or too many.
+    pub fn has_opened(&self, path: &str) -> Option<bool> {
+        let found = self.opened.contains(path);
+        let complete = !self.opened.is_empty() && !self.opened_more;
+        (found || complete).then_some(found)
+    }
+
     pub fn knows_listen(&self, address: &str) -> bool {
         self.listens.contains(address)
     }
@@ -197,6 +210,10 @@ impl Baseline {
         for failure in &other.failures {
             self.merge_failure(failure);
         }
+        self.opened_more |= other.opened_more;
+        for path in &other.opened {
+            self.insert_opened(path);
+        }
         for (mine, theirs) in [
             (&mut self.executables, &other.executables),
             (&mut self.listens, &other.listens),
@@ -206,6 +223,14 @@ impl Baseline {
                     self.left_out += 1;
                 }
             }
+        }
+    }
+
+    fn insert_opened(&mut self, path: &str) {
+        if self.opened.len() < BaselineBounds::OPENED {
+            self.opened.insert(path.to_owned());
+        } else if !self.opened.contains(path) {
+            self.opened_more = true;
         }
     }
 

@@ -256,3 +256,21 @@ fn every_list_is_bounded() {
         assert!(baseline.left_out > left_out + other.left_out);
     }
 }
+
+#[test]
+fn opened_paths_are_known_until_there_are_too_many() {
+    let mut builder = BaselineBuilder::new();
+    assert_eq!(Baseline::default().has_opened("/a"), None);
+    builder.opened("/a");
+    let baseline = builder.finish();
+    assert_eq!(baseline.has_opened("/a"), Some(true));
+    assert_eq!(baseline.has_opened("/b"), Some(false));
+    let mut builder = BaselineBuilder::new();
+    for n in 0..=BaselineBounds::OPENED {
+        builder.opened(&format!("/{n}"));
+    }
+    let mut merged = baseline;
+    merged.merge(&builder.finish());
+    assert_eq!(merged.has_opened("/a"), Some(true));
+    assert_eq!(merged.has_opened("/b"), None);
+}

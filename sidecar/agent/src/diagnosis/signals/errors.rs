@@ -9,6 +9,7 @@
 //! | a peer's error in a starting process (its dependencies start as well) | 3, for 2 s |
 //! | reset or closed connection of a client, memory | 2 |
 //! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 30 s; 1 in a surprising window |
+//! | a missing path that learning never saw opened | most opens fail, for seconds |
 //! | the same in a starting process (loader, configuration search) | the same path in 3 processes |
 //! | anything else | most calls of this kind fail, for seconds |
 //!
@@ -91,6 +92,9 @@ impl Errors {
             }
             _ => failed > 0,
         };
+        // A path that never was there is not missing: somebody asked for the wrong one.
+        let opened = subject.as_deref().and_then(|path| model.has_opened(path));
+        let known = known || (missing(&cause, errno) && opened == Some(false));
         let before = match &subject {
             Some(subject) if by_subject => model.failures(call.token, subject),
             _ => failed,
@@ -274,6 +278,11 @@ fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option
     ) && table.kind(token.call) != CallKind::Other;
     let p1 = if classed { (5.0 * p0).max(0.1) } else { 0.6 };
     (p0 * 3.0 <= p1 && p1 < 0.97).then_some((p0, p1))
+}
+
+/// A file is not there.
+fn missing(cause: &Cause, errno: u8) -> bool {
+    *cause == Cause::Files && errno == ENOENT
 }
 
 enum Needed {

@@ -51,12 +51,10 @@ impl Calls {
         });
     }
 
-    /// An open that gives `ret`; its path is known only when it fails.
+    /// An open that gives `ret`.
     pub(super) fn open(&mut self, path: &str, ret: i64) -> &mut Self {
         self.call("openat", -1, ret, 15);
-        if ret < 0 {
-            self.detail(Subject::Path(path.into()));
-        }
+        self.detail(Subject::Path(path.into()));
         self
     }
 

@@ -50,9 +50,9 @@ fn disks() {
 #[test]
 fn files() {
     let shop = Shop::broken_catalog(|c| {
-        c.open("/etc/prices.json", -2);
+        c.open("/data/item", -2);
     });
-    let diagnosis = shop.expect(FileMissing, "/etc/prices.json");
+    let diagnosis = shop.expect(FileMissing, "/data/item");
     assert!(
         diagnosis.message.contains("does not exist"),
         "{}",

@@ -110,7 +110,7 @@ fn two_causes_are_two_incidents() {
         shop.requests(20, |shop| {
             shop.request_with(
                 |c| {
-                    c.open("/etc/prices.json", -2);
+                    c.open("/etc/prices", -2);
                 },
                 |c| {
                     c.call("write", 4, -28, 9);

@@ -53,6 +53,26 @@ fn a_client_that_starts_before_its_dependency() {
 }
 
 #[test]
+fn requests_for_what_never_was_there() {
+    let mut shop = Shop::learnt();
+    let mut asked = 0;
+    shop.each_second(60, |shop| {
+        shop.requests(20, |shop| {
+            asked += 1;
+            let path = format!("/data/item-{}", asked % 40);
+            let wrong = asked % 10 == 0;
+            let open = |calls: &mut Calls| {
+                if wrong {
+                    calls.open(&path, -2);
+                }
+            };
+            shop.request_with(|_| {}, open, 400);
+        });
+    });
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
 fn one_slow_moment() {
     let mut shop = Shop::learnt();
     for _ in 0..10 {

@@ -331,9 +331,13 @@ impl Shop {
             exchanges
                 .iter()
                 .for_each(|exchange| builder.exchange(exchange));
-            for detail in calls.details.iter().filter(|d| d.ret < 0) {
+            for detail in &calls.details {
                 let (Subject::Path(subject) | Subject::Peer(subject)) = &detail.subject;
-                builder.failure(Token::new(detail.nr, detail.ret), subject);
+                if detail.ret < 0 {
+                    builder.failure(Token::new(detail.nr, detail.ret), subject);
+                } else if matches!(detail.subject, Subject::Path(_)) {
+                    builder.opened(subject);
+                }
             }
             self.learn_pairs(&window);
             return;
