@@ -1,6 +1,13 @@
 //! The bundles in force: which plugin judges which container by which model.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use stethos_bundle::{Bundle, PATTERN_FLOOR, Thresholds};
@@ -33,6 +40,7 @@ pub struct Models {
     configured: Vec<(PluginEntry, Plugin)>,
     builtin: Builtin,
     watched: BTreeMap<ContainerIndex, Watched>,
+    cache: Option<PathBuf>,
 }
 
 struct Watched {
@@ -50,6 +58,7 @@ struct Watched {
 /// The built-in plugin. Compiling it takes seconds where it was not compiled before; it is not
 /// needed until something is watched.
 enum Builtin {
+    Waiting(PluginHost),
     Starting(JoinHandle<Result<Plugin, PluginError>>),
     Ready(Plugin),
     Failed(String),
@@ -65,28 +74,41 @@ pub struct Stability {
 }
 
 impl Models {
-    /// Starts the configured plugins, and begins to start the built-in one. Call it on a tokio
-    /// runtime.
+    /// Starts the configured plugins. `cache`: where compiled ones are kept.
     pub fn new(config: &PluginsConfig, cache: Option<PathBuf>) -> anyhow::Result<Self> {
         let host = PluginHost::new(HostConfig {
             memory: usize::try_from(config.memory.bytes()).unwrap_or(usize::MAX),
             deadline: config.deadline,
-            compiled: cache,
+            compiled: cache.clone(),
             ..HostConfig::default()
         })?;
         let mut configured = Vec::new();
         for entry in &config.load {
             let name = entry.file.display().to_string();
             let bytes = std::fs::read(&entry.file).with_context(|| format!("plugin {name}"))?;
+            compile_beside(&host, &bytes, Some(&entry.file), cache.as_deref());
             configured.push((entry.clone(), host.load(&name, &bytes)?));
         }
-        let starting = tokio::task::spawn_blocking(move || host.load("generic", GENERIC_COMPONENT));
-        let builtin = Builtin::Starting(starting);
         Ok(Self {
             configured,
-            builtin,
+            builtin: Builtin::Waiting(host),
             watched: BTreeMap::new(),
+            cache,
         })
+    }
+
+    /// Begins to start the built-in plugin. Call it on a tokio runtime, and once the capture runs:
+    /// the process that compiles is then known as the sidecar's own.
+    pub fn begin(&mut self) {
+        let cache = self.cache.clone();
+        let waiting = std::mem::replace(&mut self.builtin, Builtin::Failed(String::new()));
+        self.builtin = match waiting {
+            Builtin::Waiting(host) => Builtin::Starting(tokio::task::spawn_blocking(move || {
+                compile_beside(&host, GENERIC_COMPONENT, None, cache.as_deref());
+                host.load("generic", GENERIC_COMPONENT)
+            })),
+            begun => begun,
+        };
     }
 
     /// From now on windows of `container` are judged by `bundle`.
@@ -141,7 +163,7 @@ impl Models {
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
         let builtin = match &self.builtin {
             Builtin::Ready(plugin) => Some(plugin),
-            Builtin::Starting(_) | Builtin::Failed(_) => None,
+            Builtin::Waiting(_) | Builtin::Starting(_) | Builtin::Failed(_) => None,
         };
         self.configured
             .iter()
@@ -230,7 +252,9 @@ impl Builtin {
         match self {
             Builtin::Ready(plugin) => Ok(plugin.clone()),
             Builtin::Failed(reason) => Err(anyhow::anyhow!("{reason}")),
-            Builtin::Starting(_) => Err(anyhow::anyhow!("the built-in plugin is not ready")),
+            Builtin::Waiting(_) | Builtin::Starting(_) => {
+                Err(anyhow::anyhow!("the built-in plugin was not started"))
+            }
         }
     }
 }
@@ -272,6 +296,31 @@ impl Watched {
             name: about.name.clone(),
             version: about.version.clone(),
         }
+    }
+}
+
+/// Has a component that was not compiled before compiled by a process of its own, so that the
+/// sidecar stays small. Where that fails, loading compiles.
+fn compile_beside(host: &PluginHost, component: &[u8], file: Option<&Path>, cache: Option<&Path>) {
+    let Some(cache) = cache.filter(|_| host.must_compile(component)) else {
+        return;
+    };
+    let compiled = std::env::current_exe().and_then(|program| {
+        let mut command = Command::new(program);
+        command
+            .args(["plugin", "compile", "--into"])
+            .arg(cache)
+            .args(file);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    });
+    match compiled {
+        Ok(status) if status.success() => {}
+        Ok(status) => tracing::debug!(%status, "a plugin was not compiled beside the sidecar"),
+        Err(error) => tracing::debug!(%error, "a plugin was not compiled beside the sidecar"),
     }
 }
 

@@ -143,6 +143,14 @@ pub struct ScoreArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Compile a component (the built-in one without FILE), as `run` does when it first meets it
+    Compile {
+        #[arg(value_name = "COMPONENT")]
+        file: Option<PathBuf>,
+        /// The folder that keeps compiled components
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+    },
     /// Show contract version, name and type of a component
     Inspect {
         #[arg(value_name = "COMPONENT")]

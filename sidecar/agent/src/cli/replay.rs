@@ -58,7 +58,8 @@ async fn replay(
             foreign.card.arch
         );
     }
-    let models = Models::new(&config.plugins, None)?;
+    let mut models = Models::new(&config.plugins, None)?;
+    models.begin();
     let diagnosis = diagnosis_config(&config.diagnosis);
     let mut pipeline = Pipeline::new(header, models, None, Some(diagnosis));
     let mut batch = Vec::new();

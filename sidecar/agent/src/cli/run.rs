@@ -35,7 +35,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
     let state_dir = &config.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
-    let models = Models::new(&config.plugins, Some(state_dir.join("compiled")))?;
+    let mut models = Models::new(&config.plugins, Some(state_dir.join("compiled")))?;
     let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
     let capture::Live {
         header,
@@ -45,6 +45,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         &config.target,
         capture_settings(&config.capture, &config.trace),
     )?;
+    models.begin();
     let learning = Learning::new(learning_settings(config), &header)?;
     let diagnosis = config
         .diagnosis

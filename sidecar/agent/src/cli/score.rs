@@ -48,6 +48,7 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
     let reader = RecordingReader::new(BufReader::new(file), path.display().to_string())?;
     let mut windows = Windows::new(&reader.header().arch);
     let mut models = Models::new(&PluginsConfig::default(), None)?;
+    models.begin();
     let mut sequences: BTreeMap<(u32, u32), Sequence> = BTreeMap::new();
     let mut pieces = Vec::new();
     for record in reader {

@@ -66,6 +66,11 @@ pub(super) fn component(
     Ok(component)
 }
 
+/// Whether `bytes` were compiled into `folder` before.
+pub(super) fn is_kept(engine: &Engine, bytes: &[u8], folder: &Path) -> bool {
+    file(engine, bytes, folder).exists()
+}
+
 /// Makes the folder, and refuses one that another user could have written to.
 fn own(folder: &Path) -> io::Result<()> {
     DirBuilder::new()

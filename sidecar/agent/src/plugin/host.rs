@@ -57,6 +57,13 @@ impl PluginHost {
         })
     }
 
+    /// Whether loading `component` would compile it: that takes seconds, and memory that a
+    /// process does not give back.
+    pub fn must_compile(&self, component: &[u8]) -> bool {
+        let folder = self.config.compiled.as_deref();
+        !folder.is_some_and(|folder| compiled::is_kept(&self.engine, component, folder))
+    }
+
     /// Compiles `component`, checks that it fits the contract and imports nothing, starts it on a
     /// thread of its own and asks for its description. Blocks, for seconds where the component is
     /// not among the compiled ones: async code calls this through `spawn_blocking`.
