@@ -1,6 +1,9 @@
 //! Programs of this build.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// A program that `cargo xtask build` makes, beside the folder of the running test.
 ///
@@ -16,6 +19,17 @@ pub fn binary(name: &str) -> PathBuf {
         .find(is_file);
     assert!(found.is_some(), "{name} is missing: run `cargo xtask test`");
     found.unwrap_or_default()
+}
+
+/// `stethos` without the variables that belong to the tests, not to it.
+pub fn stethos() -> Command {
+    let mut command = Command::new(binary("stethos"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("STETHOS_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn is_file(path: &PathBuf) -> bool {

@@ -1,23 +1,15 @@
 //! What is wrong is named: file, place and reason; and nothing is changed by it.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Output};
 
 use stethos::{
     capture::recording::RecordingWriter,
     record::{Call, CallWindow, ContainerInfo, Header, Record, Tick, WindowEnd},
 };
-use stethos_tests::programs::binary;
+use stethos_tests::programs;
 
 fn stethos(arguments: &[&str]) -> Output {
-    Command::new(binary("stethos"))
-        .args(arguments)
-        .env_remove("STETHOS_CONFIG")
-        .output()
-        .unwrap()
+    programs::stethos().args(arguments).output().unwrap()
 }
 
 /// Runs and expects a failure; gives what it said.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use stethos_tests::{
     cgroup::Cgroup,
     collector::{Collector, Span},
-    programs::binary,
+    programs::{binary, stethos},
     skip::{Need, kernel_or_skip, skip},
 };
 
@@ -177,7 +177,7 @@ struct Sidecar {
 
 impl Sidecar {
     fn start(outside: &Cgroup, pod: &Cgroup, state: &Path, endpoint: &str, log: &Path) -> Self {
-        let mut command = Command::new(binary("stethos"));
+        let mut command = stethos();
         command
             .args(["run", "--json", "--target"])
             .arg(format!("cgroup={}", pod.path().display()))

@@ -183,7 +183,8 @@ pub enum LifecycleEvent {
     Exec {
         executable: String,
     },
-    /// The thread ended; `group_dead` when it was the process's last.
+    /// The thread ended; `group_dead` when it was the process's last. `code` is then the
+    /// process's as of `wait(2)`, or -1 when a signal that is not known killed it.
     Exit {
         code: i32,
         group_dead: bool,

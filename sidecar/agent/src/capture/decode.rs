@@ -120,12 +120,13 @@ pub fn event(bytes: &[u8]) -> Result<(Event, &[u8]), DecodeError> {
     Ok((event, payload))
 }
 
-/// The record of an event; none for an HTTP head that turned out to be something else.
+/// The record of an event. `ended`: what the process ended with, when this is the end of its last
+/// thread. None for an HTTP head that turned out to be something else.
 pub fn record(
     container: ContainerIndex,
     event: &Event,
     payload: &[u8],
-    group_dead: bool,
+    ended: Option<i32>,
 ) -> Result<Option<Record>, DecodeError> {
     let (at_ns, pid, tid) = (event.at_ns, event.pid, event.tid);
     let detail = |subject| {
@@ -175,8 +176,8 @@ pub fn record(
             executable: text(payload),
         })),
         kind::EXIT => Some(lifecycle(LifecycleEvent::Exit {
-            code: event.extra[0] as i32,
-            group_dead,
+            code: ended.unwrap_or(-1),
+            group_dead: ended.is_some(),
         })),
         kind::OOM_KILL => Some(lifecycle(LifecycleEvent::OomKill)),
         other => return Err(DecodeError::UnknownEvent(other)),

@@ -28,9 +28,15 @@ pub struct Facts {
     roots: Vec<PathBuf>,
     mount: Option<PathBuf>,
     containers: HashMap<u64, ContainerIndex>,
-    processes: HashMap<u32, HashSet<u32>>,
+    processes: HashMap<u32, Threads>,
     descriptors: HashMap<(u32, i32), Nanos>,
     opened: HashSet<(ContainerIndex, Vec<u8>)>,
+}
+
+/// The living threads of a process, and the exit code that one of them asked for.
+struct Threads {
+    threads: HashSet<u32>,
+    asked: Option<i32>,
 }
 
 /// Opened paths that are told once; further ones are not told.
@@ -120,7 +126,13 @@ impl Facts {
                     .collect()
             })
             .unwrap_or_default();
-        self.processes.insert(pid, threads);
+        self.processes.insert(
+            pid,
+            Threads {
+                threads,
+                asked: None,
+            },
+        );
         self.describe(pid, container, at_ns, out);
     }
 
@@ -217,23 +229,26 @@ impl Facts {
     }
 
     pub fn thread_started(&mut self, pid: u32, tid: u32) {
-        if let Some(threads) = self.processes.get_mut(&pid) {
-            threads.insert(tid);
+        if let Some(known) = self.processes.get_mut(&pid) {
+            known.threads.insert(tid);
         }
     }
 
-    /// Forgets an ended thread; true when it was its process's last.
-    pub fn thread_ended(&mut self, pid: u32, tid: u32) -> bool {
-        let Some(threads) = self.processes.get_mut(&pid) else {
-            return tid == pid;
+    /// Forgets an ended thread. When it was its process's last, gives what the process ended
+    /// with: the code that one of its threads asked for, or -1 when it was killed.
+    pub fn thread_ended(&mut self, pid: u32, tid: u32, asked: Option<i32>) -> Option<i32> {
+        let Some(known) = self.processes.get_mut(&pid) else {
+            return (tid == pid).then(|| asked.unwrap_or(-1));
         };
-        threads.remove(&tid);
-        let gone = threads.is_empty() || (self.visible && process_gone(pid));
-        if gone {
-            self.processes.remove(&pid);
-            self.descriptors.retain(|(owner, _), _| *owner != pid);
+        known.threads.remove(&tid);
+        known.asked = known.asked.or(asked);
+        if !known.threads.is_empty() {
+            return None;
         }
-        gone
+        let code = known.asked.unwrap_or(-1);
+        self.processes.remove(&pid);
+        self.descriptors.retain(|(owner, _), _| *owner != pid);
+        Some(code)
     }
 
     fn process_name(&self, pid: u32) -> Option<String> {
@@ -282,13 +297,6 @@ fn container_id(name: &str) -> Option<String> {
     name.split(|c: char| !c.is_ascii_hexdigit())
         .find(|part| part.len() == 64)
         .map(str::to_owned)
-}
-
-fn process_gone(pid: u32) -> bool {
-    match Process::new(pid as i32).and_then(|process| process.stat()) {
-        Ok(stat) => matches!(stat.state, 'Z' | 'X'),
-        Err(_) => true,
-    }
 }
 
 fn environment(process: &Process) -> Vec<(String, String)> {

@@ -113,7 +113,7 @@ impl Reader {
         let (event, payload) = decode::event(bytes)?;
         let container = self.facts.container(event.cgroup, event.at_ns, out);
         self.facts.process(event.pid, container, event.at_ns, out);
-        let mut group_dead = false;
+        let mut ended = None;
         match event.kind {
             kind::PATH if event.ret >= 0 && !self.facts.newly_opened(container, payload) => {
                 return Ok(());
@@ -121,12 +121,13 @@ impl Reader {
             kind::FORK => self.facts.thread_started(event.extra[0], event.extra[1]),
             kind::EXIT => {
                 self.peeked.remove(&event.tid);
-                group_dead = self.facts.thread_ended(event.pid, event.tid);
+                let asked = (event.extra[1] == 1).then_some((event.extra[0] as i32) << 8);
+                ended = self.facts.thread_ended(event.pid, event.tid, asked);
             }
             kind::EXEC => self.facts.describe(event.pid, container, event.at_ns, out),
             _ => {}
         }
-        out.extend(decode::record(container, &event, payload, group_dead)?);
+        out.extend(decode::record(container, &event, payload, ended)?);
         Ok(())
     }
 

@@ -149,8 +149,12 @@ impl Ends {
     }
 }
 
-/// From the code of `wait(2)`: the low seven bits are the signal, the next byte the status.
+/// From the code of `wait(2)`: the low seven bits are the signal, the next byte the status; -1 for
+/// a signal that is not known.
 fn how_it_ended(code: i32) -> String {
+    if code < 0 {
+        return "a signal".to_owned();
+    }
     match (code & 0x7f, (code >> 8) & 0xff) {
         (0, status) => format!("exit:status_{status}"),
         (signal, _) => format!("exit:signal_{signal}"),
