@@ -153,7 +153,7 @@ impl Ends {
 /// a signal that is not known.
 fn how_it_ended(code: i32) -> String {
     if code < 0 {
-        return "a signal".to_owned();
+        return "exit:a_signal".to_owned();
     }
     match (code & 0x7f, (code >> 8) & 0xff) {
         (0, status) => format!("exit:status_{status}"),
