@@ -1,9 +1,6 @@
 //! Programs of this build.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 /// A program that `cargo xtask build` makes, beside the folder of the running test.
 ///
@@ -16,7 +13,7 @@ pub fn binary(name: &str) -> PathBuf {
         .skip(1)
         .take(3)
         .map(|folder| folder.join(name))
-        .find(is_file);
+        .find(|path| path.is_file());
     assert!(found.is_some(), "{name} is missing: run `cargo xtask test`");
     found.unwrap_or_default()
 }
@@ -30,8 +27,4 @@ pub fn stethos() -> Command {
         }
     }
     command
-}
-
-fn is_file(path: &PathBuf) -> bool {
-    Path::is_file(path)
 }

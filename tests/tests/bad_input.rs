@@ -1,4 +1,9 @@
 //! What is wrong is named: file, place and reason; and nothing is changed by it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step that fails ends the test"
+)]
 
 use std::{fs, path::Path, process::Output};
 

@@ -1,4 +1,9 @@
 //! The kernel programs on the running kernel: what known programs do is captured exactly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step that fails ends the test"
+)]
 
 use std::{collections::BTreeMap, time::Duration};
 

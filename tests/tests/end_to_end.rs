@@ -1,5 +1,10 @@
 //! The whole path on real parts: the shop, a redis-server, the sidecar, and an OTLP collector that
 //! receives Stethos's logs and spans beside the shop's own spans.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step that fails ends the test"
+)]
 
 use std::{
     collections::BTreeMap,

@@ -39,8 +39,9 @@ fn main() -> anyhow::Result<()> {
 
 /// Says that the programs are attached, and waits for the end of input.
 fn wait() -> anyhow::Result<()> {
-    println!("ready");
-    io::stdout().flush()?;
+    let mut out = io::stdout();
+    writeln!(out, "ready")?;
+    out.flush()?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn repeating_work_is_learned_early() {
         let (second, ready) = run(|s| window(s, (0..60).map(|n| n % 6)), 60).unwrap();
-        assert!(second >= 5 && second < 30, "{second}");
+        assert!((5..30).contains(&second), "{second}");
         assert!(!ready.widened && ready.unseen_mass < 0.01);
     }
 
