@@ -43,8 +43,11 @@ impl Machine for MadeUp {
 impl MadeUp {
     fn debian12(root: bool) -> Self {
         Self::with_release("ID=debian\nVERSION_ID=\"12\"\n", root)
-            .file("/root/.cargo/bin/cargo")
-            .answers("rustc --print sysroot", "/root/.rustup/toolchains/stable\n")
+            .file("/home/dev/.cargo/bin/cargo")
+            .answers(
+                "rustc --print sysroot",
+                "/home/dev/.rustup/toolchains/stable\n",
+            )
     }
     fn with_release(release: &str, root: bool) -> Self {
         let mut machine = Self {
@@ -56,7 +59,7 @@ impl MadeUp {
             .insert("/etc/os-release".into(), release.to_owned());
         machine
             .variables
-            .insert("PATH".into(), "/root/.cargo/bin:/usr/bin".into());
+            .insert("PATH".into(), "/home/dev/.cargo/bin:/usr/bin".into());
         machine.variables.insert("HOME".into(), "/root".into());
         machine
     }
@@ -79,8 +82,10 @@ impl MadeUp {
             .file("/usr/lib/llvm-22/bin/wasm-ld")
     }
     fn linker(self) -> Self {
-        self.file("/root/.cargo/bin/bpf-linker")
-            .answers("/root/.cargo/bin/bpf-linker --version", "bpf-linker 0.13.0")
+        self.file("/home/dev/.cargo/bin/bpf-linker").answers(
+            "/home/dev/.cargo/bin/bpf-linker --version",
+            "bpf-linker 0.13.0",
+        )
     }
     fn plan(&self, scope: Scope) -> Plan {
         plan(self, scope, Path::new("/t/tools"))
@@ -88,9 +93,9 @@ impl MadeUp {
 }
 
 const NIGHTLY: &str =
-    "/root/.rustup/toolchains/nightly-x86_64/lib/rustlib/src/rust/library/core/Cargo.toml";
+    "/home/dev/.rustup/toolchains/nightly-x86_64/lib/rustlib/src/rust/library/core/Cargo.toml";
 const WASM_STD: &str =
-    "/root/.rustup/toolchains/stable/lib/rustlib/wasm32-unknown-unknown/lib/libstd.rlib";
+    "/home/dev/.rustup/toolchains/stable/lib/rustlib/wasm32-unknown-unknown/lib/libstd.rlib";
 
 #[test]
 fn a_bare_debian_gets_everything_once() {
@@ -243,7 +248,10 @@ fn ubuntu_is_not_debian() {
     let plan = MadeUp::with_release("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n", true)
         .linker()
         .file(NIGHTLY)
-        .answers("rustc --print sysroot", "/root/.rustup/toolchains/stable")
+        .answers(
+            "rustc --print sysroot",
+            "/home/dev/.rustup/toolchains/stable",
+        )
         .file(WASM_STD)
         .plan(Scope::Demo);
     assert_eq!(plan.missing.len(), 1);
@@ -255,7 +263,7 @@ fn a_linker_that_does_not_run_is_built_again() {
     let plan = MadeUp::debian12(true)
         .debian_rust()
         .llvm()
-        .file("/root/.cargo/bin/bpf-linker")
+        .file("/home/dev/.cargo/bin/bpf-linker")
         .plan(Scope::Build);
     assert_eq!(plan.actions, [Action::BpfLinker]);
 }

@@ -23,6 +23,10 @@ pub enum KernelError {
     #[error("kernel programs could not be loaded: {0}; `stethos doctor` says what is missing")]
     Load(String),
     #[error(
+        "capture needs {missing}, which this process does not have: {reason}; `stethos doctor` says more"
+    )]
+    Rights { missing: String, reason: String },
+    #[error(
         "program {program} could not be loaded or attached: {reason}; `stethos doctor` says what is missing"
     )]
     Attach {
@@ -100,7 +104,7 @@ impl Kernel {
             .map_max_entries("EVENTS", capacity.event_ring_bytes)
             .map_max_entries("THREADS", capacity.threads)
             .load(object)
-            .map_err(|error| KernelError::Load(chain(&error)))?;
+            .map_err(|error| load_error(chain(&error)))?;
 
         let found = discover(&mut ebpf)?;
         let own_pid = (found.pid_tgid >> 32) as u32;
@@ -364,6 +368,36 @@ fn attach_error(program: &'static str, error: &dyn std::error::Error) -> KernelE
     KernelError::Attach {
         program,
         reason: chain(error),
+    }
+}
+
+/// A refusal for lack of rights is told from other failures, and the rights are named.
+fn load_error(reason: String) -> KernelError {
+    let missing = missing_rights();
+    match missing.is_empty() {
+        true => KernelError::Load(reason),
+        false => KernelError::Rights {
+            missing: missing.join(" and "),
+            reason,
+        },
+    }
+}
+
+/// Capabilities that capture needs and this process does not have in effect.
+fn missing_rights() -> Vec<&'static str> {
+    const SYS_ADMIN: u64 = 1 << 21;
+    const NEEDED: [(u64, &str); 2] = [(1 << 39, "CAP_BPF"), (1 << 38, "CAP_PERFMON")];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    match effective {
+        Some(has) if has & SYS_ADMIN == 0 => NEEDED
+            .iter()
+            .filter(|(bit, _)| has & bit == 0)
+            .map(|(_, name)| *name)
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -98,8 +98,17 @@ impl Notebook {
         if self.full {
             return;
         }
-        if let Err(error) = writer.write(record) {
-            tracing::error!(%error, path = %self.path.display(), "a record is missing from learning");
+        match writer.write(record) {
+            Ok(()) => {}
+            Err(error @ WriteError::RecordTooLarge { .. }) => {
+                tracing::warn!(%error, "a record is missing from learning");
+            }
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%error, %path, "learning goes on with what was recorded so far");
+                self.full = true;
+                return;
+            }
         }
         let size = std::fs::metadata(&self.path).map_or(0, |file| file.len());
         if matches!(record, Record::Tick(_)) && size > MAX_BYTES {
