@@ -73,6 +73,10 @@ impl Sidecar {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).with_context(|| log.display().to_string())?);
+        // Variables of the build are not the sidecar's, which refuses those that it does not know.
+        for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
+            command.env_remove(variable);
+        }
         match endpoint {
             Some(endpoint) => collector(&mut command, Some(endpoint)),
             None => command.env("OTEL_SDK_DISABLED", "true"),
