@@ -218,6 +218,32 @@ fn threads_without_a_slot_are_counted() {
 }
 
 #[test]
+fn calls_that_were_read_in_place_are_not_delivered_again() {
+    if !kernel_or_skip("calls_that_were_read_in_place_are_not_delivered_again") {
+        return;
+    }
+    const THREADS: usize = 8;
+    let pod = Cgroup::new("hold").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["hold", "8", "6"]).unwrap();
+    let live = start(&pod, settings(4 << 20, 1024, 10));
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let peeked = windows(&records).filter(|window| window.end == WindowEnd::Peeked);
+    assert!(peeked.count() >= THREADS, "nothing was read in place");
+    let calls = windows(&records).flat_map(|window| &window.calls);
+    let known = calls.filter(|call| is(call, Sysno::getppid)).count();
+    assert_eq!(known, THREADS);
+    let account = last_accounts(&records)[&0];
+    assert_eq!(
+        account.seen,
+        account.delivered + account.held,
+        "{account:?}"
+    );
+}
+
+#[test]
 fn a_killed_thread_hands_over_its_window_and_the_call_it_was_inside() {
     if !kernel_or_skip("a_killed_thread_hands_over_its_window_and_the_call_it_was_inside") {
         return;

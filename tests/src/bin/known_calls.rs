@@ -21,7 +21,12 @@ fn main() -> io::Result<()> {
         Some("sequence") => sequence,
         Some("flood") => flood,
         Some("sleep") => sleep,
-        _ => return Err(io::Error::other("sequence | flood | sleep THREADS ROUNDS")),
+        Some("hold") => hold,
+        _ => {
+            return Err(io::Error::other(
+                "sequence | flood | sleep | hold THREADS ROUNDS",
+            ));
+        }
     };
     let (threads, rounds) = (number(1), number(2));
     say("ready")?;
@@ -87,4 +92,24 @@ fn sleep(_rounds: u64) {
     // SAFETY: no arguments.
     unsafe { libc::getppid() };
     std::thread::sleep(std::time::Duration::from_secs(3600));
+}
+
+/// One `getppid`, then a read that lasts `tenths` of a second.
+fn hold(tenths: u64) {
+    let mut pipe = [0; 2];
+    // SAFETY: room for two descriptors.
+    unsafe { libc::pipe(pipe.as_mut_ptr()) };
+    let [reader, writer] = pipe;
+    let waker = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100 * tenths));
+        // SAFETY: one byte that is there.
+        unsafe { libc::write(writer, b"x".as_ptr().cast(), 1) };
+    });
+    let mut byte = [0u8];
+    // SAFETY: room for one byte.
+    unsafe {
+        libc::getppid();
+        libc::read(reader, byte.as_mut_ptr().cast(), 1);
+    }
+    let _ = waker.join();
 }

@@ -1,7 +1,7 @@
 //! Reads rings, slots and counters into batches of records.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,8 @@ const SNAPSHOT_THREADS: usize = 8192;
 struct Peeked {
     sequence: u64,
     calls: usize,
+    /// The last snapshot did not find the thread: its last window may still be in the ring.
+    gone: bool,
 }
 
 pub struct Reader {
@@ -120,7 +122,6 @@ impl Reader {
             }
             kind::FORK => self.facts.thread_started(event.extra[0], event.extra[1]),
             kind::EXIT => {
-                self.peeked.remove(&event.tid);
                 let asked = (event.extra[1] == 1).then_some((event.extra[0] as i32) << 8);
                 ended = self.facts.thread_ended(event.pid, event.tid, asked);
             }
@@ -152,6 +153,7 @@ impl Reader {
                     Peeked {
                         sequence: header.sequence,
                         calls: calls.len(),
+                        gone: false,
                     },
                 );
                 0
@@ -183,13 +185,18 @@ impl Reader {
     fn snapshot(&mut self, out: &mut Vec<Record>) {
         let now = monotonic_ns();
         let mut threads = Vec::new();
-        let tids: Vec<u32> = self
+        let tids: HashSet<u32> = self
             .kernel
             .threads
             .keys()
             .flatten()
             .take(SNAPSHOT_THREADS)
             .collect();
+        self.peeked.retain(|tid, peeked| {
+            let was_gone = peeked.gone;
+            peeked.gone = !tids.contains(tid);
+            !(was_gone && peeked.gone)
+        });
         for tid in tids {
             let Ok(slot) = self.kernel.threads.get(&tid, 0) else {
                 continue;

@@ -44,6 +44,10 @@ pub(super) struct Turn {
     /// End (client) or start (server) of the last answer for which no request has been seen:
     /// the other thread's window may still come.
     early: Option<u64>,
+    /// End of the newest exchange.
+    done_ns: u64,
+    /// A request older than that: its thread's window came late, and its answer is in it.
+    late: Option<Open>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +103,7 @@ impl Turn {
     pub(super) fn client_read(&mut self, call: &ObservedCall, outcome: Outcome) -> Option<Ended> {
         let end_ns = call.end_ns();
         match outcome {
-            Outcome::Ok if call.ret > 0 => self.answer(end_ns),
+            Outcome::Ok if call.ret > 0 => self.answer(end_ns, call.tid),
             Outcome::Ok => self.fail(end_ns, Outcome::Ok),
             outcome if outcome.is_error() => self.fail(end_ns, outcome),
             _ => None,
@@ -116,7 +120,7 @@ impl Turn {
 
     pub(super) fn server_write(&mut self, call: &ObservedCall, outcome: Outcome) -> Option<Ended> {
         let ended = match outcome {
-            Outcome::Ok if call.ret > 0 => self.answer(call.enter_ns),
+            Outcome::Ok if call.ret > 0 => self.answer(call.enter_ns, call.tid),
             outcome if outcome.is_error() => self.fail(call.enter_ns, outcome),
             _ => None,
         };
@@ -133,9 +137,18 @@ impl Turn {
 
     fn ask(&mut self, call: &ObservedCall) -> Option<Ended> {
         let at_ns = call.end_ns();
+        if at_ns < self.done_ns {
+            self.late = Some(Open {
+                first_ns: at_ns,
+                last_ns: at_ns,
+                tid: call.tid,
+            });
+            return None;
+        }
         if let Some(answered_ns) = self.early.filter(|early| at_ns < *early) {
             self.early = None;
             self.open = None;
+            self.done_ns = self.done_ns.max(answered_ns);
             return Some(Ended {
                 sent_ns: at_ns,
                 received_ns: answered_ns,
@@ -156,24 +169,30 @@ impl Turn {
         None
     }
 
-    fn answer(&mut self, at_ns: u64) -> Option<Ended> {
-        match self.open {
-            Some(open) if open.last_ns <= at_ns => {
+    fn answer(&mut self, at_ns: u64, tid: u32) -> Option<Ended> {
+        let late = self
+            .late
+            .take_if(|late| late.tid == tid && late.last_ns <= at_ns);
+        let (asked, received_ns) = match (late, self.open) {
+            (Some(late), _) => (late, at_ns),
+            (None, Some(open)) if open.last_ns <= at_ns => {
                 self.open = None;
                 self.early = None;
-                Some(Ended {
-                    sent_ns: open.last_ns,
-                    received_ns: at_ns,
-                    tid: open.tid,
-                    failed: None,
-                })
+                (open, at_ns)
             }
-            Some(_) => None,
-            None => {
+            (None, Some(_)) => return None,
+            (None, None) => {
                 self.early = Some(at_ns);
-                None
+                return None;
             }
-        }
+        };
+        self.done_ns = self.done_ns.max(received_ns);
+        Some(Ended {
+            sent_ns: asked.last_ns,
+            received_ns,
+            tid: asked.tid,
+            failed: None,
+        })
     }
 
     fn fail(&mut self, at_ns: u64, outcome: Outcome) -> Option<Ended> {

@@ -396,3 +396,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shared_connection_whose_windows_come_late_has_no_long_exchanges() {
+    let mut p = Process::connected();
+    // Thread 2 used the connection after thread 3 did, but its window comes first; its answer
+    // takes two reads.
+    p.call(2, "sendto", 5, 10, 400, 401);
+    p.call(2, "recvfrom", 5, 10, 402, 403);
+    p.call(2, "recvfrom", 5, 10, 404, 405);
+    p.call(3, "sendto", 5, 10, 10, 11);
+    p.call(3, "recvfrom", 5, 10, 12, 13);
+    let all: Vec<_> = p.exchanges.iter().map(times).collect();
+    assert_eq!(all, [(401, 403, None), (11, 13, None)]);
+    assert_eq!(p.table.pending(1000 * MS), []);
+}
