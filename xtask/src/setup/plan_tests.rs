@@ -60,7 +60,7 @@ impl MadeUp {
         machine
             .variables
             .insert("PATH".into(), "/home/dev/.cargo/bin:/usr/bin".into());
-        machine.variables.insert("HOME".into(), "/root".into());
+        machine.variables.insert("HOME".into(), "/home/dev".into());
         machine
     }
     fn file(mut self, path: &str) -> Self {
