@@ -174,8 +174,9 @@ fn at_saturation_every_call_is_delivered_or_counted_as_lost() {
         return;
     }
     let pod = Cgroup::new("flood").unwrap();
-    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["flood", "4", "1000000"]).unwrap();
-    // 64 KiB hold 2 000 calls; they are read twice a second.
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["bursts", "4", "1000000"]).unwrap();
+    // 64 KiB hold 2 000 calls; they are read twice a second, so both bursts overflow, and what
+    // the first one lost is told with the first window of the second.
     let live = start(&pod, settings(64 << 10, 1024, 500));
     program.step().unwrap();
     program.finish().unwrap();

@@ -20,11 +20,12 @@ fn main() -> io::Result<()> {
     let work: fn(u64) = match arguments.first().map(String::as_str) {
         Some("sequence") => sequence,
         Some("flood") => flood,
+        Some("bursts") => bursts,
         Some("sleep") => sleep,
         Some("hold") => hold,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | sleep | hold THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold THREADS ROUNDS",
             ));
         }
     };
@@ -86,6 +87,13 @@ fn flood(rounds: u64) {
         // SAFETY: no arguments.
         unsafe { libc::getppid() };
     }
+}
+
+/// Half of the rounds, two seconds of silence, the other half.
+fn bursts(rounds: u64) {
+    flood(rounds / 2);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    flood(rounds - rounds / 2);
 }
 
 fn sleep(_rounds: u64) {
