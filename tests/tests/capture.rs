@@ -205,8 +205,9 @@ fn threads_without_a_slot_are_counted() {
         return;
     }
     let pod = Cgroup::new("slots").unwrap();
-    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["flood", "16", "1000"]).unwrap();
-    let live = start(&pod, settings(1 << 20, 4, 10));
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["flood", "700", "50"]).unwrap();
+    // One bank of 512 slots.
+    let live = start(&pod, settings(1 << 20, 1, 10));
     program.step().unwrap();
     program.finish().unwrap();
     let account = last_accounts(&finish(live))[&0];
@@ -288,7 +289,7 @@ fn a_killed_thread_hands_over_its_window_and_the_call_it_was_inside() {
                 && matches!(
                     event.event,
                     LifecycleEvent::Exit {
-                        code: -1,
+                        code: libc::SIGKILL,
                         group_dead: true
                     }
                 )

@@ -37,6 +37,11 @@ impl KernelCompiler {
         };
         command
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
+            // Maps of maps are described by type information.
+            .env(
+                "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS",
+                "-Clink-arg=--btf",
+            )
             .args([subcommand, "--release", "--target", BPF_TARGET]);
         if let Self::Nightly { .. } = self {
             command.arg("-Zbuild-std=core");

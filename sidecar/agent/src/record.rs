@@ -98,7 +98,11 @@ pub struct Call {
     pub fd: i32,
     /// Return value (-errno on error).
     pub ret: i64,
+    /// When it began to wait: its return less its duration. For a call that did not wait, its
+    /// return.
     pub enter_ns: Nanos,
+    /// How long the thread was off the processor of its own accord: neither running nor ready to
+    /// run. 0 for a call that did not wait.
     pub duration_ns: u64,
     /// Entered and never returned (the thread ended inside it).
     pub no_return: bool,
@@ -184,7 +188,7 @@ pub enum LifecycleEvent {
         executable: String,
     },
     /// The thread ended; `group_dead` when it was the process's last. `code` is then the
-    /// process's as of `wait(2)`, or -1 when a signal that is not known killed it.
+    /// process's as of `wait(2)`.
     Exit {
         code: i32,
         group_dead: bool,
@@ -205,16 +209,34 @@ pub struct ThreadState {
     pub container: ContainerIndex,
     pub pid: u32,
     pub tid: u32,
+    pub state: RunState,
     /// The call the thread is inside now.
     pub inside: Option<InsideCall>,
     /// The last call that returned.
     pub last: Option<Call>,
 }
 
+/// What the scheduler says of a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunState {
+    /// Running, or ready to run.
+    #[default]
+    Running,
+    /// Asleep until a signal or what it waits for.
+    Sleeping,
+    /// Asleep until what it waits for, mostly a disk.
+    Blocked,
+    /// Stopped by a signal or a debugger.
+    Stopped,
+    /// Frozen with its cgroup.
+    Frozen,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InsideCall {
     pub nr: u16,
     pub fd: i32,
+    /// Since when it waits.
     pub enter_ns: Nanos,
 }
 

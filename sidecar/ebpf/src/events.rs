@@ -1,9 +1,12 @@
 //! Events beside the windows: what arguments pointed at.
 
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::generated};
-use stethos_events::{BYTES_MAX, EVENT_HEAD, Event, Inside, ThreadSlot, class, kind, lost};
+use stethos_events::{BYTES_MAX, EVENT_HEAD, Event, ThreadSlot, class, kind, lost};
 
-use crate::maps::{EVENT_SCRATCH, EVENTS, SETTINGS, count_lost};
+use crate::{
+    kernel,
+    maps::{EVENT_SCRATCH, EVENTS, count_lost},
+};
 
 /// Classes of calls that may ship an event.
 pub const CLASSES: u32 =
@@ -13,18 +16,25 @@ pub const CLASSES: u32 =
 const ADDRESS_MAX: u64 = 110;
 const PATH_MAX: u32 = 256;
 
-/// Ships what the call that just returned (`slot.last`, entered as `slot.inside`) pointed at.
+/// The call that just returned: its class and its arguments.
+#[derive(Clone, Copy)]
+struct Returned {
+    class: u32,
+    args: [u64; 3],
+}
+
+/// Ships what the call that just returned (`slot.last`) pointed at.
 #[inline(always)]
-pub fn of_call(slot: &ThreadSlot, now: u64) {
-    let class = slot.inside.class;
+pub fn of_call(slot: &ThreadSlot, class: u32, args: [u64; 3], now: u64) {
+    let returned = Returned { class, args };
     if class & (class::READ | class::WRITE) != 0 {
         if slot.last.ret >= 16 {
-            http(slot, now);
+            http(slot, returned, now);
         }
     } else if class & class::ADDRESS_1 != 0 {
-        address(slot, now);
+        address(slot, returned, now);
     } else if slot.last.ret < 0 || class & class::OPEN != 0 {
-        path(slot, now);
+        path(slot, returned, now);
     }
 }
 
@@ -49,35 +59,37 @@ fn event(slot: &ThreadSlot, now: u64, kind: u32) -> Option<&'static mut Event> {
 }
 
 #[inline(always)]
-pub fn ship(event: &mut Event, len: u64) {
+pub fn ship(pod: u32, event: &mut Event, len: u64) {
     if len > BYTES_MAX as u64 {
         return;
     }
     event.len = len as u32;
-    let ring = (&raw const EVENTS).cast_mut().cast();
-    // SAFETY: head and `len` ≤ BYTES_MAX bytes lie within the event.
-    let refused = unsafe {
-        generated::bpf_ringbuf_output(
-            ring,
-            (event as *mut Event).cast(),
-            EVENT_HEAD as u64 + len,
-            u64::from(BPF_RB_NO_WAKEUP),
-        )
+    let refused = match EVENTS.get(pod) {
+        // SAFETY: head and `len` ≤ BYTES_MAX bytes lie within the event.
+        Some(ring) => unsafe {
+            generated::bpf_ringbuf_output(
+                core::ptr::from_ref(ring).cast_mut().cast(),
+                (event as *mut Event).cast(),
+                EVENT_HEAD as u64 + len,
+                u64::from(BPF_RB_NO_WAKEUP),
+            )
+        },
+        None => -1,
     };
     if refused != 0 {
-        count_lost(lost::EVENT_RING_FULL, 1);
+        count_lost(pod, lost::EVENT_RING_FULL, 1);
     }
 }
 
 #[inline(never)]
-fn path(slot: &ThreadSlot, now: u64) {
+fn path(slot: &ThreadSlot, returned: Returned, now: u64) {
     let Some(event) = event(slot, now, kind::PATH) else {
         return;
     };
-    let address = if slot.inside.class & class::PATH_0 != 0 {
-        slot.inside.args[0]
+    let address = if returned.class & class::PATH_0 != 0 {
+        returned.args[0]
     } else {
-        slot.inside.args[1]
+        returned.args[1]
     };
     // SAFETY: PATH_MAX bytes fit; the helper checks the user address.
     let read = unsafe {
@@ -92,15 +104,15 @@ fn path(slot: &ThreadSlot, now: u64) {
     } else {
         0
     };
-    ship(event, len);
+    ship(slot.pod, event, len);
 }
 
 #[inline(never)]
-fn address(slot: &ThreadSlot, now: u64) {
+fn address(slot: &ThreadSlot, returned: Returned, now: u64) {
     let Some(event) = event(slot, now, kind::ADDRESS) else {
         return;
     };
-    let mut len = slot.inside.args[2] & 0xff;
+    let mut len = returned.args[2] & 0xff;
     if len > ADDRESS_MAX {
         len = ADDRESS_MAX;
     }
@@ -109,10 +121,10 @@ fn address(slot: &ThreadSlot, now: u64) {
         generated::bpf_probe_read_user(
             (&raw mut event.bytes).cast(),
             len as u32,
-            slot.inside.args[1] as *const _,
+            returned.args[1] as *const _,
         )
     };
-    ship(event, if failed == 0 { len } else { 0 });
+    ship(slot.pod, event, if failed == 0 { len } else { 0 });
 }
 
 /// `iovec` of the calling process.
@@ -133,11 +145,11 @@ struct MessageHead {
 }
 
 #[inline(always)]
-fn http(slot: &ThreadSlot, now: u64) {
-    if SETTINGS.get(0).is_none_or(|s| s.http == 0) {
+fn http(slot: &ThreadSlot, returned: Returned, now: u64) {
+    if !kernel::ship_http() {
         return;
     }
-    let Some((base, room)) = buffer(&slot.inside) else {
+    let Some((base, room)) = buffer(returned) else {
         return;
     };
     let mut start = 0u32;
@@ -147,12 +159,12 @@ fn http(slot: &ThreadSlot, now: u64) {
     if failed != 0 || !looks_like_http(start) {
         return;
     }
-    ship_http(slot, now, base, room);
+    ship_http(slot, returned.class, now, base, room);
 }
 
 #[inline(never)]
-fn ship_http(slot: &ThreadSlot, now: u64, base: u64, room: u64) {
-    let kind = if slot.inside.class & class::READ != 0 {
+fn ship_http(slot: &ThreadSlot, class: u32, now: u64, base: u64, room: u64) {
+    let kind = if class & class::READ != 0 {
         kind::HTTP_IN
     } else {
         kind::HTTP_OUT
@@ -172,13 +184,13 @@ fn ship_http(slot: &ThreadSlot, now: u64, base: u64, room: u64) {
         generated::bpf_probe_read_user((&raw mut event.bytes).cast(), len as u32, base as *const _)
     };
     if failed == 0 {
-        ship(event, len);
+        ship(slot.pod, event, len);
     }
 }
 
 /// Address and length of the (first) buffer of a read or write.
 #[inline(always)]
-fn buffer(inside: &Inside) -> Option<(u64, u64)> {
+fn buffer(inside: Returned) -> Option<(u64, u64)> {
     let mut vector = inside.args[1];
     if inside.class & (class::VECTOR | class::MESSAGE) == 0 {
         return Some((vector, u64::MAX));

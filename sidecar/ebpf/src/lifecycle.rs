@@ -1,70 +1,61 @@
 //! Processes and threads that begin and end.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
-    },
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_current_comm, bpf_ktime_get_ns},
 };
-use stethos_events::{EndedAccount, Event, class, kind, lost};
+use stethos_events::{EndedAccount, Event, ThreadSlot, kind, lost};
 
 use crate::{
     events,
-    maps::{ENDED, EVENT_SCRATCH, EXCLUDED, SCOPE_PIDS, SETTINGS, THREADS, count_lost},
+    kernel::{Current, of_task, offset, task_ids},
+    maps::{ENDED, EVENT_SCRATCH, EXCLUDED, SCOPE_PIDS, count_lost},
+    registers::PtRegs,
     scope, threads,
 };
 
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
 /// The current thread made `child`.
 #[inline(always)]
-pub fn fork(child: *const u8) {
-    let Some(settings) = SETTINGS.get(0) else {
-        return;
-    };
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tgid = (pid_tgid >> 32) as u32;
+pub fn fork(child: u64) {
+    let current = Current::get();
+    let (tid, tgid) = (current.tid(), current.tgid());
     let Some((child_pid, child_tid)) = task_ids(child) else {
         return;
     };
+    // A tid may have been another thread's whose end was not seen.
+    scope::forget(child_tid);
     if child_pid != tgid {
-        // SAFETY: presence alone is read.
-        if unsafe { EXCLUDED.get(tgid) }.is_some() {
-            if EXCLUDED.insert(child_pid, 1, u64::from(BPF_ANY)).is_err() {
-                count_lost(lost::NO_SCOPE_SLOT, 1);
-            }
-            return;
-        }
-        // SAFETY: a plain integer, copied at once.
-        if let Some(target) = unsafe { SCOPE_PIDS.get(tgid) }.copied()
-            && SCOPE_PIDS
-                .insert(child_pid, target, u64::from(BPF_ANY))
-                .is_err()
-        {
-            count_lost(lost::NO_SCOPE_SLOT, 1);
-        }
+        scope::inherit(tgid, child_pid);
     }
-    let Some(cgroup) = scope::container(settings, tgid) else {
+    let Some(place) = scope::place(tgid) else {
         return;
     };
-    if let Some(event) = begin(cgroup, pid_tgid, kind::FORK) {
+    if let Some(event) = begin(place.container, tgid, tid, kind::FORK) {
         event.extra = [child_pid, child_tid];
-        events::ship(event, 0);
+        events::ship(place.pod, event, 0);
     }
 }
 
 /// The current thread executes a new program; `old_tid` was its tid before.
 #[inline(always)]
 pub fn exec(old_tid: i32) {
-    let Some(settings) = SETTINGS.get(0) else {
-        return;
-    };
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(cgroup) = scope::container(settings, (pid_tgid >> 32) as u32) else {
-        return;
-    };
-    if old_tid as u32 != pid_tgid as u32 {
-        retire(old_tid as u32);
+    let current = Current::get();
+    let (tid, tgid) = (current.tid(), current.tgid());
+    if old_tid as u32 != tid {
+        scope::forget(old_tid as u32);
+        scope::forget(tid);
     }
-    let Some(event) = begin(cgroup, pid_tgid, kind::EXEC) else {
+    let Some(place) = scope::place(tgid) else {
+        return;
+    };
+    if old_tid as u32 != tid
+        && let Some((number, slot)) = scope::slot_of_tid(place.pod, old_tid as u32)
+    {
+        retire(number, slot, -1);
+    }
+    let Some(event) = begin(place.container, tgid, tid, kind::EXEC) else {
         return;
     };
     let mut len = 0;
@@ -72,71 +63,93 @@ pub fn exec(old_tid: i32) {
         event.bytes[..16].copy_from_slice(&name);
         len = 16;
     }
-    events::ship(event, len);
+    events::ship(place.pod, event, len);
 }
 
 /// The current thread ends.
 #[inline(always)]
 pub fn exit() {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tid = pid_tgid as u32;
-    let tgid = (pid_tgid >> 32) as u32;
+    let current = Current::get();
+    let (tid, tgid) = (current.tid(), current.tgid());
+    let present = scope::present_slot(current);
+    scope::forget(tid);
+    if let Some((number, slot)) = present {
+        // SAFETY: the slot of the current thread.
+        let (cgroup, pod, regs) =
+            unsafe { ((*slot).window.header.cgroup, (*slot).pod, (*slot).regs) };
+        let inside = PtRegs::inside(regs).map_or(-1, |(nr, _)| nr);
+        retire(number, slot, inside);
+        if let Some(event) = begin(cgroup, tgid, tid, kind::EXIT) {
+            event.extra = ending(current);
+            events::ship(pod, event, 0);
+        }
+    }
     if tid == tgid {
         let _ = EXCLUDED.remove(tgid);
         let _ = SCOPE_PIDS.remove(tgid);
     }
-    let Some(slot) = THREADS.get_ptr_mut(tid) else {
+}
+
+/// What the current thread's process ends with as of `wait(2)`, and 1 when this was its last
+/// thread.
+#[inline(always)]
+fn ending(current: Current) -> [u32; 2] {
+    let task = current.address();
+    let code: u32 = of_task(task, offset!(task_exit_code)).unwrap_or(u32::MAX);
+    let Some(signal) = of_task::<u64>(task, offset!(task_signal)) else {
+        return [code, 0];
+    };
+    let live: i32 = of_task(signal, offset!(signal_live)).unwrap_or(1);
+    let flags: u32 = of_task(signal, offset!(signal_flags)).unwrap_or(0);
+    let group: u32 = of_task(signal, offset!(signal_exit_code)).unwrap_or(code);
+    let code = if flags & SIGNAL_GROUP_EXIT != 0 {
+        group
+    } else {
+        code
+    };
+    [code, u32::from(live == 0)]
+}
+
+/// The task was chosen by the out-of-memory killer.
+#[inline(always)]
+pub fn oom_kill(tid: u32) {
+    // Its cgroup is not the current one: it is found among all pods by its slot.
+    let Some(slot) = scope::any_slot_of(tid) else {
         return;
     };
-    let inside = threads::inside_of(slot);
-    // SAFETY: the slot of the current thread.
-    let cgroup = unsafe { (*slot).window.header.cgroup };
-    retire(tid);
-    if let Some(event) = begin(cgroup, pid_tgid, kind::EXIT) {
-        let asked = inside.enter_ns != 0 && inside.class & class::EXIT != 0;
-        event.extra = if asked {
-            [inside.args[0] as u32 & 0xff, 1]
-        } else {
-            [u32::MAX, 0]
-        };
-        events::ship(event, 0);
+    // SAFETY: plain integers of an array entry.
+    let (cgroup, pid, pod) = unsafe {
+        (
+            (*slot).window.header.cgroup,
+            (*slot).window.header.pid,
+            (*slot).pod,
+        )
+    };
+    if let Some(event) = begin(cgroup, pid, tid, kind::OOM_KILL) {
+        events::ship(pod, event, 0);
     }
 }
 
 #[inline(always)]
-pub fn oom_kill(pid: i32) {
-    let tid = pid as u32;
-    let Some(slot) = THREADS.get_ptr_mut(tid) else {
-        return;
-    };
-    // SAFETY: plain integers of a slot that is not freed while the program runs.
-    let (cgroup, pid) = unsafe { ((*slot).window.header.cgroup, (*slot).window.header.pid) };
-    if let Some(event) = begin(
-        cgroup,
-        u64::from(pid) << 32 | u64::from(tid),
-        kind::OOM_KILL,
-    ) {
-        events::ship(event, 0);
-    }
-}
-
-#[inline(always)]
-pub fn oom_kill_task(task: *const u8) {
+pub fn oom_kill_task(task: u64) {
     if let Some((_, tid)) = task_ids(task) {
-        oom_kill(tid as i32);
+        oom_kill(tid);
     }
 }
 
-/// Hands over what the thread's slot holds, adds up its account, and gives the slot back.
+/// Hands over what the slot of an ended thread holds, adds up its account, and gives it back.
 #[inline(always)]
-fn retire(tid: u32) {
-    let Some(slot) = THREADS.get_ptr_mut(tid) else {
-        return;
+fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
+    threads::end_thread(slot, inside);
+    // SAFETY: plain integers of the slot of a thread that makes no further call.
+    let (cgroup, seen, lost_calls, pod) = unsafe {
+        (
+            (*slot).window.header.cgroup,
+            (*slot).seen,
+            (*slot).lost,
+            (*slot).pod,
+        )
     };
-    threads::end_thread(slot);
-    // SAFETY: plain integers of a slot that is not freed while the program runs.
-    let (cgroup, seen, lost_calls) =
-        unsafe { ((*slot).window.header.cgroup, (*slot).seen, (*slot).lost) };
     if ENDED.get_ptr_mut(cgroup).is_none() {
         let _ = ENDED.insert(
             cgroup,
@@ -150,28 +163,28 @@ fn retire(tid: u32) {
     }
     match ENDED.get_ptr_mut(cgroup) {
         Some(account) => {
-            // SAFETY: a preallocated per-CPU entry that is never removed.
+            // SAFETY: a preallocated per-CPU entry.
             let account = unsafe { &mut *account };
             account.seen += seen;
             account.lost += lost_calls;
             account.threads += 1;
         }
-        None => count_lost(lost::NO_ACCOUNT, seen),
+        None => count_lost(pod, lost::NO_ACCOUNT, seen),
     }
-    let _ = THREADS.remove(tid);
+    scope::release(number, slot);
 }
 
 /// Room for an event, with its head filled in.
 #[inline(always)]
-fn begin(cgroup: u64, pid_tgid: u64, kind: u32) -> Option<&'static mut Event> {
+fn begin(cgroup: u64, pid: u32, tid: u32, kind: u32) -> Option<&'static mut Event> {
     let event = EVENT_SCRATCH.get_ptr_mut(0)?;
     // SAFETY: per-CPU room; the programs that use it do not nest on one CPU.
     let event = unsafe { &mut *event };
     // SAFETY: helper without memory arguments.
     event.at_ns = unsafe { bpf_ktime_get_ns() };
     event.cgroup = cgroup;
-    event.pid = (pid_tgid >> 32) as u32;
-    event.tid = pid_tgid as u32;
+    event.pid = pid;
+    event.tid = tid;
     event.kind = kind;
     event.ret = 0;
     event.fd = -1;
@@ -179,20 +192,4 @@ fn begin(cgroup: u64, pid_tgid: u64, kind: u32) -> Option<&'static mut Event> {
     event.len = 0;
     event.extra = [0, 0];
     Some(event)
-}
-
-/// pid (thread group) and tid of a task in the initial PID namespace.
-#[inline(always)]
-fn task_ids(task: *const u8) -> Option<(u32, u32)> {
-    let settings = SETTINGS.get(0)?;
-    let pid_at = (task as usize + settings.task_pid_offset as usize) as *const u32;
-    let tgid_at = (task as usize + settings.task_tgid_offset as usize) as *const u32;
-    // SAFETY: the helper checks every access.
-    let (tid, pid) = unsafe {
-        (
-            bpf_probe_read_kernel(pid_at).ok()?,
-            bpf_probe_read_kernel(tgid_at).ok()?,
-        )
-    };
-    Some((pid, tid))
 }

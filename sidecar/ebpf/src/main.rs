@@ -1,15 +1,19 @@
 //! Kernel programs of Stethos.
 //!
-//! `sys_enter` and `sys_exit` fill one window of calls per thread, in the thread's slot in
-//! `THREADS`, and hand it over whole through `WINDOWS` when the thread is about to wait, when the
-//! window is full, or when the thread ends. Scope is decided in the first instructions of
-//! `sys_enter`; `sys_exit` acts only on threads that have a slot.
+//! `sys_exit` fills one window of calls per thread, in the thread's slot, and hands it over whole
+//! through its pod's ring before a call that waits, when the window is full, and when the thread
+//! ends. Nothing runs when a call is entered: its arguments are still in the registers when it
+//! returns, how long it waited is in the scheduler's clocks, and calls that have not returned are
+//! polled.
 #![no_std]
 #![no_main]
 
 mod events;
+mod kernel;
 mod lifecycle;
 mod maps;
+mod poll;
+mod registers;
 mod scope;
 mod threads;
 
@@ -17,12 +21,6 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-
-#[btf_tracepoint(function = "sys_enter")]
-pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    threads::enter(ctx.arg(0), ctx.arg(1));
-    0
-}
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
@@ -51,7 +49,7 @@ pub fn process_exit(_ctx: RawTracePointContext) -> i32 {
 /// The victim by pid: kernels before 6.8.
 #[raw_tracepoint(tracepoint = "mark_victim")]
 pub fn oom_victim_pid(ctx: RawTracePointContext) -> i32 {
-    lifecycle::oom_kill(ctx.arg(0));
+    lifecycle::oom_kill(ctx.arg::<i32>(0) as u32);
     0
 }
 
@@ -62,10 +60,18 @@ pub fn oom_victim_task(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Answers the sidecar's own `prctl(DISCOVERY_OPTION)`: who it is and where its cgroup stands.
+/// Run by the loader: who it is and where its cgroup stands.
 #[raw_tracepoint(tracepoint = "sys_enter")]
-pub fn discover(ctx: RawTracePointContext) -> i32 {
-    scope::discover(ctx.arg(0), ctx.arg(1));
+pub fn discover(_ctx: RawTracePointContext) -> i32 {
+    scope::discover();
+    0
+}
+
+/// Run by the loader a few times a second: what threads are doing, from the slot number in the
+/// first argument on.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn poll(ctx: RawTracePointContext) -> i32 {
+    poll::slots(ctx.arg::<u64>(0) as u32);
     0
 }
 

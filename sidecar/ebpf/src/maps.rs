@@ -1,54 +1,70 @@
-//! Maps. Capacities of `THREADS` and the rings are set by the loader.
+//! Maps. Those of one pod stand in maps of maps under the pod's index, so that a sidecar can be
+//! given its own and no other's.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
-    macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{Array as BtfArray, ArrayOfMaps, RingBuf},
+    macros::{btf_map, map},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use stethos_events::{
-    CALL_NUMBERS, EndedAccount, Event, SelfFound, Settings, ThreadSlot, Window, lost,
+    BANK_SLOTS, BANKS, CALL_NUMBERS, DECISIONS, EndedAccount, Event, PODS, PidScope, PodEntry,
+    SelfFound, ThreadSlot, Window, lost,
 };
-
-#[map]
-pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
 /// `class` bits by call number.
 #[map]
 pub static CALL_CLASS: Array<u32> = Array::with_max_entries(CALL_NUMBERS as u32, 0);
 
-/// Cgroup ids of the targets.
+/// What was decided about a thread, under the low bits of its tid: `tid << 32 | verdict`, the
+/// verdict being 0 for a thread out of scope, or 1 + the number of its slot. An entry may be
+/// overwritten at any time: it is then decided again. User space clears all of them whenever the
+/// scope changes, and once a second.
 #[map]
-pub static SCOPE: HashMap<u64, u32> = HashMap::with_max_entries(256, 0);
+pub static DECISIONS_BY_TID: Array<u64> = Array::with_max_entries(DECISIONS as u32, BPF_F_MMAPABLE);
 
-/// Processes of targets named by pid, with the cgroup id that stands for the target.
+/// Pods by the cgroup id of their target.
 #[map]
-pub static SCOPE_PIDS: HashMap<u32, u64> = HashMap::with_max_entries(4096, 0);
+pub static SCOPE: HashMap<u64, u32> = HashMap::with_max_entries(1024, 0);
+
+/// Processes of targets named by pid, and their descendants.
+#[map]
+pub static SCOPE_PIDS: HashMap<u32, PidScope> = HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
 
 /// Stethos's own processes: never captured.
 #[map]
-pub static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(256, 0);
+pub static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
-/// Threads in scope by tid. Not evicting: when it is full, further threads are counted as lost.
 #[map]
-pub static THREADS: HashMap<u32, ThreadSlot> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+pub static POD_TABLE: Array<PodEntry> = Array::with_max_entries(PODS as u32, 0);
+
+/// Which thread has a slot, by the slot's number: what makes taking one atomic.
+#[map]
+pub static CLAIMS: HashMap<u32, u32> =
+    HashMap::with_max_entries((BANK_SLOTS * BANKS) as u32, BPF_F_NO_PREALLOC);
+
+/// Thread slots by bank.
+#[btf_map]
+pub static SLOTS: ArrayOfMaps<
+    BtfArray<ThreadSlot, BANK_SLOTS, { BPF_F_MMAPABLE as usize }>,
+    BANKS,
+> = ArrayOfMaps::new();
+
+/// Windows by pod.
+#[btf_map]
+pub static WINDOWS: ArrayOfMaps<RingBuf<u64, { 1 << 26 }>, PODS> = ArrayOfMaps::new();
+
+/// Events by pod.
+#[btf_map]
+pub static EVENTS: ArrayOfMaps<RingBuf<u64, { 1 << 26 }>, PODS> = ArrayOfMaps::new();
 
 /// Accounts of ended threads by container cgroup.
 #[map]
-pub static ENDED: PerCpuHashMap<u64, EndedAccount> = PerCpuHashMap::with_max_entries(1024, 0);
+pub static ENDED: PerCpuHashMap<u64, EndedAccount> = PerCpuHashMap::with_max_entries(4096, 0);
 
+/// Counters by `pod * lost::COUNT + lost` index.
 #[map]
-pub static WINDOWS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
-
-#[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
-
-/// Counters by `lost` index.
-#[map]
-pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::COUNT, 0);
-
-/// An all-zero slot to start threads from; never written.
-#[map]
-pub static EMPTY_SLOT: Array<ThreadSlot> = Array::with_max_entries(1, 0);
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(PODS as u32 * lost::COUNT, 0);
 
 /// Room to build an event in.
 #[map]
@@ -58,12 +74,19 @@ pub static EVENT_SCRATCH: PerCpuArray<Event> = PerCpuArray::with_max_entries(1, 
 #[map]
 pub static SELF: Array<SelfFound> = Array::with_max_entries(1, 0);
 
-pub fn count_lost(cause: u32, amount: u64) {
-    if let Some(counter) = LOST.get_ptr_mut(cause) {
+#[inline(always)]
+pub fn count_lost(pod: u32, cause: u32, amount: u64) {
+    if let Some(counter) = LOST.get_ptr_mut(pod * lost::COUNT + cause) {
         // SAFETY: a per-CPU entry; programs on one CPU do not nest on the same counter in a way
         // that tears a 64-bit add.
         unsafe { *counter += amount };
     }
+}
+
+/// The slot with this number.
+#[inline(always)]
+pub fn slot(number: u32) -> Option<*mut ThreadSlot> {
+    SLOTS.get_value_ptr_mut(number / BANK_SLOTS as u32, &(number % BANK_SLOTS as u32))
 }
 
 const _: () = assert!(core::mem::size_of::<Window>() == 40 + 64 * 32);

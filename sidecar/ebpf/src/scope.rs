@@ -1,22 +1,112 @@
-//! Which threads are captured.
+//! Which threads are captured, and in which slot.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated};
-use stethos_events::{DISCOVERY_OPTION, SCOPE_LEVELS, Settings};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::{bpf_get_current_pid_tgid, generated},
+};
+use stethos_events::{CallRecord, DECISIONS, PROBES, Polled, SCOPE_LEVELS, ThreadSlot, lost};
 
 use crate::{
-    maps::{EXCLUDED, SCOPE, SCOPE_PIDS, SELF},
-    threads::PtRegs,
+    kernel::Current,
+    maps::{
+        self, CLAIMS, DECISIONS_BY_TID, EXCLUDED, POD_TABLE, SCOPE, SCOPE_PIDS, SELF, count_lost,
+    },
 };
 
-/// The container (cgroup id) that the current thread belongs to, if it is in scope.
+/// Where the current thread belongs.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub pod: u32,
+    /// Cgroup id of the container: the cgroup directly below the target's, or the target's own.
+    pub container: u64,
+}
+
+/// The slot of the current thread, if it is in scope: as decided before, or decided now.
 #[inline(always)]
-pub fn container(settings: &Settings, tgid: u32) -> Option<u64> {
-    let found = by_cgroup(settings).or_else(|| {
-        if settings.by_pid == 0 {
-            return None;
+pub fn slot_of(current: Current, regs: u64) -> Option<*mut ThreadSlot> {
+    let tid = current.tid();
+    let at = tid % DECISIONS as u32;
+    let decided = *DECISIONS_BY_TID.get(at)?;
+    let verdict = if (decided >> 32) as u32 == tid {
+        decided as u32
+    } else {
+        decide(current, regs)
+    };
+    if verdict == 0 {
+        return None;
+    }
+    let slot = maps::slot(verdict - 1)?;
+    // SAFETY: an array entry.
+    let (owner, pod) = unsafe { ((*slot).window.header.tid, (*slot).pod) };
+    if owner != tid {
+        count_lost(pod, lost::STALE_SLOT, 1);
+        forget(tid);
+        return None;
+    }
+    Some(slot)
+}
+
+/// The slot of the current thread, if it has one.
+#[inline(always)]
+pub fn present_slot(current: Current) -> Option<(u32, *mut ThreadSlot)> {
+    let tid = current.tid();
+    let decided = *DECISIONS_BY_TID.get(tid % DECISIONS as u32)?;
+    let number = if (decided >> 32) as u32 == tid {
+        (decided as u32).checked_sub(1)?
+    } else {
+        let place = place(current.tgid())?;
+        find(place.pod, tid).0?
+    };
+    let slot = maps::slot(number)?;
+    // SAFETY: an array entry.
+    (unsafe { (*slot).window.header.tid } == tid).then_some((number, slot))
+}
+
+/// Drops what was decided about a thread.
+#[inline(always)]
+pub fn forget(tid: u32) {
+    if let Some(entry) = DECISIONS_BY_TID.get_ptr_mut(tid % DECISIONS as u32) {
+        // SAFETY: an array entry; 0 is the decision about no thread.
+        unsafe {
+            if (*entry >> 32) as u32 == tid {
+                core::ptr::write_volatile(entry, 0);
+            }
         }
-        // SAFETY: the value is a plain integer, copied at once.
-        unsafe { SCOPE_PIDS.get(tgid) }.copied()
+    }
+}
+
+/// Decides about the current thread and remembers it.
+#[inline(never)]
+fn decide(current: Current, regs: u64) -> u32 {
+    let tid = current.tid();
+    let verdict = match place(current.tgid()) {
+        None => 0,
+        Some(place) => match take(place, current, regs) {
+            Some(number) => number + 1,
+            None => {
+                // Not remembered: a slot may become free.
+                count_lost(place.pod, lost::NO_SLOT, 1);
+                return 0;
+            }
+        },
+    };
+    if let Some(entry) = DECISIONS_BY_TID.get_ptr_mut(tid % DECISIONS as u32) {
+        // SAFETY: an array entry, written whole.
+        unsafe { core::ptr::write_volatile(entry, u64::from(tid) << 32 | u64::from(verdict)) };
+    }
+    verdict
+}
+
+/// Pod and container of the current thread, whose process is `tgid`.
+#[inline(always)]
+pub fn place(tgid: u32) -> Option<Place> {
+    let found = by_cgroup().or_else(|| {
+        // SAFETY: plain integers, copied at once.
+        let scope = unsafe { SCOPE_PIDS.get(tgid) }.copied()?;
+        Some(Place {
+            pod: scope.pod,
+            container: scope.container,
+        })
     })?;
     // SAFETY: presence alone is read.
     match unsafe { EXCLUDED.get(tgid) } {
@@ -26,39 +116,172 @@ pub fn container(settings: &Settings, tgid: u32) -> Option<u64> {
 }
 
 #[inline(always)]
-fn by_cgroup(settings: &Settings) -> Option<u64> {
-    for index in 0..SCOPE_LEVELS {
-        if index as u32 >= settings.level_count {
-            break;
-        }
-        let level = settings.levels[index];
+fn by_cgroup() -> Option<Place> {
+    let mut found: Option<u32> = None;
+    let mut target = 0;
+    for level in 1..SCOPE_LEVELS {
         // SAFETY: helper without memory arguments.
         let id = unsafe { generated::bpf_get_current_ancestor_cgroup_id(level as i32) };
+        if let Some(pod) = found {
+            return Some(Place {
+                pod,
+                container: if id == 0 { target } else { id },
+            });
+        }
         if id == 0 {
-            continue;
+            return None;
         }
-        // SAFETY: presence alone is read.
-        if unsafe { SCOPE.get(id) }.is_some() {
-            // SAFETY: helper without memory arguments.
-            let below = unsafe { generated::bpf_get_current_ancestor_cgroup_id(level as i32 + 1) };
-            return Some(if below == 0 { id } else { below });
-        }
+        // SAFETY: a plain integer, copied at once.
+        found = unsafe { SCOPE.get(id) }.copied();
+        target = id;
     }
     None
 }
 
-pub fn discover(regs: *const PtRegs, nr: i64) {
+/// The slot that a thread has among its pod's, and the first free one that it may have.
+#[inline(always)]
+fn find(pod: u32, tid: u32) -> (Option<u32>, Option<u32>) {
+    let Some(entry) = POD_TABLE.get(pod) else {
+        return (None, None);
+    };
+    let (slots, first) = (
+        entry.slots,
+        entry.first_bank * stethos_events::BANK_SLOTS as u32,
+    );
+    if slots == 0 {
+        return (None, None);
+    }
+    let start = tid.wrapping_mul(0x9e37_79b1) >> 7;
+    let mut free = None;
+    for probe in 0..PROBES as u32 {
+        let number = first + (start.wrapping_add(probe) & (slots - 1));
+        let Some(slot) = maps::slot(number) else {
+            return (None, None);
+        };
+        // SAFETY: an array entry.
+        let owner = unsafe { (*slot).window.header.tid };
+        if owner == tid {
+            return (Some(number), None);
+        }
+        if owner == 0 && free.is_none() {
+            free = Some(number);
+        }
+    }
+    (None, free)
+}
+
+/// The number of the current thread's slot: its own, or a free one that becomes its own.
+#[inline(always)]
+fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
+    let tid = current.tid();
+    let (own, free) = find(place.pod, tid);
+    if own.is_some() {
+        return own;
+    }
+    let mut number = free?;
+    // Another thread may take it first; the next ones are tried then.
+    let mut claimed = false;
+    for _ in 0..PROBES {
+        if CLAIMS.insert(number, tid, u64::from(BPF_NOEXIST)).is_ok() {
+            claimed = true;
+            break;
+        }
+        let entry = POD_TABLE.get(place.pod)?;
+        let first = entry.first_bank * stethos_events::BANK_SLOTS as u32;
+        number = first + (number.wrapping_sub(first).wrapping_add(1) & entry.slots.wrapping_sub(1));
+    }
+    if !claimed {
+        return None;
+    }
+    let slot = maps::slot(number)?;
+    // SAFETY: claimed, so no other thread writes it.
+    let slot = unsafe { &mut *slot };
+    let header = &mut slot.window.header;
+    header.cgroup = place.container;
+    header.pid = current.tgid();
+    header.sequence = 0;
+    header.lost_before = 0;
+    header.count = 0;
+    header.end = 0;
+    slot.task = current.address();
+    slot.regs = regs;
+    slot.clocks = current.clocks();
+    slot.last = CallRecord {
+        exit_ns: 0,
+        waited_ns: 0,
+        ret: 0,
+        fd: -1,
+        nr: 0,
+        flags: 0,
+    };
+    slot.seen = 0;
+    slot.lost = 0;
+    slot.polled = Polled {
+        at_ns: 0,
+        since_ns: 0,
+        arg_0: 0,
+        nr: -1,
+        state: 0,
+        seen: 0,
+    };
+    slot.pod = place.pod;
+    // The slot is whole before it has an owner: the sidecar reads slots in place.
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+    slot.window.header.tid = tid;
+    Some(number)
+}
+
+/// The slot that the thread `tid` has in `pod`.
+#[inline(always)]
+pub fn slot_of_tid(pod: u32, tid: u32) -> Option<(u32, *mut ThreadSlot)> {
+    let number = find(pod, tid).0?;
+    Some((number, maps::slot(number)?))
+}
+
+/// The slot of a thread other than the current one, as decided.
+#[inline(always)]
+pub fn any_slot_of(tid: u32) -> Option<*mut ThreadSlot> {
+    let decided = *DECISIONS_BY_TID.get(tid % DECISIONS as u32)?;
+    if (decided >> 32) as u32 != tid {
+        return None;
+    }
+    let slot = maps::slot((decided as u32).checked_sub(1)?)?;
+    // SAFETY: an array entry.
+    (unsafe { (*slot).window.header.tid } == tid).then_some(slot)
+}
+
+/// Gives the slot back.
+#[inline(always)]
+pub fn release(number: u32, slot: *mut ThreadSlot) {
+    // SAFETY: the slot of a thread that makes no further call.
+    unsafe { core::ptr::write_volatile(&raw mut (*slot).window.header.tid, 0) };
+    let _ = CLAIMS.remove(number);
+}
+
+/// Processes that a process in scope, or one of Stethos's own, starts belong where it belongs.
+#[inline(always)]
+pub fn inherit(parent: u32, child: u32) {
+    // SAFETY: presence alone is read.
+    if unsafe { EXCLUDED.get(parent) }.is_some() {
+        if EXCLUDED.insert(child, 1, u64::from(BPF_ANY)).is_err() {
+            count_lost(0, lost::NO_SCOPE_SLOT, 1);
+        }
+        return;
+    }
+    // SAFETY: plain integers, copied at once.
+    if let Some(scope) = unsafe { SCOPE_PIDS.get(parent) }.copied()
+        && SCOPE_PIDS.insert(child, scope, u64::from(BPF_ANY)).is_err()
+    {
+        count_lost(scope.pod, lost::NO_SCOPE_SLOT, 1);
+    }
+}
+
+/// Tells the caller who it is and where its cgroup stands.
+pub fn discover() {
     let Some(found) = SELF.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: `regs` is the argument of the tracepoint; the helper checks every access.
-    let Ok(args) = (unsafe { bpf_probe_read_kernel(PtRegs::arguments(regs)) }) else {
-        return;
-    };
-    if nr != PtRegs::PRCTL || PtRegs::argument_of(&args, 0) != DISCOVERY_OPTION {
-        return;
-    }
-    // SAFETY: an array entry; only the sidecar's own start-up makes this call.
+    // SAFETY: an array entry; only the loader's start-up runs this.
     let found = unsafe { &mut *found };
     for level in 0..found.ancestors.len() {
         // SAFETY: helper without memory arguments.

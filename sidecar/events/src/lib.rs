@@ -13,12 +13,24 @@ pub const WINDOW_CALLS: usize = 64;
 pub const BYTES_MAX: usize = 1024;
 /// Call numbers that have a class; higher ones have none.
 pub const CALL_NUMBERS: usize = 512;
-/// Ancestor levels that are compared with the scope.
-pub const SCOPE_LEVELS: usize = 4;
+/// Ancestor levels of a thread's cgroup that are compared with the scope, from the root down.
+pub const SCOPE_LEVELS: usize = 16;
+/// Targets that one set of programs serves at most.
+pub const PODS: usize = 128;
+/// Thread slots in one bank.
+pub const BANK_SLOTS: usize = 512;
+/// Banks of all pods at most.
+pub const BANKS: usize = 1024;
+/// Slots that are tried for a thread before it counts as one without a slot.
+pub const PROBES: usize = 16;
+/// Entries of `DECISIONS`.
+pub const DECISIONS: usize = 1 << 16;
+/// Slots that one run of the poll program looks at.
+pub const POLL_SLOTS: usize = 128;
 
 /// What the programs do at a call: bits of `CALL_CLASS[nr]`, written by user space.
 pub mod class {
-    /// The call waits: the thread's window ends when it is entered.
+    /// The call waits: the thread's window ends before it.
     pub const WAIT: u32 = 1 << 0;
     /// The first argument is a descriptor.
     pub const DESCRIPTOR: u32 = 1 << 1;
@@ -44,11 +56,10 @@ pub mod class {
 
 /// Bits of `CallRecord::flags`.
 pub mod flag {
-    /// Entered and never returned: the thread ended inside it.
+    /// Never returned: the thread ended inside it.
     pub const NO_RETURN: u16 = 1 << 0;
-    /// Returned without having been seen entering: filtered by seccomp, or entered before the
-    /// programs were attached. `enter_ns` is the time of return.
-    pub const NO_ENTER: u16 = 1 << 1;
+    /// The thread's first: how long it waited is not known.
+    pub const FIRST: u16 = 1 << 1;
     /// `fd` holds a descriptor.
     pub const DESCRIPTOR: u16 = 1 << 2;
 }
@@ -58,8 +69,11 @@ pub mod flag {
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
 pub struct CallRecord {
-    pub enter_ns: u64,
-    pub duration_ns: u64,
+    /// When it returned.
+    pub exit_ns: u64,
+    /// How long the thread was off the processor of its own accord since its call before this
+    /// one returned: neither running nor ready to run. Calls that do not wait have 0.
+    pub waited_ns: u64,
     pub ret: i64,
     /// First argument, cut to 32 bits; a descriptor when the flag says so.
     pub fd: i32,
@@ -93,7 +107,7 @@ pub struct WindowHeader {
     pub reserved: u32,
 }
 
-/// What travels through the ring `WINDOWS`: the header and its first `count` calls.
+/// What travels through a pod's ring of windows: the header and its first `count` calls.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
@@ -102,32 +116,119 @@ pub struct Window {
     pub calls: [CallRecord; WINDOW_CALLS],
 }
 
-/// The call that a thread is inside.
+/// Clocks of the scheduler for one thread, in ns of the run queue's clock.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
-pub struct Inside {
-    /// 0: inside none.
-    pub enter_ns: u64,
-    pub args: [u64; 3],
-    pub nr: u32,
-    /// `CALL_CLASS[nr]`.
-    pub class: u32,
+pub struct SchedClocks {
+    /// `se.exec_start`: when its running time was last added up.
+    pub exec_start: u64,
+    /// `se.sum_exec_runtime`: what it ran, up to `exec_start`.
+    pub ran: u64,
+    /// `sched_info.run_delay`: what it waited while ready to run.
+    pub run_delay: u64,
 }
 
-/// State of one thread in the kernel, in the map `THREADS` under its tid.
+impl SchedClocks {
+    /// Time off the processor by own will between `before` and `self`:
+    /// `Δexec_start − Δran − Δrun_delay`, at least 0.
+    #[inline(always)]
+    pub fn waited_since(&self, before: &Self) -> u64 {
+        let passed = self.exec_start.wrapping_sub(before.exec_start);
+        let spent = self
+            .ran
+            .wrapping_sub(before.ran)
+            .wrapping_add(self.run_delay.wrapping_sub(before.run_delay));
+        if passed > spent && passed <= u64::MAX / 2 {
+            passed - spent
+        } else {
+            0
+        }
+    }
+}
+
+/// What the poll program found a thread doing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct Polled {
+    /// When; 0: never looked at.
+    pub at_ns: u64,
+    /// Since when it has been off the processor, when it is.
+    pub since_ns: u64,
+    /// First argument of the call that it is inside.
+    pub arg_0: u64,
+    /// Number of the call that it is inside, as of its registers; meaningful when it sleeps.
+    pub nr: i32,
+    /// One of `run_state`.
+    pub state: u32,
+    /// `ThreadSlot::seen` at that time: what was polled is stale when it differs.
+    pub seen: u64,
+}
+
+/// Values of `Polled::state`.
+pub mod run_state {
+    /// Not there any more.
+    pub const GONE: u32 = 0;
+    /// Running or ready to run.
+    pub const RUNNING: u32 = 1;
+    /// Asleep until a signal or what it waits for.
+    pub const SLEEPING: u32 = 2;
+    /// Asleep until what it waits for, mostly a disk.
+    pub const BLOCKED: u32 = 3;
+    /// Stopped by a signal or a debugger.
+    pub const STOPPED: u32 = 4;
+    /// Frozen with its cgroup.
+    pub const FROZEN: u32 = 5;
+}
+
+/// State of one thread in the kernel, in a bank of its pod.
+///
+/// Written by the thread's own calls; `polled` by the poll program. Readable in place: the calls
+/// that `window.header.count` covers are complete, and a window that was handed over in the
+/// meantime has another `sequence`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
 pub struct ThreadSlot {
+    /// `header.tid` is 0 in a free slot.
     pub window: Window,
-    pub inside: Inside,
+    /// Addresses of its `task_struct` and of its user registers; compared and read, never
+    /// followed without check.
+    pub task: u64,
+    pub regs: u64,
+    /// As of its last return.
+    pub clocks: SchedClocks,
     /// The last call that returned.
     pub last: CallRecord,
     /// Calls finished since the slot was made.
     pub seen: u64,
-    /// Calls of full windows that the ring refused.
+    /// Calls of windows that the ring refused.
     pub lost: u64,
+    pub polled: Polled,
+    pub pod: u32,
+    pub reserved: u32,
+}
+
+/// What one target has, in `PODS` under its index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct PodEntry {
+    pub first_bank: u32,
+    /// Slots in its banks: a power of two times `BANK_SLOTS`; 0 for an index not in use.
+    pub slots: u32,
+}
+
+/// A process that was named as a target, or a descendant of one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct PidScope {
+    /// The made-up cgroup id that stands for the target.
+    pub container: u64,
+    pub pod: u32,
+    pub reserved: u32,
 }
 
 /// Account of the ended threads of one container, in the map `ENDED` under its cgroup.
@@ -140,7 +241,7 @@ pub struct EndedAccount {
     pub threads: u64,
 }
 
-/// What an argument pointed at, or what happened to a process: travels through the ring `EVENTS`
+/// What an argument pointed at, or what happened to a process: travels through a pod's ring of events
 /// cut to `len` bytes.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -157,7 +258,8 @@ pub struct Event {
     pub nr: u32,
     /// Bytes used in `bytes`.
     pub len: u32,
-    /// `FORK`: child's pid and tid. `EXIT`: exit code (-1 when killed), 1 if it was not killed.
+    /// `FORK`: child's pid and tid. `EXIT`: what the process ends with as of `wait(2)`, and 1 when
+    /// this was its last thread.
     pub extra: [u32; 2],
     pub bytes: [u8; BYTES_MAX],
 }
@@ -182,25 +284,28 @@ pub mod kind {
     pub const OOM_KILL: u32 = 8;
 }
 
-/// Settings, in the one entry of `SETTINGS`.
+/// Byte offsets within kernel structures, from the kernel's BTF. Part of the programs' read-only
+/// data: the verifier sees constants.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
-pub struct Settings {
-    /// Ancestor levels of the targets' cgroups; the first `level_count` count.
-    pub levels: [u32; SCOPE_LEVELS],
-    pub level_count: u32,
-    /// 1 when `SCOPE_PIDS` has entries.
-    pub by_pid: u32,
-    /// Offsets within `task_struct`, from the kernel's BTF.
-    pub task_pid_offset: u32,
-    pub task_tgid_offset: u32,
-    /// 1: ship the first bytes of what looks like HTTP.
-    pub http: u32,
-    pub reserved: u32,
+pub struct Offsets {
+    pub task_pid: u32,
+    pub task_tgid: u32,
+    pub task_state: u32,
+    pub task_jobctl: u32,
+    pub task_exit_code: u32,
+    pub task_signal: u32,
+    pub task_exec_start: u32,
+    pub task_ran: u32,
+    /// 0 where the kernel does not keep it: waits then include the time ready to run.
+    pub task_run_delay: u32,
+    pub signal_live: u32,
+    pub signal_flags: u32,
+    pub signal_exit_code: u32,
 }
 
-/// Index into `LOST`: events that did not travel, by cause.
+/// Index into `LOST`, from `pod * lost::COUNT`: what did not travel, by cause.
 pub mod lost {
     /// Calls of threads for which no slot was left.
     pub const NO_SLOT: u32 = 0;
@@ -212,7 +317,9 @@ pub mod lost {
     pub const NO_SCOPE_SLOT: u32 = 3;
     /// Accounts of ended threads that had no entry left.
     pub const NO_ACCOUNT: u32 = 4;
-    pub const COUNT: u32 = 5;
+    /// Calls whose decision named a slot that was another thread's.
+    pub const STALE_SLOT: u32 = 5;
+    pub const COUNT: u32 = 8;
 }
 
 /// What the discovery program found out about the caller, in the one entry of `SELF`.
@@ -226,17 +333,16 @@ pub struct SelfFound {
     pub ancestors: [u64; 16],
 }
 
-/// First argument of the `prctl` that the discovery program answers to.
-pub const DISCOVERY_OPTION: u64 = 0x5354_4854;
-
 #[cfg(feature = "user")]
 mod user {
-    use super::{EndedAccount, SelfFound, Settings, ThreadSlot};
+    use super::{EndedAccount, Offsets, PidScope, PodEntry, SelfFound};
 
     // SAFETY: repr(C) without padding, valid for any bytes.
-    unsafe impl aya::Pod for Settings {}
+    unsafe impl aya::Pod for Offsets {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for ThreadSlot {}
+    unsafe impl aya::Pod for PodEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PidScope {}
     // SAFETY: as above.
     unsafe impl aya::Pod for EndedAccount {}
     // SAFETY: as above.

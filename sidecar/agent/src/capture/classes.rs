@@ -10,6 +10,12 @@ pub fn table() -> Vec<u32> {
         .collect()
 }
 
+/// `class` bits of one call of this machine.
+pub fn of_number(nr: u16) -> u32 {
+    static TABLE: std::sync::LazyLock<Vec<u32>> = std::sync::LazyLock::new(table);
+    TABLE.get(usize::from(nr)).copied().unwrap_or(0)
+}
+
 fn of(name: &str) -> u32 {
     let mut bits = 0;
     if WAITS.contains(&name) {

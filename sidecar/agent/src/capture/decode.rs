@@ -1,14 +1,16 @@
 //! Bytes of the rings into records.
 
 use stethos_events::{
-    CallRecord, EVENT_HEAD, Event, ThreadSlot, WINDOW_CALLS, WindowHeader, end, flag, kind,
+    CallRecord, EVENT_HEAD, Event, Polled, WINDOW_CALLS, WindowHeader, class, end, flag, kind,
+    run_state,
 };
 use thiserror::Error;
 
+use super::classes;
 use crate::{
     record::{
         Call, CallWindow, ContainerIndex, Detail, Direction, HttpHead, InsideCall, Lifecycle,
-        LifecycleEvent, Record, Subject, ThreadState, WindowEnd,
+        LifecycleEvent, Record, RunState, Subject, ThreadState, WindowEnd,
     },
     trace::http,
 };
@@ -85,26 +87,50 @@ pub fn call(record: &CallRecord) -> Call {
             -1
         },
         ret: record.ret,
-        enter_ns: record.enter_ns,
-        duration_ns: record.duration_ns,
+        enter_ns: record.exit_ns.saturating_sub(record.waited_ns),
+        duration_ns: record.waited_ns,
         no_return: record.flags & flag::NO_RETURN != 0,
     }
 }
 
-pub fn thread(container: ContainerIndex, slot: &ThreadSlot) -> ThreadState {
-    let inside = slot.inside;
-    let described = inside.class & stethos_events::class::DESCRIPTOR != 0;
-    ThreadState {
+/// What a thread is doing, as last polled. None for one that is gone.
+pub fn thread(
+    container: ContainerIndex,
+    header: &WindowHeader,
+    last: &CallRecord,
+    seen: u64,
+    polled: &Polled,
+) -> Option<ThreadState> {
+    let state = match polled.state {
+        run_state::SLEEPING => RunState::Sleeping,
+        run_state::BLOCKED => RunState::Blocked,
+        run_state::STOPPED => RunState::Stopped,
+        run_state::FROZEN => RunState::Frozen,
+        run_state::GONE if polled.at_ns != 0 => return None,
+        _ => RunState::Running,
+    };
+    let asleep = matches!(state, RunState::Sleeping | RunState::Blocked);
+    // A call that returned since then is over; a negative number is no call but a page fault.
+    let nr = u16::try_from(polled.nr)
+        .ok()
+        .filter(|_| polled.seen == seen);
+    let inside = nr.filter(|_| asleep).map(|nr| InsideCall {
+        nr,
+        fd: if classes::of_number(nr) & class::DESCRIPTOR != 0 {
+            polled.arg_0 as i32
+        } else {
+            -1
+        },
+        enter_ns: polled.since_ns,
+    });
+    Some(ThreadState {
         container,
-        pid: slot.window.header.pid,
-        tid: slot.window.header.tid,
-        inside: (inside.enter_ns != 0).then_some(InsideCall {
-            nr: inside.nr as u16,
-            fd: if described { inside.args[0] as i32 } else { -1 },
-            enter_ns: inside.enter_ns,
-        }),
-        last: (slot.seen != 0).then(|| call(&slot.last)),
-    }
+        pid: header.pid,
+        tid: header.tid,
+        state,
+        inside,
+        last: (seen != 0).then(|| call(last)),
+    })
 }
 
 /// Head of an event and the bytes that came with it.
@@ -120,13 +146,11 @@ pub fn event(bytes: &[u8]) -> Result<(Event, &[u8]), DecodeError> {
     Ok((event, payload))
 }
 
-/// The record of an event. `ended`: what the process ended with, when this is the end of its last
-/// thread. None for an HTTP head that turned out to be something else.
+/// The record of an event. None for an HTTP head that turned out to be something else.
 pub fn record(
     container: ContainerIndex,
     event: &Event,
     payload: &[u8],
-    ended: Option<i32>,
 ) -> Result<Option<Record>, DecodeError> {
     let (at_ns, pid, tid) = (event.at_ns, event.pid, event.tid);
     let detail = |subject| {
@@ -176,8 +200,8 @@ pub fn record(
             executable: text(payload),
         })),
         kind::EXIT => Some(lifecycle(LifecycleEvent::Exit {
-            code: ended.unwrap_or(-1),
-            group_dead: ended.is_some(),
+            code: event.extra[0] as i32,
+            group_dead: event.extra[1] == 1,
         })),
         kind::OOM_KILL => Some(lifecycle(LifecycleEvent::OomKill)),
         other => return Err(DecodeError::UnknownEvent(other)),

@@ -1,18 +1,23 @@
-//! The kernel programs of one sidecar, loaded and attached (self-contained mode).
+//! The kernel programs: loaded and attached once, serving one or more pods.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
-    programs::{BtfTracePoint, RawTracePoint, links::Link as _},
+    Btf, Ebpf, EbpfLoader, RawTracePointRunOptions, TestRun as _,
+    maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    programs::{BtfTracePoint, RawTracePoint},
 };
+use memmap2::{MmapOptions, MmapRaw};
 use stethos_events::{
-    DISCOVERY_OPTION, EndedAccount, SCOPE_LEVELS, SelfFound, Settings, ThreadSlot, lost,
+    BANK_SLOTS, BANKS, DECISIONS, EndedAccount, Offsets, PODS, POLL_SLOTS, PidScope, PodEntry,
+    SelfFound, ThreadSlot, lost,
 };
 use thiserror::Error;
 
 use super::{
     btf::{BtfError, KernelTypes},
     classes,
+    pod::PodMaps,
     targets::{self, Cgroup, Target, TargetError},
 };
 
@@ -41,18 +46,32 @@ pub enum KernelError {
     Btf(#[from] BtfError),
     #[error(transparent)]
     Target(#[from] TargetError),
-    #[error("targets stand at more than {SCOPE_LEVELS} different cgroup depths")]
-    TooManyLevels,
+    #[error(transparent)]
+    Mapping(#[from] super::pod::MappingError),
     #[error("the discovery program did not see this process; is the kernel sandboxed (gVisor)?")]
     NotDiscovered,
+    #[error("{what} could not be made: {reason}")]
+    Create { what: &'static str, reason: String },
+    #[error("no room for another pod: {0}")]
+    Full(&'static str),
 }
 
-/// Capacities, fixed at load.
+/// Capacities of one pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
     pub window_ring_bytes: u32,
     pub event_ring_bytes: u32,
+    /// Threads at a time; rounded up to a power of two of banks of `BANK_SLOTS`.
     pub threads: u32,
+}
+
+impl Capacity {
+    fn banks(self) -> u32 {
+        self.threads
+            .div_ceil(BANK_SLOTS as u32)
+            .max(1)
+            .next_power_of_two()
+    }
 }
 
 /// A target as found on this machine.
@@ -69,75 +88,197 @@ pub enum Found {
 /// Marks the made-up ids of process targets; cgroup ids are inode numbers and never have it.
 pub const PID_TARGET: u64 = 1 << 63;
 
+/// One pod that the programs serve.
+struct Served {
+    first_bank: u32,
+    banks: u32,
+    cgroups: Vec<u64>,
+}
+
 /// Loaded programs; they detach when this is dropped.
 pub struct Kernel {
     ebpf: Ebpf,
-    pub targets: Vec<Found>,
     /// This process in the initial PID namespace.
     pub own_pid: u32,
-    pub threads: HashMap<MapData, u32, ThreadSlot>,
-    pub ended: PerCpuHashMap<MapData, u64, EndedAccount>,
+    /// Ids of this process's cgroup and its ancestors.
+    found: SelfFound,
+    decisions: MmapRaw,
+    ended: PerCpuHashMap<MapData, u64, EndedAccount>,
     lost: PerCpuArray<MapData, u64>,
-    pub windows: RingBuf<MapData>,
-    pub events: RingBuf<MapData>,
+    served: Vec<Option<Served>>,
     /// What could not be attached and is reported rather than fatal.
     pub missing: Vec<String>,
 }
 
 impl Kernel {
-    /// Loads `object`, sets the scope, then attaches.
-    pub fn start(
-        object: &[u8],
-        wanted: &[Target],
-        capacity: Capacity,
-        http: bool,
-    ) -> Result<Self, KernelError> {
+    /// Loads `object`; nothing is captured before [`Kernel::attach`].
+    pub fn load(object: &[u8], http: bool) -> Result<Self, KernelError> {
         if object.is_empty() {
             return Err(KernelError::NoPrograms);
         }
         let btf = Btf::from_sys_fs().map_err(|error| KernelError::Load(chain(&error)))?;
-        let [task_pid_offset, task_tgid_offset] =
-            KernelTypes::of_this_kernel()?.offsets("task_struct", ["pid", "tgid"])?;
+        let offsets = offsets()?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
-            .map_max_entries("WINDOWS", capacity.window_ring_bytes)
-            .map_max_entries("EVENTS", capacity.event_ring_bytes)
-            .map_max_entries("THREADS", capacity.threads)
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("SHIP_HTTP", &u32::from(http), true)
             .load(object)
             .map_err(|error| load_error(chain(&error)))?;
-
         let found = discover(&mut ebpf)?;
         let own_pid = (found.pid_tgid >> 32) as u32;
-        let targets = find(wanted, &found)?;
-        let mut settings = Settings {
-            task_pid_offset,
-            task_tgid_offset,
-            http: u32::from(http),
-            ..Settings::default()
-        };
-        set_scope(&mut ebpf, &targets, &mut settings)?;
         insert(&mut ebpf, "EXCLUDED", own_pid, 1u32)?;
         set_array(&mut ebpf, "CALL_CLASS", &classes::table())?;
-        set_array(&mut ebpf, "SETTINGS", &[settings])?;
-
-        let missing = attach(&mut ebpf, &btf)?;
+        raw(&mut ebpf, "poll")?
+            .load()
+            .map_err(|error| attach_error("poll", &error))?;
+        let decisions = map_decisions(&ebpf)?;
         Ok(Self {
             own_pid,
-            targets,
-            missing,
-            threads: take(&mut ebpf, "THREADS")?,
+            found,
+            decisions,
             ended: take(&mut ebpf, "ENDED")?,
             lost: take(&mut ebpf, "LOST")?,
-            windows: take(&mut ebpf, "WINDOWS")?,
-            events: take(&mut ebpf, "EVENTS")?,
+            served: Vec::new(),
+            missing: Vec::new(),
             ebpf,
         })
     }
 
-    /// Events that did not travel, by `lost` index.
-    pub fn lost(&self) -> Result<[u64; lost::COUNT as usize], KernelError> {
+    /// Starts to capture.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        let btf = Btf::from_sys_fs().map_err(|error| KernelError::Load(chain(&error)))?;
+        self.missing = attach(&mut self.ebpf, &btf)?;
+        Ok(())
+    }
+
+    /// Targets as they stand on this machine.
+    pub fn find(&self, wanted: &[Target]) -> Result<Vec<Found>, KernelError> {
+        find(wanted, &self.found)
+    }
+
+    /// Makes room for a pod with these targets and begins to serve it. Gives its index and what
+    /// its sidecar needs.
+    pub fn add_pod(
+        &mut self,
+        targets: &[Found],
+        capacity: Capacity,
+    ) -> Result<(u32, PodMaps), KernelError> {
+        let pod = self.free_index()?;
+        let banks = capacity.banks();
+        let first_bank = self.free_banks(banks)?;
+        let mut maps = PodMaps {
+            windows: ring("stethos_windows", capacity.window_ring_bytes)?,
+            window_ring_bytes: capacity.window_ring_bytes,
+            events: ring("stethos_events", capacity.event_ring_bytes)?,
+            event_ring_bytes: capacity.event_ring_bytes,
+            banks: Vec::new(),
+        };
+        set_inner(&mut self.ebpf, "WINDOWS", pod, &maps.windows)?;
+        set_inner(&mut self.ebpf, "EVENTS", pod, &maps.events)?;
+        for bank in first_bank..first_bank + banks {
+            let slots = slots()?;
+            set_inner(&mut self.ebpf, "SLOTS", bank, &slots)?;
+            maps.banks.push(slots);
+        }
+        let entry = PodEntry {
+            first_bank,
+            slots: banks * BANK_SLOTS as u32,
+        };
+        set_entry(&mut self.ebpf, "POD_TABLE", pod, entry)?;
+        let mut cgroups = Vec::new();
+        for target in targets {
+            match target {
+                Found::Cgroup(cgroup) => {
+                    insert(&mut self.ebpf, "SCOPE", cgroup.id, pod)?;
+                    cgroups.push(cgroup.id);
+                }
+                Found::Pid { pid, id } => {
+                    let scope = PidScope {
+                        container: *id,
+                        pod,
+                        reserved: 0,
+                    };
+                    for pid in with_descendants(*pid) {
+                        insert(&mut self.ebpf, "SCOPE_PIDS", pid, scope)?;
+                    }
+                }
+            }
+        }
+        self.served[pod as usize] = Some(Served {
+            first_bank,
+            banks,
+            cgroups,
+        });
+        self.decide_anew();
+        Ok((pod, maps))
+    }
+
+    fn free_index(&mut self) -> Result<u32, KernelError> {
+        if let Some(free) = self.served.iter().position(Option::is_none) {
+            return Ok(free as u32);
+        }
+        if self.served.len() == PODS {
+            return Err(KernelError::Full("pods"));
+        }
+        self.served.push(None);
+        Ok(self.served.len() as u32 - 1)
+    }
+
+    fn free_banks(&self, wanted: u32) -> Result<u32, KernelError> {
+        let mut taken: Vec<_> = self
+            .served
+            .iter()
+            .flatten()
+            .map(|served| served.first_bank..served.first_bank + served.banks)
+            .collect();
+        taken.sort_by_key(|range| range.start);
+        let mut first = 0;
+        for range in taken {
+            if range.start - first >= wanted {
+                break;
+            }
+            first = range.end;
+        }
+        if first + wanted <= BANKS as u32 {
+            Ok(first)
+        } else {
+            Err(KernelError::Full("thread slots"))
+        }
+    }
+
+    /// Has the kernel look at what the pod's threads are doing.
+    pub fn poll_threads(&mut self, pod: u32) -> Result<(), KernelError> {
+        let Some(Some(served)) = self.served.get(pod as usize) else {
+            return Ok(());
+        };
+        let first = served.first_bank * BANK_SLOTS as u32;
+        let last = first + served.banks * BANK_SLOTS as u32;
+        let program = raw(&mut self.ebpf, "poll")?;
+        for start in (first..last).step_by(POLL_SLOTS) {
+            let mut options = RawTracePointRunOptions::new();
+            options.args[0] = u64::from(start);
+            program
+                .test_run(options)
+                .map_err(|error| attach_error("poll", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was decided about threads, so that each is decided about again at its next
+    /// call: after the scope changed, and now and then, because a thread may have been moved.
+    pub fn decide_anew(&self) {
+        let first = self.decisions.as_mut_ptr().cast::<u64>();
+        for index in 0..DECISIONS {
+            // SAFETY: within the mapping; an aligned store, as the kernel's own are.
+            unsafe { std::sync::atomic::AtomicU64::from_ptr(first.add(index)) }
+                .store(0, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// What did not travel, by `lost` index.
+    pub fn lost(&self, pod: u32) -> Result<[u64; lost::COUNT as usize], KernelError> {
         let mut sums = [0; lost::COUNT as usize];
-        for (index, sum) in (0..).zip(sums.iter_mut()) {
+        for (index, sum) in (pod * lost::COUNT..).zip(sums.iter_mut()) {
             let values = self
                 .lost
                 .get(&index, 0)
@@ -147,31 +288,136 @@ impl Kernel {
         Ok(sums)
     }
 
-    /// Adds a process to the scope as part of the target `id`.
-    pub fn add_pid(&mut self, pid: u32, id: u64) -> Result<(), KernelError> {
-        insert(&mut self.ebpf, "SCOPE_PIDS", pid, id)
+    /// Account of the ended threads of a container; all 0 when none ended.
+    pub fn ended(&self, cgroup: u64) -> EndedAccount {
+        let mut sum = EndedAccount::default();
+        for part in self.ended.get(&cgroup, 0).iter().flat_map(|all| all.iter()) {
+            sum.seen += part.seen;
+            sum.lost += part.lost;
+            sum.threads += part.threads;
+        }
+        sum
     }
 
     /// Leaves a process (a child of the sidecar) out of the capture.
     pub fn exclude(&mut self, pid: u32) -> Result<(), KernelError> {
-        insert(&mut self.ebpf, "EXCLUDED", pid, 1u32)
+        insert(&mut self.ebpf, "EXCLUDED", pid, 1u32)?;
+        self.decide_anew();
+        Ok(())
+    }
+
+    /// Ends to serve a pod and gives its room back.
+    pub fn remove_pod(&mut self, pod: u32) -> Result<(), KernelError> {
+        let Some(served) = self.served.get_mut(pod as usize).and_then(Option::take) else {
+            return Ok(());
+        };
+        for cgroup in served.cgroups {
+            remove::<u64, u32>(&mut self.ebpf, "SCOPE", cgroup)?;
+        }
+        set_entry(&mut self.ebpf, "POD_TABLE", pod, PodEntry::default())?;
+        self.decide_anew();
+        clear_inner(&mut self.ebpf, "WINDOWS", pod)?;
+        clear_inner(&mut self.ebpf, "EVENTS", pod)?;
+        for bank in served.first_bank..served.first_bank + served.banks {
+            clear_inner(&mut self.ebpf, "SLOTS", bank)?;
+            for slot in 0..BANK_SLOTS as u32 {
+                remove::<u32, u32>(&mut self.ebpf, "CLAIMS", bank * BANK_SLOTS as u32 + slot)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Asks the kernel who this process is, by a `prctl` that the discovery program answers to.
+/// Where the programs find members of kernel structures.
+fn offsets() -> Result<Offsets, KernelError> {
+    let types = KernelTypes::of_this_kernel()?;
+    let [pid, tgid, state, jobctl, exit_code, signal, se] = types.offsets(
+        "task_struct",
+        [
+            "pid",
+            "tgid",
+            "__state",
+            "jobctl",
+            "exit_code",
+            "signal",
+            "se",
+        ],
+    )?;
+    let [exec_start, ran] = types.offsets("sched_entity", ["exec_start", "sum_exec_runtime"])?;
+    let [live, flags, group_exit_code] =
+        types.offsets("signal_struct", ["live", "flags", "group_exit_code"])?;
+    let run_delay = types
+        .offsets("task_struct", ["sched_info"])
+        .and_then(|[info]| {
+            let [delay] = types.offsets("sched_info", ["run_delay"])?;
+            Ok(info + delay)
+        });
+    Ok(Offsets {
+        task_pid: pid,
+        task_tgid: tgid,
+        task_state: state,
+        task_jobctl: jobctl,
+        task_exit_code: exit_code,
+        task_signal: signal,
+        task_exec_start: se + exec_start,
+        task_ran: se + ran,
+        task_run_delay: run_delay.unwrap_or(0),
+        signal_live: live,
+        signal_flags: flags,
+        signal_exit_code: group_exit_code,
+    })
+}
+
+fn map_decisions(ebpf: &Ebpf) -> Result<MmapRaw, KernelError> {
+    const NAME: &str = "DECISIONS_BY_TID";
+    let map = ebpf.map(NAME).ok_or(KernelError::NoMap(NAME))?;
+    let aya::maps::Map::Array(data) = map else {
+        return Err(KernelError::NoMap(NAME));
+    };
+    MmapOptions::new()
+        .len(DECISIONS * size_of::<u64>())
+        .map_raw(&data.fd().as_fd())
+        .map_err(|error| KernelError::Create {
+            what: "mapping of the decisions",
+            reason: error.to_string(),
+        })
+}
+
+fn ring(name: &'static str, bytes: u32) -> Result<OwnedFd, KernelError> {
+    const RINGBUF: u32 = 27;
+    create(name, aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0))
+}
+
+fn slots() -> Result<OwnedFd, KernelError> {
+    const ARRAY: u32 = 2;
+    const MMAPABLE: u32 = 1 << 10;
+    let size = size_of::<ThreadSlot>() as u32;
+    let map = aya_obj::Map::new_from_params(ARRAY, 4, size, BANK_SLOTS as u32, MMAPABLE);
+    create("stethos_slots", map)
+}
+
+fn create(name: &'static str, map: aya_obj::Map) -> Result<OwnedFd, KernelError> {
+    let made = MapData::create(map, name, None).map_err(|error| KernelError::Create {
+        what: name,
+        reason: chain(&error),
+    })?;
+    made.fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| KernelError::Create {
+            what: name,
+            reason: error.to_string(),
+        })
+}
+
+/// Asks the kernel who this process is, by a run of the discovery program in its own context.
 fn discover(ebpf: &mut Ebpf) -> Result<SelfFound, KernelError> {
     const NAME: &str = "discover";
     let program = raw(ebpf, NAME)?;
     program.load().map_err(|error| attach_error(NAME, &error))?;
-    let link = program
-        .attach("sys_enter")
+    program
+        .test_run(RawTracePointRunOptions::new())
         .map_err(|error| attach_error(NAME, &error))?;
-    let link = program
-        .take_link(link)
-        .map_err(|error| attach_error(NAME, &error))?;
-    // SAFETY: an option that the kernel does not know; it answers EINVAL and changes nothing.
-    let _ = unsafe { libc::prctl(DISCOVERY_OPTION as libc::c_int, 0, 0, 0, 0) };
-    link.detach().map_err(|error| attach_error(NAME, &error))?;
     let answer: Array<MapData, SelfFound> = take(ebpf, "SELF")?;
     let found = answer
         .get(&0, 0)
@@ -201,38 +447,6 @@ fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, KernelError>
             Target::Pid(pid) => Err(TargetError::NoProcess(*pid).into()),
         })
         .collect()
-}
-
-fn set_scope(
-    ebpf: &mut Ebpf,
-    targets: &[Found],
-    settings: &mut Settings,
-) -> Result<(), KernelError> {
-    let mut levels: Vec<u32> = Vec::new();
-    for target in targets {
-        match target {
-            Found::Cgroup(cgroup) => {
-                insert(ebpf, "SCOPE", cgroup.id, 1u32)?;
-                if !levels.contains(&cgroup.level) {
-                    levels.push(cgroup.level);
-                }
-            }
-            Found::Pid { pid, id } => {
-                settings.by_pid = 1;
-                for pid in with_descendants(*pid) {
-                    insert(ebpf, "SCOPE_PIDS", pid, *id)?;
-                }
-            }
-        }
-    }
-    if levels.len() > SCOPE_LEVELS {
-        return Err(KernelError::TooManyLevels);
-    }
-    settings.level_count = levels.len() as u32;
-    for (slot, level) in settings.levels.iter_mut().zip(levels) {
-        *slot = level;
-    }
-    Ok(())
 }
 
 /// A process and its descendants as they stand.
@@ -278,19 +492,18 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<String>, KernelError> {
     if let Err(error) = attach_raw(ebpf, oom, "mark_victim") {
         missing.push(error.to_string());
     }
-    for name in ["sys_exit", "sys_enter"] {
-        let program: &mut BtfTracePoint = ebpf
-            .program_mut(name)
-            .ok_or(KernelError::NoMap(name))?
-            .try_into()
-            .map_err(|error| attach_error(name, &error))?;
-        program
-            .load(name, btf)
-            .map_err(|error| attach_error(name, &error))?;
-        program
-            .attach()
-            .map_err(|error| attach_error(name, &error))?;
-    }
+    let name = "sys_exit";
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(name)
+        .ok_or(KernelError::NoMap(name))?
+        .try_into()
+        .map_err(|error| attach_error(name, &error))?;
+    program
+        .load(name, btf)
+        .map_err(|error| attach_error(name, &error))?;
+    program
+        .attach()
+        .map_err(|error| attach_error(name, &error))?;
     Ok(missing)
 }
 
@@ -333,6 +546,95 @@ fn insert<K: aya::Pod, V: aya::Pod>(
     table
         .insert(key, value, 0)
         .map_err(|source| map_error(map, source))
+}
+
+/// Removes an entry; one that is not there is no error.
+fn remove<K: aya::Pod, V: aya::Pod>(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    key: K,
+) -> Result<(), KernelError> {
+    let data = ebpf.map_mut(map).ok_or(KernelError::NoMap(map))?;
+    let mut table: HashMap<_, K, V> = data.try_into().map_err(|source| map_error(map, source))?;
+    match table.remove(&key) {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(map_error(map, source)),
+    }
+}
+
+fn set_entry<V: aya::Pod>(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    index: u32,
+    value: V,
+) -> Result<(), KernelError> {
+    let data = ebpf.map_mut(map).ok_or(KernelError::NoMap(map))?;
+    let mut array: Array<_, V> = data.try_into().map_err(|source| map_error(map, source))?;
+    array
+        .set(index, value, 0)
+        .map_err(|source| map_error(map, source))
+}
+
+fn set_inner(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    index: u32,
+    inner: &OwnedFd,
+) -> Result<(), KernelError> {
+    let data = ebpf.map_mut(map).ok_or(KernelError::NoMap(map))?;
+    let mut outer: ArrayOfMaps<_, MapData> =
+        data.try_into().map_err(|source| map_error(map, source))?;
+    let inner = inner
+        .try_clone()
+        .map_err(|error| KernelError::Load(error.to_string()))
+        .and_then(|fd| MapData::from_fd(fd).map_err(|source| map_error(map, source)))?;
+    outer
+        .set(index, &inner, 0)
+        .map_err(|source| map_error(map, source))
+}
+
+/// Takes a map out of a map of maps. The kernel frees it when nobody holds it any more.
+fn clear_inner(ebpf: &mut Ebpf, map: &'static str, index: u32) -> Result<(), KernelError> {
+    #[repr(C)]
+    struct DeleteElement {
+        map: u32,
+        reserved: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    const MAP_DELETE_ELEM: libc::c_int = 3;
+    let data = match ebpf.map(map) {
+        Some(aya::maps::Map::ArrayOfMaps(data)) => data,
+        _ => return Err(KernelError::NoMap(map)),
+    };
+    let attributes = DeleteElement {
+        map: data.fd().as_fd().as_raw_fd() as u32,
+        reserved: 0,
+        key: (&raw const index) as u64,
+        value: 0,
+        flags: 0,
+    };
+    // SAFETY: attributes of the size that is told, with a key that lives as long as the call.
+    let refused = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            MAP_DELETE_ELEM,
+            &raw const attributes,
+            size_of::<DeleteElement>(),
+        )
+    };
+    let error = std::io::Error::last_os_error();
+    if refused == 0 || error.raw_os_error() == Some(libc::ENOENT) {
+        Ok(())
+    } else {
+        Err(KernelError::Load(format!("map {map}: {error}")))
+    }
 }
 
 fn set_array<V: aya::Pod>(

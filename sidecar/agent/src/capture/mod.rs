@@ -5,6 +5,9 @@ pub mod classes;
 pub mod decode;
 pub mod facts;
 pub mod kernel;
+pub mod lookup;
+pub mod node;
+pub mod pod;
 pub mod reader;
 pub mod recording;
 pub mod targets;
@@ -22,6 +25,8 @@ use tokio::sync::mpsc;
 
 use self::{
     kernel::{Capacity, Kernel, KernelError},
+    node::OwnNode,
+    pod::Pod,
     reader::Reader,
     targets::Target,
 };
@@ -77,7 +82,11 @@ impl Drop for Stop {
 
 /// Loads the kernel programs for `targets` and starts the reader.
 pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError> {
-    let kernel = Kernel::start(PROGRAMS, targets, settings.capacity, settings.http)?;
+    let mut kernel = Kernel::load(PROGRAMS, settings.http)?;
+    let found = kernel.find(targets)?;
+    let (index, maps) = kernel.add_pod(&found, settings.capacity)?;
+    let pod = Pod::map(&maps)?;
+    kernel.attach()?;
     for missing in &kernel.missing {
         tracing::warn!(missing, "part of the capture is not available");
     }
@@ -97,7 +106,8 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
     };
     let (sender, records) = mpsc::channel(BATCHES);
     let flag = Arc::new(AtomicBool::new(false));
-    let mut reader = Reader::new(kernel, settings);
+    let node = OwnNode::new(kernel, index, &found, targets::cgroup_mount().ok());
+    let mut reader = Reader::new(Box::new(node), pod, settings);
     let stop = flag.clone();
     let thread = std::thread::Builder::new()
         .name("capture".to_owned())

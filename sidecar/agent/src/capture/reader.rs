@@ -5,10 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stethos_events::{CallRecord, ThreadSlot, kind, lost};
+use stethos_events::{CallRecord, WindowHeader, kind, lost};
 use stethos_patterns::names;
 
-use super::{Settings, decode, facts::Facts, kernel::Kernel, targets};
+use super::{
+    Settings, decode,
+    facts::Facts,
+    node::{Counters, Node},
+    pod::{Pod, SlotRef},
+};
 use crate::record::{Account, ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
 
 /// Calls that stand in a slot this long are handed on without waiting for the window's end.
@@ -21,6 +26,7 @@ const SNAPSHOT_THREADS: usize = 8192;
 
 /// How much of a thread's unfinished window was handed on.
 struct Peeked {
+    container: ContainerIndex,
     sequence: u64,
     calls: usize,
     /// The last snapshot did not find the thread: its last window may still be in the ring.
@@ -28,11 +34,15 @@ struct Peeked {
 }
 
 pub struct Reader {
-    kernel: Kernel,
+    node: Box<dyn Node>,
+    pod: Pod,
     settings: Settings,
     facts: Facts,
     peeked: HashMap<u32, Peeked>,
     delivered: HashMap<ContainerIndex, u64>,
+    /// Calls that were read in place out of windows that the ring then refused: the kernel counts
+    /// them as lost, but they were not.
+    rescued: HashMap<ContainerIndex, u64>,
     decode_failed: u64,
     lost_told: [u64; lost::COUNT as usize],
     next_snapshot: Instant,
@@ -41,23 +51,17 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(kernel: Kernel, settings: Settings) -> Self {
-        let visible = kernel.own_pid == std::process::id();
-        if !visible {
-            tracing::warn!(
-                "the sidecar does not see the host's process ids: names of processes, files and \
-                 peers behind descriptors cannot be looked up"
-            );
-        }
-        let facts = Facts::new(&kernel.targets, targets::cgroup_mount().ok(), visible);
+    pub fn new(node: Box<dyn Node>, pod: Pod, settings: Settings) -> Self {
         let now = Instant::now();
         let listen_call = names::table(std::env::consts::ARCH).number("listen");
         Self {
-            kernel,
+            node,
+            pod,
             settings,
-            facts,
+            facts: Facts::new(),
             peeked: HashMap::new(),
             delivered: HashMap::new(),
+            rescued: HashMap::new(),
             decode_failed: 0,
             lost_told: [0; lost::COUNT as usize],
             next_snapshot: now,
@@ -87,93 +91,98 @@ impl Reader {
     /// What is left, with what the slots still hold, and the last account.
     pub fn finish(&mut self) -> Vec<Record> {
         let mut out = Vec::new();
-        self.drain(&mut out);
-        self.snapshot(&mut out);
+        // A thread that the first pass does not find any more may have handed on its last window
+        // just before.
+        for _ in 0..2 {
+            self.drain(&mut out);
+            self.snapshot(&mut out);
+        }
         self.tick(&mut out);
         out
     }
 
     fn drain(&mut self, out: &mut Vec<Record>) {
-        while let Some(bytes) = self.kernel.events.next().map(|item| item.to_vec()) {
+        let mut bytes = Vec::new();
+        while self.pod.events.next(|item| {
+            bytes.clear();
+            bytes.extend_from_slice(item);
+        }) {
             if let Err(error) = self.event(&bytes, out) {
                 self.decode_failed += 1;
                 tracing::error!(%error, "an event of the kernel programs could not be read");
             }
         }
-        while let Some(bytes) = self.kernel.windows.next().map(|item| item.to_vec()) {
-            match decode::window(&bytes) {
-                Ok(window) => self.window(&window.header, &window.calls, out),
-                Err(error) => {
+        let mut window = None;
+        while self
+            .pod
+            .windows
+            .next(|item| window = Some(decode::window(item)))
+        {
+            match window.take() {
+                Some(Ok(window)) => self.window(&window.header, &window.calls, out),
+                Some(Err(error)) => {
                     self.decode_failed += 1;
                     tracing::error!(%error, "a window of the kernel programs could not be read");
                 }
+                None => {}
             }
         }
     }
 
     fn event(&mut self, bytes: &[u8], out: &mut Vec<Record>) -> Result<(), decode::DecodeError> {
         let (event, payload) = decode::event(bytes)?;
-        let container = self.facts.container(event.cgroup, event.at_ns, out);
-        self.facts.process(event.pid, container, event.at_ns, out);
-        let mut ended = None;
+        let (facts, node) = (&mut self.facts, self.node.as_mut());
+        let container = facts.container(node, event.cgroup, event.at_ns, out);
+        let last_of_process = event.kind == kind::EXIT && event.extra[1] == 1;
+        if !last_of_process {
+            facts.process(node, event.pid, container, event.at_ns, out);
+        }
         match event.kind {
-            kind::PATH if event.ret >= 0 && !self.facts.newly_opened(container, payload) => {
+            kind::PATH if event.ret >= 0 && !facts.newly_opened(container, payload) => {
                 return Ok(());
             }
-            kind::FORK => self.facts.thread_started(event.extra[0], event.extra[1]),
-            kind::EXIT => {
-                let asked = (event.extra[1] == 1).then_some((event.extra[0] as i32) << 8);
-                ended = self.facts.thread_ended(event.pid, event.tid, asked);
-            }
-            kind::EXEC => self.facts.describe(event.pid, container, event.at_ns, out),
+            kind::EXIT if last_of_process => facts.process_ended(event.pid),
+            kind::EXEC => facts.describe(node, event.pid, container, event.at_ns, out),
             _ => {}
         }
-        out.extend(decode::record(container, &event, payload, ended)?);
+        out.extend(decode::record(container, &event, payload)?);
         Ok(())
     }
 
-    fn window(
-        &mut self,
-        header: &stethos_events::WindowHeader,
-        calls: &[CallRecord],
-        out: &mut Vec<Record>,
-    ) {
-        let at_ns = calls
-            .last()
-            .map_or(0, |call| call.enter_ns + call.duration_ns);
-        let skip = match self.peeked.get_mut(&header.tid) {
-            Some(peeked) if peeked.sequence == header.sequence => {
-                let skip = peeked.calls;
-                peeked.calls = calls.len();
-                skip
+    fn window(&mut self, header: &WindowHeader, calls: &[CallRecord], out: &mut Vec<Record>) {
+        let at_ns = calls.last().map_or(0, |call| call.exit_ns);
+        let (facts, node) = (&mut self.facts, self.node.as_mut());
+        let container = facts.container(node, header.cgroup, at_ns, out);
+        facts.process(node, header.pid, container, at_ns, out);
+        let (mut skip, mut rescued) = (0, 0);
+        match self.peeked.remove(&header.tid) {
+            Some(peeked) if peeked.sequence == header.sequence => skip = peeked.calls,
+            // The window that they were read out of never came.
+            Some(peeked) if peeked.sequence < header.sequence => {
+                rescued = peeked.calls;
+                *self.rescued.entry(peeked.container).or_default() += rescued as u64;
             }
-            _ if header.end == 0 => {
-                self.peeked.insert(
-                    header.tid,
-                    Peeked {
-                        sequence: header.sequence,
-                        calls: calls.len(),
-                        gone: false,
-                    },
-                );
-                0
-            }
-            _ => 0,
-        };
-        if header.end != 0 {
-            self.peeked.remove(&header.tid);
+            _ => {}
         }
-        let container = self.facts.container(header.cgroup, at_ns, out);
-        self.facts.process(header.pid, container, at_ns, out);
-        let window = decode::call_window(container, header, calls, skip);
+        if header.end == 0 {
+            let peeked = Peeked {
+                container,
+                sequence: header.sequence,
+                calls: calls.len(),
+                gone: false,
+            };
+            self.peeked.insert(header.tid, peeked);
+        }
+        let mut window = decode::call_window(container, header, calls, skip);
+        window.lost_before = window.lost_before.saturating_sub(rescued as u32);
         *self.delivered.entry(container).or_default() += window.calls.len() as u64;
         for call in &window.calls {
             let hard = (-4095..0).contains(&call.ret) && ![-4, -11, -115, -114].contains(&call.ret);
             if hard || call.duration_ns > LONG_CALL_NS {
-                self.facts.descriptor(header.pid, call.fd, at_ns, out);
+                facts.descriptor(node, header.pid, call.fd, at_ns, out);
             }
             if Some(call.nr) == self.listen_call {
-                self.facts.describe(header.pid, container, at_ns, out);
+                facts.describe(node, header.pid, container, at_ns, out);
             }
         }
         if !window.calls.is_empty() || window.end == WindowEnd::ThreadExit {
@@ -183,96 +192,88 @@ impl Reader {
 
     /// Reads every slot: what threads are inside, and calls that stand there for long.
     fn snapshot(&mut self, out: &mut Vec<Record>) {
+        if let Err(error) = self.node.poll_threads() {
+            tracing::warn!(%error, "what threads are inside could not be asked for");
+        }
         let now = monotonic_ns();
         let mut threads = Vec::new();
-        let tids: HashSet<u32> = self
-            .kernel
-            .threads
-            .keys()
-            .flatten()
-            .take(SNAPSHOT_THREADS)
-            .collect();
-        self.peeked.retain(|tid, peeked| {
-            let was_gone = peeked.gone;
-            peeked.gone = !tids.contains(tid);
-            !(was_gone && peeked.gone)
-        });
-        for tid in tids {
-            let Ok(slot) = self.kernel.threads.get(&tid, 0) else {
+        let mut tids = HashSet::new();
+        let mut standing = Vec::new();
+        let (facts, node) = (&mut self.facts, self.node.as_mut());
+        for slot in self.pod.slots.taken().take(SNAPSHOT_THREADS) {
+            let header = slot.header();
+            let container = facts.container(node, header.cgroup, now, out);
+            let (last, polled) = (slot.last(), slot.polled());
+            tids.insert(header.tid);
+            let Some(state) = decode::thread(container, &header, &last, slot.seen(), &polled)
+            else {
                 continue;
             };
-            let container = self.facts.container(slot.window.header.cgroup, now, out);
-            let state = decode::thread(container, &slot);
             if let Some(inside) = state.inside
                 && now.saturating_sub(inside.enter_ns) > LONG_CALL_NS
             {
-                self.facts.descriptor(state.pid, inside.fd, now, out);
+                facts.descriptor(node, state.pid, inside.fd, now, out);
             }
             threads.push(state);
-            self.peek(&slot, now, out);
+            if last.exit_ns + PEEK_AFTER_NS < now {
+                standing.extend(standing_calls(slot, &self.peeked));
+            }
         }
+        for (header, calls) in standing {
+            self.window(&header, &calls, out);
+        }
+        self.peeked.retain(|tid, peeked| {
+            let was_gone = peeked.gone;
+            peeked.gone = !tids.contains(tid);
+            let lost = was_gone && peeked.gone;
+            if lost {
+                *self.rescued.entry(peeked.container).or_default() += peeked.calls as u64;
+            }
+            !lost
+        });
         out.push(Record::Threads(ThreadsSnapshot {
             at_ns: now,
             threads,
         }));
     }
 
-    /// Hands on the calls of an unfinished window once they have stood there for a while. The
-    /// slot is read twice: only if no window ended between the reads are the calls of the first
-    /// one whole.
-    fn peek(&mut self, slot: &ThreadSlot, now: Nanos, out: &mut Vec<Record>) {
-        let header = slot.window.header;
-        let count = header.count as usize;
-        let old = slot.last.enter_ns + slot.last.duration_ns + PEEK_AFTER_NS < now;
-        let told = self
-            .peeked
-            .get(&header.tid)
-            .is_some_and(|peeked| peeked.sequence == header.sequence && peeked.calls >= count);
-        if count == 0 || !old || told || count > slot.window.calls.len() {
-            return;
-        }
-        let Ok(again) = self.kernel.threads.get(&header.tid, 0) else {
-            return;
-        };
-        if again.window.header.sequence == header.sequence
-            && again.window.header.count >= header.count
-            && header.end == 0
-        {
-            self.window(&header, &slot.window.calls[..count], out);
-        }
-    }
-
     fn tick(&mut self, out: &mut Vec<Record>) {
         let mut accounts: HashMap<ContainerIndex, Account> = HashMap::new();
-        for (tid, slot) in self.kernel.threads.iter().flatten() {
-            let header = slot.window.header;
-            let Some((_, container)) = self
-                .facts
-                .containers()
-                .find(|(cgroup, _)| *cgroup == header.cgroup)
-            else {
+        for slot in self.pod.slots.taken() {
+            let header = slot.header();
+            let Some(container) = self.facts.known(header.cgroup) else {
                 continue;
             };
             let handed_on = self
                 .peeked
-                .get(&tid)
+                .get(&header.tid)
                 .filter(|peeked| peeked.sequence == header.sequence)
                 .map_or(0, |peeked| peeked.calls as u64);
             let account = accounts.entry(container).or_default();
-            account.seen += slot.seen;
-            account.lost_ring_full += slot.lost;
+            account.seen += slot.seen();
+            account.lost_ring_full += slot.lost();
             account.held += u64::from(header.count).saturating_sub(handed_on);
         }
-        for (cgroup, container) in self.facts.containers() {
-            let account = accounts.entry(container).or_default();
-            if let Ok(ended) = self.kernel.ended.get(&cgroup, 0) {
-                account.seen += ended.iter().map(|part| part.seen).sum::<u64>();
-                account.lost_ring_full += ended.iter().map(|part| part.lost).sum::<u64>();
+        let cgroups: Vec<u64> = self.facts.containers().map(|(cgroup, _)| cgroup).collect();
+        let counters = self.node.counters(&cgroups).unwrap_or_else(|error| {
+            tracing::error!(%error, "the counters could not be read");
+            Counters::default()
+        });
+        for (cgroup, seen, lost) in &counters.ended {
+            if let Some(container) = self.facts.known(*cgroup) {
+                let account = accounts.entry(container).or_default();
+                account.seen += seen;
+                account.lost_ring_full += lost;
             }
+        }
+        for (_, container) in self.facts.containers() {
+            let account = accounts.entry(container).or_default();
             account.delivered = self.delivered.get(&container).copied().unwrap_or(0);
+            let rescued = self.rescued.get(&container).copied().unwrap_or(0);
+            account.lost_ring_full = account.lost_ring_full.saturating_sub(rescued);
             account.lost_decode = self.decode_failed;
         }
-        self.count_lost(&mut accounts);
+        self.count_lost(&counters, &mut accounts);
         let mut accounts: Vec<_> = accounts.into_iter().collect();
         accounts.sort_by_key(|(container, _)| *container);
         out.push(Record::Tick(Tick {
@@ -281,18 +282,13 @@ impl Reader {
         }));
     }
 
-    fn count_lost(&mut self, accounts: &mut HashMap<ContainerIndex, Account>) {
-        let sums = match self.kernel.lost() {
-            Ok(sums) => sums,
-            Err(error) => {
-                tracing::error!(%error, "the loss counters could not be read");
-                return;
-            }
-        };
+    fn count_lost(&mut self, counters: &Counters, accounts: &mut HashMap<ContainerIndex, Account>) {
+        let sums = counters.lost;
+        let unplaced = sums[lost::NO_SLOT as usize] + sums[lost::STALE_SLOT as usize];
         // Threads without a slot have no container of their own: theirs is the first one's.
         if let Some(account) = accounts.get_mut(&0) {
-            account.seen += sums[lost::NO_SLOT as usize];
-            account.lost_no_slot = sums[lost::NO_SLOT as usize];
+            account.seen += unplaced;
+            account.lost_no_slot = unplaced;
         }
         for (cause, name) in [
             (lost::EVENT_RING_FULL, "event ring full"),
@@ -306,6 +302,27 @@ impl Reader {
             }
         }
     }
+}
+
+/// The calls of an unfinished window that were not handed on yet. The slot is read twice: only if
+/// no window ended between the reads are the calls of the first one whole.
+fn standing_calls(
+    slot: SlotRef<'_>,
+    peeked: &HashMap<u32, Peeked>,
+) -> Option<(WindowHeader, Vec<CallRecord>)> {
+    let header = slot.header();
+    let count = header.count as usize;
+    let told = peeked
+        .get(&header.tid)
+        .is_some_and(|peeked| peeked.sequence == header.sequence && peeked.calls >= count);
+    if count == 0 || told || header.end != 0 {
+        return None;
+    }
+    let calls = slot.calls(count);
+    let again = slot.header();
+    let same =
+        again.tid == header.tid && again.sequence == header.sequence && again.count >= header.count;
+    (same && calls.len() == count).then_some((header, calls))
 }
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns` reads too.

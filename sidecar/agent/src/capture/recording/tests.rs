@@ -125,6 +125,7 @@ fn one_of_each() -> Vec<Record> {
                 container,
                 pid,
                 tid,
+                state: RunState::Blocked,
                 inside,
                 last: Some(last),
             }],
@@ -201,7 +202,7 @@ fn the_encoding_is_that_of_this_version() {
         encoded.extend(entry::encode(&record, &mut clock).unwrap());
     }
     let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(found, include_str!("version-1.hex").replace('\n', ""));
+    assert_eq!(found, include_str!("version-2.hex").replace('\n', ""));
 }
 
 #[test]

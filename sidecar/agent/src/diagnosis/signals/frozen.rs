@@ -1,16 +1,13 @@
 //! Processes that stand still: stopped, frozen.
 //!
-//! A stopped thread *returns* from the call it waited in (interrupted, or with one of the
-//! kernel's restart codes) and does not enter another; an idle one stays inside its call; a
-//! computing one is outside any call, but was not interrupted.
+//! The scheduler says it: every thread is stopped, or frozen with its cgroup. An idle thread sleeps
+//! inside its call; a computing one runs.
 
 use std::collections::BTreeMap;
 
-use stethos_patterns::Outcome;
-
 use crate::diagnosis::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
-use crate::record::{ContainerIndex, Nanos, ThreadState, ThreadsSnapshot};
+use crate::record::{ContainerIndex, Nanos, RunState, ThreadState, ThreadsSnapshot};
 
 const STANDS_FOR: Nanos = 2 * SECOND;
 
@@ -52,14 +49,9 @@ fn process(
     if now < since_ns.saturating_add(STANDS_FOR) {
         return None;
     }
-    let interrupted = last
-        .iter()
-        .filter(|(_, c)| !c.no_return && Outcome::from_return(c.ret) == Outcome::Interrupted)
-        .count();
-    let (standing, weight) = if interrupted == last.len() {
+    let stands = |state| matches!(state, RunState::Stopped | RunState::Frozen);
+    let (standing, weight) = if threads.iter().all(|thread| stands(thread.state)) {
         (Standing::Opens, 12.0)
-    } else if interrupted > 0 {
-        (Standing::Opens, 9.0)
     } else if last.len() > 1 {
         (Standing::Symptom, 4.0)
     } else {

@@ -235,6 +235,7 @@ fn anything(shop: &mut Shop, numbers: &mut Numbers, container: u16, pid: u32, at
                 container,
                 pid,
                 tid,
+                state: [RunState::Running, RunState::Stopped, RunState::Frozen][fd as usize % 3],
                 inside: None,
                 last: Some(call),
             }];

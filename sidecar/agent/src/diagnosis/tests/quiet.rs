@@ -222,10 +222,11 @@ fn busy_and_idle_processes_are_not_frozen() {
         duration_ns: MS,
         no_return: false,
     };
-    let state = |tid, inside, last| ThreadState {
+    let state = |tid, state, inside, last| ThreadState {
         container: REDIS,
         pid: 300,
         tid,
+        state,
         inside,
         last,
     };
@@ -234,13 +235,17 @@ fn busy_and_idle_processes_are_not_frozen() {
         fd: -1,
         enter_ns: shop.now,
     };
-    let busy = vec![state(300, None, Some(call(1)))];
+    let busy = vec![state(300, RunState::Running, None, Some(call(1)))];
     let idle = vec![
-        state(300, None, Some(call(-512))),
-        state(301, Some(waits), Some(call(-4))),
+        state(300, RunState::Running, None, Some(call(-512))),
+        state(301, RunState::Sleeping, Some(waits), Some(call(-4))),
     ];
-    let unseen = vec![state(300, None, None)];
-    for threads in [busy, idle, unseen] {
+    let one_of_two = vec![
+        state(300, RunState::Stopped, None, Some(call(-512))),
+        state(301, RunState::Sleeping, Some(waits), Some(call(-4))),
+    ];
+    let unseen = vec![state(300, RunState::Running, None, None)];
+    for threads in [busy, idle, one_of_two, unseen] {
         for second in 1..20 {
             let at_ns = shop.now + second * SECOND;
             shop.engine.on_record(&Record::Threads(ThreadsSnapshot {

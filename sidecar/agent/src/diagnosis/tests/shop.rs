@@ -201,6 +201,11 @@ impl Shop {
                 container,
                 pid: pid(container),
                 tid: pid(container),
+                state: if frozen {
+                    RunState::Stopped
+                } else {
+                    RunState::Sleeping
+                },
                 inside: (!frozen).then_some(inside),
                 last: self.last[usize::from(container)],
             });

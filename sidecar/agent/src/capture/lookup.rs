@@ -1,0 +1,224 @@
+//! What only `/proc` and the cgroup tree can tell: names of containers, processes and
+//! descriptors.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use procfs::process::{FDTarget, Process};
+
+use super::{
+    kernel::{Found, PID_TARGET},
+    node::{ContainerFacts, ProcessFacts},
+};
+use crate::record::DescriptorTarget;
+
+/// Descriptors of one process that are looked up when it is described.
+const DESCRIPTORS: usize = 1024;
+/// The only environment variables that are read.
+const ENVIRONMENT: [&str; 3] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "HOSTNAME"];
+
+pub struct Lookup {
+    /// False when `/proc` shows another PID namespace than the kernel programs do; then nothing
+    /// about processes can be looked up.
+    visible: bool,
+    roots: Vec<PathBuf>,
+    mount: Option<PathBuf>,
+}
+
+impl Lookup {
+    pub fn new(targets: &[Found], mount: Option<PathBuf>, visible: bool) -> Self {
+        let roots = targets
+            .iter()
+            .filter_map(|target| match target {
+                Found::Cgroup(cgroup) => cgroup.path.clone(),
+                Found::Pid { .. } => None,
+            })
+            .collect();
+        Self {
+            visible,
+            roots,
+            mount,
+        }
+    }
+
+    pub fn container(&self, cgroup: u64) -> ContainerFacts {
+        let path = self.cgroup_path(cgroup);
+        let name = match &path {
+            _ if cgroup & PID_TARGET != 0 => self.command_name((cgroup & !PID_TARGET) as u32),
+            Some(path) => path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned()),
+            None => None,
+        }
+        .unwrap_or_else(|| format!("cgroup-{cgroup}"));
+        let below_mount = path.as_deref().map(|path| {
+            self.mount
+                .as_deref()
+                .and_then(|mount| path.strip_prefix(mount).ok())
+                .unwrap_or(path)
+        });
+        ContainerFacts {
+            name,
+            cgroup_path: below_mount
+                .map(|path| format!("/{}", path.display()))
+                .unwrap_or_default(),
+        }
+    }
+
+    pub fn process(&self, pid: u32) -> ProcessFacts {
+        let process = self
+            .visible
+            .then(|| Process::new(pid as i32))
+            .and_then(Result::ok);
+        let Some(process) = process else {
+            return ProcessFacts::default();
+        };
+        let sockets = Sockets::of(&process);
+        ProcessFacts {
+            executable: process_name(&process).unwrap_or_default(),
+            command_line: process.cmdline().unwrap_or_default(),
+            environment: environment(&process),
+            descriptors: process
+                .fd()
+                .map(|all| {
+                    all.flatten()
+                        .take(DESCRIPTORS)
+                        .map(|found| (found.fd, sockets.name(&found.target)))
+                        .collect()
+                })
+                .unwrap_or_default(),
+        }
+    }
+
+    pub fn descriptor(&self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
+        let process = self.visible.then(|| Process::new(pid as i32))?.ok()?;
+        let found = process.fd_from_fd(fd).ok()?;
+        Some(match &found.target {
+            FDTarget::Socket(_) => Sockets::of(&process).name(&found.target),
+            other => Sockets::default().name(other),
+        })
+    }
+
+    /// The name that a process goes by, which a link to its executable decides.
+    fn command_name(&self, pid: u32) -> Option<String> {
+        let process = self.visible.then(|| Process::new(pid as i32))?.ok()?;
+        process.stat().ok().map(|stat| stat.comm)
+    }
+
+    fn cgroup_path(&self, cgroup: u64) -> Option<PathBuf> {
+        self.roots
+            .iter()
+            .chain(&self.mount)
+            .find_map(|root| find_cgroup(root, cgroup, 4))
+    }
+}
+
+/// The folder with this inode number at or below `root`.
+fn find_cgroup(root: &Path, id: u64, depth: usize) -> Option<PathBuf> {
+    if fs::metadata(root).ok()?.ino() == id {
+        return Some(root.to_owned());
+    }
+    if depth == 0 {
+        return None;
+    }
+    let entries = fs::read_dir(root).ok()?;
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .find_map(|entry| find_cgroup(&entry.path(), id, depth - 1))
+}
+
+fn process_name(process: &Process) -> Option<String> {
+    let from_path = process.exe().ok().and_then(|path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    });
+    from_path.or_else(|| process.stat().ok().map(|stat| stat.comm))
+}
+
+fn environment(process: &Process) -> Vec<(String, String)> {
+    let variables = process.environ().unwrap_or_default();
+    ENVIRONMENT
+        .iter()
+        .filter_map(|name| {
+            let value = variables.get(std::ffi::OsStr::new(name))?;
+            Some(((*name).to_owned(), value.to_string_lossy().into_owned()))
+        })
+        .collect()
+}
+
+/// TCP sockets of one network namespace by inode.
+#[derive(Default)]
+struct Sockets(HashMap<u64, DescriptorTarget>);
+
+impl Sockets {
+    fn of(process: &Process) -> Self {
+        let entries = process.tcp().into_iter().chain(process.tcp6()).flatten();
+        Self(
+            entries
+                .map(|entry| {
+                    let canonical = |address: std::net::SocketAddr| {
+                        std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
+                            .to_string()
+                    };
+                    let local = canonical(entry.local_address);
+                    let target = match entry.state {
+                        procfs::net::TcpState::Listen => DescriptorTarget::Listener(local),
+                        _ => DescriptorTarget::Tcp {
+                            local,
+                            peer: canonical(entry.remote_address),
+                        },
+                    };
+                    (entry.inode, target)
+                })
+                .collect(),
+        )
+    }
+
+    fn name(&self, target: &FDTarget) -> DescriptorTarget {
+        match target {
+            FDTarget::Path(path) => match path.to_string_lossy().into_owned() {
+                device if device.starts_with("/dev/") => DescriptorTarget::Other(device),
+                path => DescriptorTarget::File(path),
+            },
+            FDTarget::Socket(inode) => self
+                .0
+                .get(inode)
+                .cloned()
+                .unwrap_or_else(|| DescriptorTarget::Other("socket".to_owned())),
+            FDTarget::Pipe(_) => DescriptorTarget::Other("pipe".to_owned()),
+            FDTarget::AnonInode(name) => DescriptorTarget::Other(name.clone()),
+            FDTarget::MemFD(name) => DescriptorTarget::Other(name.clone()),
+            _ => DescriptorTarget::Other("other".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_described_with_its_listener() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let facts = Lookup::new(&[], None, true).process(std::process::id());
+        assert!(
+            facts
+                .descriptors
+                .iter()
+                .any(|(_, target)| *target == DescriptorTarget::Listener(address.clone()))
+        );
+        assert!(!facts.command_line.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_process_has_no_facts() {
+        let facts = Lookup::new(&[], None, true).process(u32::MAX >> 1);
+        assert_eq!(facts, ProcessFacts::default());
+    }
+}
