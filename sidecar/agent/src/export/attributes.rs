@@ -1,7 +1,7 @@
 //! The attributes that a diagnosis carries on its log record, its spans and its JSON line.
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
-
+use opentelemetry::logs::AnyValue;
+use opentelemetry::{Array, StringValue};
 use serde::Serialize;
 
 use crate::diagnosis::report::{Diagnosis, Hypothesis};
@@ -120,24 +120,15 @@ pub(super) fn overlay(attributes: &mut Attributes, over: Attributes) {
     }
 }
 
-/// As OTLP, within the limits; also how many were dropped.
-pub(super) fn to_otlp(attributes: &Attributes, limits: AttributeLimits) -> (Vec<KeyValue>, u32) {
-    let kept = attributes.len().min(limits.count);
-    let values = attributes[..kept]
-        .iter()
-        .map(|(key, value)| key_value(key, value.to_otlp(limits)));
+/// What the limits leave, and how many were dropped.
+pub(super) fn within(attributes: Attributes, limits: AttributeLimits) -> (Attributes, u32) {
+    let dropped = attributes.len().saturating_sub(limits.count);
+    let kept = attributes.into_iter().take(limits.count);
     (
-        values.collect(),
-        u32::try_from(attributes.len() - kept).unwrap_or(u32::MAX),
+        kept.map(|(key, value)| (key, value.within(limits)))
+            .collect(),
+        u32::try_from(dropped).unwrap_or(u32::MAX),
     )
-}
-
-pub(super) fn key_value(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        key_strindex: 0,
-    }
 }
 
 pub(super) fn text(value: &str) -> Value {
@@ -154,22 +145,14 @@ fn hypotheses(diagnosis: &Diagnosis) -> Vec<String> {
 }
 
 impl Value {
-    fn to_otlp(&self, limits: AttributeLimits) -> any_value::Value {
+    fn within(self, limits: AttributeLimits) -> Self {
         match self {
-            Value::Text(s) => any_value::Value::StringValue(cut(s, MAX_TEXT.min(limits.length))),
-            Value::Bool(b) => any_value::Value::BoolValue(*b),
-            Value::Int(i) => any_value::Value::IntValue(*i),
-            Value::Float(f) => any_value::Value::DoubleValue(*f),
+            Value::Text(s) => Value::Text(cut(&s, MAX_TEXT.min(limits.length))),
             Value::Lines(lines) => {
                 let length = MAX_LINE.min(limits.length);
-                let string = |line| AnyValue {
-                    value: Some(any_value::Value::StringValue(line)),
-                };
-                let values = bounded(lines)
-                    .map(|line| string(cut(&line, length)))
-                    .collect();
-                any_value::Value::ArrayValue(ArrayValue { values })
+                Value::Lines(bounded(&lines).map(|line| cut(&line, length)).collect())
             }
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => self,
         }
     }
 
@@ -180,6 +163,35 @@ impl Value {
             Value::Int(i) => (*i).into(),
             Value::Float(f) => (*f).into(),
             Value::Lines(lines) => lines.as_slice().into(),
+        }
+    }
+}
+
+/// On a span.
+impl From<Value> for opentelemetry::Value {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Text(s) => s.into(),
+            Value::Bool(b) => b.into(),
+            Value::Int(i) => i.into(),
+            Value::Float(f) => f.into(),
+            Value::Lines(lines) => {
+                let lines = lines.into_iter().map(StringValue::from);
+                opentelemetry::Value::Array(Array::String(lines.collect()))
+            }
+        }
+    }
+}
+
+/// On a log record.
+impl From<Value> for AnyValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Text(s) => s.into(),
+            Value::Bool(b) => b.into(),
+            Value::Int(i) => i.into(),
+            Value::Float(f) => f.into(),
+            Value::Lines(lines) => lines.into_iter().collect(),
         }
     }
 }

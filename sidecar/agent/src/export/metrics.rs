@@ -4,10 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Meter, MeterProvider};
-use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics as OtlpResourceMetrics;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
@@ -22,11 +20,19 @@ use crate::record::Account;
 use super::config::ExportConfig;
 use super::queue::{Queue, SignalStats, StatsReader};
 use super::resource::Resource;
-use super::{SCOPE, VERSION};
+use super::scope;
+
+/// What was collected from the meters of one resource.
+#[derive(Debug)]
+pub(super) struct MetricItem {
+    pub(super) resource: Arc<Resource>,
+    pub(super) metrics: ResourceMetrics,
+}
 
 /// The meters of one resource.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Source {
+    resource: Arc<Resource>,
     provider: SdkMeterProvider,
     reader: SharedReader,
 }
@@ -37,40 +43,35 @@ impl Source {
             .with_temporality(temporality)
             .build();
         let reader = SharedReader(Arc::new(reader));
-        let attributes = resource
-            .iter()
-            .map(|(k, v)| KeyValue::new(k.to_owned(), v.to_owned()));
-        let resource = opentelemetry_sdk::Resource::builder_empty().with_attributes(attributes);
         let provider = SdkMeterProvider::builder()
             .with_reader(reader.clone())
-            .with_resource(resource.build())
+            .with_resource(resource.to_sdk())
             .build();
-        Source { provider, reader }
+        Source {
+            resource: Arc::new(resource.clone()),
+            provider,
+            reader,
+        }
     }
 
     fn meter(&self) -> Meter {
-        let scope = InstrumentationScope::builder(SCOPE)
-            .with_version(VERSION)
-            .build();
-        self.provider.meter_with_scope(scope)
+        self.provider.meter_with_scope(scope())
     }
 
-    fn collect(&self) -> Vec<OtlpResourceMetrics> {
+    /// `None` when there is nothing to tell.
+    fn collect(&self) -> Option<MetricItem> {
         let mut metrics = ResourceMetrics::default();
-        match self.reader.collect(&mut metrics) {
-            Ok(())
-                if metrics
-                    .scope_metrics()
-                    .any(|scope| scope.metrics().next().is_some()) =>
-            {
-                ExportMetricsServiceRequest::from(&metrics).resource_metrics
-            }
-            Ok(()) => Vec::new(),
-            Err(error) => {
-                tracing::debug!(%error, "metrics were not collected");
-                Vec::new()
-            }
+        if let Err(error) = self.reader.collect(&mut metrics) {
+            tracing::debug!(%error, "metrics were not collected");
+            return None;
         }
+        let mut scopes = metrics.scope_metrics();
+        let told = scopes.any(|scope| scope.metrics().next().is_some());
+        drop(scopes);
+        told.then(|| MetricItem {
+            resource: Arc::clone(&self.resource),
+            metrics,
+        })
     }
 }
 
@@ -111,14 +112,14 @@ pub struct Meters {
 
 #[derive(Debug)]
 struct Export {
-    queue: Arc<Queue<OtlpResourceMetrics>>,
+    queue: Arc<Queue<MetricItem>>,
     task: JoinHandle<()>,
 }
 
 impl Meters {
     pub(super) fn start(
         config: &ExportConfig,
-        queue: Option<Queue<OtlpResourceMetrics>>,
+        queue: Option<Queue<MetricItem>>,
         exported: Vec<(&'static str, StatsReader)>,
     ) -> Self {
         let own = Source::new(&config.own_resource, config.temporality);
@@ -126,12 +127,9 @@ impl Meters {
         let containers = Arc::<Mutex<Vec<Weak<Source>>>>::default();
         let export = queue.map(|queue| {
             let queue = Arc::new(queue);
-            let reader = own.reader.clone();
-            let provider = own.provider.clone();
-            let own = Source { provider, reader };
             let collecting = collect_every(
                 config.metric_interval,
-                own,
+                own.clone(),
                 Arc::clone(&containers),
                 queue.clone(),
             );
@@ -191,7 +189,7 @@ async fn collect_every(
     interval: Duration,
     own: Source,
     containers: Arc<Mutex<Vec<Weak<Source>>>>,
-    queue: Arc<Queue<OtlpResourceMetrics>>,
+    queue: Arc<Queue<MetricItem>>,
 ) {
     let mut interval = tokio::time::interval(interval.max(Duration::from_millis(10)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -202,11 +200,7 @@ async fn collect_every(
     }
 }
 
-fn collect(
-    own: &Source,
-    containers: &Mutex<Vec<Weak<Source>>>,
-    queue: &Queue<OtlpResourceMetrics>,
-) {
+fn collect(own: &Source, containers: &Mutex<Vec<Weak<Source>>>, queue: &Queue<MetricItem>) {
     let mut containers = containers.lock().unwrap_or_else(PoisonError::into_inner);
     containers.retain(|source| source.strong_count() > 0);
     let live: Vec<_> = containers.iter().filter_map(Weak::upgrade).collect();
@@ -215,7 +209,7 @@ fn collect(
         .iter()
         .map(Arc::as_ref)
         .chain([own])
-        .flat_map(Source::collect)
+        .filter_map(Source::collect)
     {
         queue.push(metrics);
     }

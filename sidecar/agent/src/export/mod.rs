@@ -1,14 +1,16 @@
 //! What leaves the sidecar: OTLP logs, spans and metrics, and the JSON line.
 //!
 //! A diagnosis carries the resource of the application that it is about. The SDK's providers have
-//! one resource and one thread each and only log a collector's answer, so records are built as
-//! `opentelemetry-proto` messages, grouped by resource in one bounded queue per signal, and sent
-//! by a client that reads every answer ([`transport`]). Metrics come from the SDK's meters, one
+//! one resource and one thread each, so finished records of the SDK go through one bounded queue
+//! per signal, which groups them by resource and hands each group to the exporter of
+//! `opentelemetry-otlp` for it ([`exporters`]); what the collector answers is read below the
+//! exporters ([`transport`]), and the queue tries again. Metrics come from the SDK's meters, one
 //! provider per resource, collected by one task ([`metrics`]).
 
 mod attributes;
 mod config;
 mod contexts;
+mod exporters;
 mod json;
 mod log;
 pub mod metrics;
@@ -18,8 +20,9 @@ mod span;
 mod transport;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use opentelemetry::InstrumentationScope;
 use tokio::time::Instant;
 
 use crate::diagnosis::report::Report;
@@ -36,13 +39,19 @@ pub use queue::SignalStats;
 pub use resource::{Lookup, Resource};
 pub use transport::TransportError;
 
+use exporters::Record;
 use log::LogItem;
 use queue::Queue;
 use span::{Assembler, SpanItem};
 
-/// Instrumentation scope of everything that is exported.
-const SCOPE: &str = "stethos";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Instrumentation scope of everything that is exported.
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("stethos")
+        .with_version(VERSION)
+        .build()
+}
 
 /// The plugin whose verdicts a diagnosis rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +79,10 @@ impl Published {
     fn unix(&self, ns: Nanos) -> u64 {
         ns.saturating_add_signed(self.unix_offset_ns)
     }
+
+    fn time(&self, ns: Nanos) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.unix(ns))
+    }
 }
 
 /// Counts since the start.
@@ -87,7 +100,7 @@ pub struct ExportStats {
 #[derive(Debug)]
 pub struct Exporter {
     assembler: Assembler,
-    config: Arc<ExportConfig>,
+    records: log::Records,
     logs: Option<Queue<LogItem>>,
     spans: Option<Queue<SpanItem>>,
     meters: metrics::Meters,
@@ -100,13 +113,9 @@ impl Exporter {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let config = Arc::new(config);
-        let queue =
-            |endpoint: &Option<Endpoint>| endpoint.as_ref().map(transport::Client::new).transpose();
-        let logs = queue(&config.logs)?.map(|c| Queue::start(c, config.log_batch, &config));
-        let spans = queue(&config.traces)?.map(|c| Queue::start(c, config.span_batch, &config));
-        let metrics =
-            queue(&config.metrics)?.map(|c| Queue::start(c, config.metric_batch, &config));
+        let logs = start::<LogItem>(&config.logs, config.log_batch, &config)?;
+        let spans = start::<SpanItem>(&config.traces, config.span_batch, &config)?;
+        let metrics = start(&config.metrics, config.metric_batch, &config)?;
         let logs_read = logs.as_ref().map(|queue| ("logs", queue.stats_reader()));
         let spans_read = spans.as_ref().map(|queue| ("traces", queue.stats_reader()));
         let exported = logs_read.into_iter().chain(spans_read).collect();
@@ -114,7 +123,7 @@ impl Exporter {
         let assembler = Assembler::new(config.limits, config.spans_per_minute);
         Ok(Exporter {
             assembler,
-            config,
+            records: log::Records::new(config.limits.log),
             logs,
             spans,
             meters,
@@ -128,7 +137,7 @@ impl Exporter {
             match &published.report {
                 Report::Diagnosis(diagnosis) => {
                     if let Some(queue) = &self.logs {
-                        queue.push(log::item(published, diagnosis, self.config.limits.log));
+                        queue.push(self.records.item(published, diagnosis));
                     }
                     self.assembler.on_diagnosis(published, diagnosis);
                 }
@@ -187,7 +196,20 @@ impl Exporter {
     }
 }
 
-async fn close<T: queue::Record>(queue: Option<Queue<T>>, until: Instant) -> SignalStats {
+/// `None` where a signal is not exported.
+fn start<T: Record>(
+    endpoint: &Option<Endpoint>,
+    batch: BatchConfig,
+    config: &ExportConfig,
+) -> Result<Option<Queue<T>>, TransportError> {
+    let Some(endpoint) = endpoint else {
+        return Ok(None);
+    };
+    let courier = transport::Courier::new(T::SIGNAL, endpoint)?;
+    Ok(Some(Queue::start(courier, batch, config)))
+}
+
+async fn close<T: Record>(queue: Option<Queue<T>>, until: Instant) -> SignalStats {
     match queue {
         Some(queue) => queue.close(until).await,
         None => SignalStats::default(),

@@ -5,25 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, any_value};
-use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
-use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
-use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::attributes::key_value;
 use super::config::{BatchConfig, ExportConfig};
-use super::log::LogItem;
-use super::resource::Resource;
-use super::span::SpanItem;
-use super::transport::{Client, Outcome, Request};
-use super::{SCOPE, VERSION};
+use super::exporters::{Exporters, Record, requests};
+use super::transport::{Courier, Outcome};
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -79,13 +67,6 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
-/// A record that can be queued.
-pub(super) trait Record: Send + 'static {
-    fn request(batch: Vec<Self>) -> Request
-    where
-        Self: Sized;
-}
-
 /// The queue's end that never blocks.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
@@ -95,12 +76,12 @@ pub(super) struct Queue<T> {
 }
 
 impl<T: Record> Queue<T> {
-    pub(super) fn start(client: Client, batch: BatchConfig, config: &ExportConfig) -> Self {
+    pub(super) fn start(courier: Courier, batch: BatchConfig, config: &ExportConfig) -> Self {
         let (sender, receiver) = mpsc::channel(batch.max_queue.max(1));
         let counters = Arc::new(Counters::default());
         let give_up = batch.export_timeout.unwrap_or(config.retry_for);
         let sending = Sending {
-            client,
+            exporters: Exporters::new(courier),
             batch,
             give_up,
             counters: Arc::clone(&counters),
@@ -146,15 +127,15 @@ impl<T: Record> Queue<T> {
     }
 }
 
-struct Sending {
-    client: Client,
+struct Sending<T: Record> {
+    exporters: Exporters<T>,
     batch: BatchConfig,
     give_up: Duration,
     counters: Arc<Counters>,
 }
 
-impl Sending {
-    async fn run<T: Record>(self, mut receiver: mpsc::Receiver<T>) {
+impl<T: Record> Sending<T> {
+    async fn run(mut self, mut receiver: mpsc::Receiver<T>) {
         while let Some(first) = receiver.recv().await {
             let mut batch = vec![first];
             let until = Instant::now() + self.batch.delay;
@@ -164,16 +145,21 @@ impl Sending {
                     Ok(None) | Err(_) => break,
                 }
             }
-            self.deliver(batch).await;
+            self.deliver_all(batch).await;
         }
     }
 
-    /// One batch until it is accepted, refused for good, or given up. A disk queue takes its place
-    /// where this counts `dropped_unsent`.
-    async fn deliver<T: Record>(&self, batch: Vec<T>) {
-        let records = batch.len() as u64;
-        let request = T::request(batch);
+    async fn deliver_all(&mut self, batch: Vec<T>) {
         let give_up = Instant::now() + self.give_up;
+        for request in requests(batch) {
+            self.deliver(&request, give_up).await;
+        }
+    }
+
+    /// One request until it is accepted, refused for good, or given up. A disk queue takes its
+    /// place where this counts `dropped_unsent`.
+    async fn deliver(&mut self, request: &[T], give_up: Instant) {
+        let records = request.len() as u64;
         let backoff = ExponentialBuilder::default()
             .with_min_delay(RETRY_FIRST)
             .with_max_delay(RETRY_MAX)
@@ -181,7 +167,7 @@ impl Sending {
             .without_max_times();
         let mut delays = backoff.build();
         loop {
-            let reason = match self.client.send(&request).await {
+            let reason = match self.exporters.send(request).await {
                 Outcome::Accepted { rejected, message } => {
                     let rejected = rejected.min(records);
                     add(&self.counters.accepted, records - rejected);
@@ -210,76 +196,5 @@ impl Sending {
             add(&self.counters.dropped_unsent, records);
             return;
         }
-    }
-}
-
-impl Record for LogItem {
-    fn request(batch: Vec<Self>) -> Request {
-        let groups = by_resource(batch.into_iter().map(|item| (item.resource, item.record)));
-        let logs = |(resource, log_records): (Arc<Resource>, Vec<_>)| ResourceLogs {
-            resource: Some(otlp(&resource)),
-            scope_logs: vec![ScopeLogs {
-                scope: Some(scope()),
-                log_records,
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let resource_logs = groups.into_iter().map(logs).collect();
-        Request::Logs(ExportLogsServiceRequest { resource_logs })
-    }
-}
-
-impl Record for SpanItem {
-    fn request(batch: Vec<Self>) -> Request {
-        let groups = by_resource(batch.into_iter().map(|item| (item.resource, item.span)));
-        let traces = |(resource, spans): (Arc<Resource>, Vec<_>)| ResourceSpans {
-            resource: Some(otlp(&resource)),
-            scope_spans: vec![ScopeSpans {
-                scope: Some(scope()),
-                spans,
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let resource_spans = groups.into_iter().map(traces).collect();
-        Request::Traces(ExportTraceServiceRequest { resource_spans })
-    }
-}
-
-impl Record for ResourceMetrics {
-    fn request(resource_metrics: Vec<Self>) -> Request {
-        Request::Metrics(ExportMetricsServiceRequest { resource_metrics })
-    }
-}
-
-fn by_resource<T>(
-    records: impl Iterator<Item = (Arc<Resource>, T)>,
-) -> Vec<(Arc<Resource>, Vec<T>)> {
-    let mut groups: Vec<(Arc<Resource>, Vec<T>)> = Vec::new();
-    for (resource, record) in records {
-        match groups.iter_mut().find(|(known, _)| **known == *resource) {
-            Some((_, group)) => group.push(record),
-            None => groups.push((resource, vec![record])),
-        }
-    }
-    groups
-}
-
-fn otlp(resource: &Resource) -> OtlpResource {
-    let string = |(key, value): (&str, &str)| {
-        key_value(key, any_value::Value::StringValue(value.to_owned()))
-    };
-    OtlpResource {
-        attributes: resource.iter().map(string).collect(),
-        ..Default::default()
-    }
-}
-
-fn scope() -> InstrumentationScope {
-    InstrumentationScope {
-        name: SCOPE.into(),
-        version: VERSION.into(),
-        ..Default::default()
     }
 }

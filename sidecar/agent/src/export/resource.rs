@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use opentelemetry::KeyValue;
 use percent_encoding::percent_decode_str;
 
 use crate::record::{ContainerInfo, ProcessInfo};
@@ -33,6 +34,14 @@ impl Resource {
         self.0
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    pub(super) fn to_sdk(&self) -> opentelemetry_sdk::Resource {
+        let attribute =
+            |(key, value): (&str, &str)| KeyValue::new(key.to_owned(), value.to_owned());
+        opentelemetry_sdk::Resource::builder_empty()
+            .with_attributes(self.iter().map(attribute))
+            .build()
     }
 
     fn set(&mut self, key: &str, value: impl Into<String>) {

@@ -4,18 +4,20 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
-use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
+use opentelemetry::trace::{Link, SpanContext as OtelContext, SpanKind, Status, TraceState};
+use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::diagnosis::report::{AffectedCall, Diagnosis, IncidentState, Report};
 use crate::record::Nanos;
 use crate::trace::{Context, SpanContext};
 
-use super::Published;
 use super::attributes::{self, Attributes, MAX_TEXT, Value};
 use super::config::Limits;
 use super::resource::Resource;
+use super::{Published, scope};
 
 const SECOND: Nanos = 1_000_000_000;
 /// A request's span waits this long for more of its affected calls.
@@ -23,15 +25,11 @@ const MERGE: Nanos = 2 * SECOND;
 const MAX_INCIDENTS: usize = 1024;
 /// Requests of one incident that are remembered as having their span.
 const MAX_REQUESTS: usize = 4096;
-/// OTLP span and link flags: whether the context is remote is known, and it is.
-const HAS_IS_REMOTE: u32 = 0x100;
-const IS_REMOTE: u32 = 0x200;
-const SAMPLED: u32 = 1;
 
 #[derive(Debug)]
 pub(super) struct SpanItem {
     pub(super) resource: Arc<Resource>,
-    pub(super) span: Span,
+    pub(super) span: SpanData,
 }
 
 /// What tells one affected request from another.
@@ -256,17 +254,18 @@ fn request_span(
     );
     let name = format!("stethos.fault {}", attributes::name(diagnosis.class));
     let mut span = base_span(name, diagnosis, all, limits);
-    span.start_time_unix_nano = latest.unix(call.start_ns);
-    span.end_time_unix_nano = latest.unix(call.end_ns.max(call.start_ns));
+    span.start_time = latest.time(call.start_ns);
+    span.end_time = latest.time(call.end_ns.max(call.start_ns));
     match context.parent {
         Some(parent) if parent.is_sampled() => {
-            span.trace_id = parent.trace_id.to_vec();
-            span.parent_span_id = parent.span_id.to_vec();
-            span.flags = u32::from(parent.flags) | HAS_IS_REMOTE | IS_REMOTE;
+            let trace_id = TraceId::from_bytes(parent.trace_id);
+            span.span_context = new_context(trace_id, TraceFlags::new(parent.flags));
+            span.parent_span_id = SpanId::from_bytes(parent.span_id);
+            span.parent_span_is_remote = true;
         }
         _ => {
             let spans = context.parent.iter().chain(&context.links);
-            span.links = spans.take(limits.links).map(remote_link).collect();
+            span.links.links = spans.take(limits.links).map(remote_link).collect();
         }
     }
     SpanItem {
@@ -282,8 +281,8 @@ fn confirmed_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) ->
         attributes::name(diagnosis.class)
     );
     let mut span = linked_root(incident, diagnosis, name, limits);
-    span.start_time_unix_nano = incident.latest.unix(diagnosis.observed_ns);
-    span.end_time_unix_nano = span.start_time_unix_nano;
+    span.start_time = incident.latest.time(diagnosis.observed_ns);
+    span.end_time = span.start_time;
     SpanItem {
         resource: Arc::clone(&incident.latest.resource),
         span,
@@ -298,15 +297,20 @@ fn incident_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) -> 
         .ended_ns
         .unwrap_or(diagnosis.observed_ns)
         .max(diagnosis.onset_ns);
-    span.start_time_unix_nano = incident.latest.unix(diagnosis.onset_ns);
-    span.end_time_unix_nano = incident.latest.unix(end);
+    span.start_time = incident.latest.time(diagnosis.onset_ns);
+    span.end_time = incident.latest.time(end);
     SpanItem {
         resource: Arc::clone(&incident.latest.resource),
         span,
     }
 }
 
-fn linked_root(incident: &Incident, diagnosis: &Diagnosis, name: String, limits: Limits) -> Span {
+fn linked_root(
+    incident: &Incident,
+    diagnosis: &Diagnosis,
+    name: String,
+    limits: Limits,
+) -> SpanData {
     let latest = &incident.latest;
     let mut all = attributes::of_diagnosis(latest, diagnosis, &latest.context);
     let count = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
@@ -316,38 +320,49 @@ fn linked_root(incident: &Incident, diagnosis: &Diagnosis, name: String, limits:
     ));
     all.push(("stethos.incident.spans_withheld", count(incident.withheld)));
     let mut span = base_span(name, diagnosis, all, limits);
-    span.links = incident.links.clone();
+    span.links.links = incident.links.clone();
     span
 }
 
 /// A root of a new trace; the caller sets times, and parent or links.
-fn base_span(name: String, diagnosis: &Diagnosis, mut all: Attributes, limits: Limits) -> Span {
+fn base_span(name: String, diagnosis: &Diagnosis, mut all: Attributes, limits: Limits) -> SpanData {
     all.insert(1, ("stethos.fault", Value::Bool(true)));
-    let (attributes, dropped_attributes_count) = attributes::to_otlp(&all, limits.span);
-    let message = attributes::cut(&diagnosis.message, MAX_TEXT);
-    Span {
-        trace_id: fastrand::u128(1..).to_be_bytes().to_vec(),
-        span_id: fastrand::u64(1..).to_be_bytes().to_vec(),
-        flags: SAMPLED | HAS_IS_REMOTE,
-        name,
-        kind: SpanKind::Internal.into(),
-        attributes,
+    let (attributes, dropped_attributes_count) = attributes::within(all, limits.span);
+    let attributes = attributes.into_iter().map(|(k, v)| KeyValue::new(k, v));
+    SpanData {
+        span_context: new_context(TraceId::from(fastrand::u128(1..)), TraceFlags::SAMPLED),
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        name: name.into(),
+        start_time: UNIX_EPOCH,
+        end_time: UNIX_EPOCH,
+        attributes: attributes.collect(),
         dropped_attributes_count,
-        status: Some(Status {
-            message,
-            code: StatusCode::Error.into(),
-        }),
-        ..Span::default()
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::error(attributes::cut(&diagnosis.message, MAX_TEXT)),
+        instrumentation_scope: scope(),
     }
 }
 
+/// A new span's, in the given trace.
+fn new_context(trace_id: TraceId, flags: TraceFlags) -> OtelContext {
+    let span_id = SpanId::from(fastrand::u64(1..));
+    OtelContext::new(trace_id, span_id, flags, false, TraceState::NONE)
+}
+
 fn remote_link(span: &SpanContext) -> Link {
-    Link {
-        trace_id: span.trace_id.to_vec(),
-        span_id: span.span_id.to_vec(),
-        flags: u32::from(span.flags) | HAS_IS_REMOTE | IS_REMOTE,
-        ..Link::default()
-    }
+    let trace_id = TraceId::from_bytes(span.trace_id);
+    let span_id = SpanId::from_bytes(span.span_id);
+    let flags = TraceFlags::new(span.flags);
+    Link::with_context(OtelContext::new(
+        trace_id,
+        span_id,
+        flags,
+        true,
+        TraceState::NONE,
+    ))
 }
 
 #[cfg(test)]

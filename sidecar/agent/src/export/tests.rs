@@ -1,6 +1,7 @@
 //! The log record, its JSON line, and the context that they share.
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Otlp;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 
 use super::samples::{
@@ -9,11 +10,17 @@ use super::samples::{
 use super::*;
 use crate::diagnosis::report::{Diagnosis, IncidentState};
 
-fn record(published: &Published) -> opentelemetry_proto::tonic::logs::v1::LogRecord {
+fn record(published: &Published) -> LogRecord {
+    limited_record(published, AttributeLimits::default())
+}
+
+/// As it goes on the wire.
+fn limited_record(published: &Published, limits: AttributeLimits) -> LogRecord {
     let Report::Diagnosis(diagnosis) = &published.report else {
         panic!("no diagnosis")
     };
-    log::item(published, diagnosis, AttributeLimits::default()).record
+    let item = log::Records::new(limits).item(published, diagnosis);
+    LogRecord::from(&item.record)
 }
 
 /// Every attribute that a diagnosis carries when all is known.
@@ -142,20 +149,17 @@ fn the_largest_record_stays_under_64_kib() {
 #[test]
 fn limits_of_the_environment_hold() {
     let confirmed = of_state(IncidentState::Confirmed, 1_500);
-    let Report::Diagnosis(d) = &confirmed.report else {
-        panic!("no diagnosis")
+    let limits = AttributeLimits {
+        count: 3,
+        length: 5,
     };
-    let record = log::item(
-        &confirmed,
-        d,
-        AttributeLimits {
-            count: 3,
-            length: 5,
-        },
-    )
-    .record;
+    let all = record(&confirmed).attributes.len() as i64;
+    let record = limited_record(&confirmed, limits);
     assert_eq!(record.attributes.len(), 3);
-    assert!(record.dropped_attributes_count > 10);
+    let last = &record.attributes[2];
+    assert_eq!(last.key, "otel.dropped_attributes_count");
+    let dropped = last.value.clone().and_then(|v| v.value);
+    assert_eq!(dropped, Some(Otlp::IntValue(all - 2)));
     let value = record.attributes[0].value.clone().and_then(|v| v.value);
     assert_eq!(value, Some(Otlp::StringValue("depen".into())));
 }

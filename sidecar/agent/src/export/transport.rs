@@ -1,17 +1,28 @@
-//! Sends one OTLP request and says what the collector answered.
+//! What lies between the exporters of `opentelemetry-otlp` and the network, and says what the
+//! collector answered.
+//!
+//! The exporters make one request out of a batch, and only log its answer. They take any HTTP
+//! client, though: a [`Courier`] carries the request's body over HTTP or, as the message of a
+//! unary call, over gRPC (the bytes are the same), reads the answer and keeps it. The exporters'
+//! own gRPC client has no such place: of a partial success it tells a log, of a status a text.
+//!
+//! From `OTEL_*` the exporters read headers, time-outs and compression too. Only the body is
+//! taken from their requests: everything else comes from [`super::config`], and is applied once.
 
 mod grpc;
 mod http;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use prost::Message;
 
 use super::VERSION;
-use super::config::{Endpoint, Protocol};
+use super::config::{Endpoint, Protocol, Signal};
 
 /// A server may not hold a batch longer than this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -29,20 +40,12 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    fn endpoint(endpoint: &Endpoint, reason: impl std::error::Error) -> Self {
+    pub(super) fn endpoint(url: &str, reason: impl std::error::Error) -> Self {
         TransportError::Endpoint {
-            url: endpoint.url.clone(),
+            url: url.to_owned(),
             reason: with_causes(&reason),
         }
     }
-}
-
-/// A request of one signal.
-#[derive(Debug)]
-pub(super) enum Request {
-    Logs(ExportLogsServiceRequest),
-    Traces(ExportTraceServiceRequest),
-    Metrics(ExportMetricsServiceRequest),
 }
 
 /// What became of one attempt.
@@ -63,35 +66,83 @@ pub(super) enum Outcome {
     },
 }
 
-pub(super) enum Client {
-    Grpc(grpc::GrpcClient),
-    Http(http::HttpClient),
+/// Carries the requests of one signal over one connection, one after the other.
+pub(super) struct Courier {
+    url: String,
+    wire: Wire,
+    answer: Mutex<Option<Outcome>>,
 }
 
-impl Client {
-    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, TransportError> {
+enum Wire {
+    Grpc(grpc::Grpc),
+    Http(http::Http),
+}
+
+impl Courier {
+    pub(super) fn new(signal: Signal, endpoint: &Endpoint) -> Result<Self, TransportError> {
         // Another part of the process may have installed one already: either serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(match endpoint.protocol {
-            Protocol::Grpc => Client::Grpc(grpc::GrpcClient::new(endpoint)?),
-            Protocol::HttpProtobuf => Client::Http(http::HttpClient::new(endpoint)?),
+        let wire = match endpoint.protocol {
+            Protocol::Grpc => Wire::Grpc(grpc::Grpc::new(signal, endpoint)?),
+            Protocol::HttpProtobuf => Wire::Http(http::Http::new(endpoint)?),
+        };
+        Ok(Courier {
+            url: endpoint.url.clone(),
+            wire,
+            answer: Mutex::default(),
         })
     }
 
-    pub(super) async fn send(&self, request: &Request) -> Outcome {
-        match self {
-            Client::Grpc(client) => client.send(request).await,
-            Client::Http(client) => client.send(request).await,
-        }
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The answer to the last request; `None` when there was no request since the last call.
+    pub(super) fn take_answer(&self) -> Option<Outcome> {
+        self.answer().take()
+    }
+
+    fn answer(&self) -> std::sync::MutexGuard<'_, Option<Outcome>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The answer to an accepted request.
-fn accepted(partial: Option<(i64, String)>) -> Outcome {
-    let (rejected, message) = partial.unwrap_or_default();
+#[tonic::async_trait]
+impl HttpClient for Courier {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let body = request.into_body();
+        let outcome = match &self.wire {
+            Wire::Grpc(grpc) => grpc.send(body).await,
+            Wire::Http(http) => http.send(body).await,
+        };
+        let response = match &outcome {
+            Outcome::Accepted { .. } => Ok(Response::new(Bytes::new())),
+            Outcome::Retry { reason, .. } | Outcome::Refused { reason } => {
+                Err(reason.clone().into())
+            }
+        };
+        *self.answer() = Some(outcome);
+        response
+    }
+}
+
+/// Without the headers, which may hold secrets.
+impl fmt::Debug for Courier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Courier")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a request that was taken in. One that cannot be read changes nothing about that.
+/// All signals' answers are the same bytes; only the names of the fields differ.
+fn accepted(answer: &[u8]) -> Outcome {
+    let answer = ExportLogsServiceResponse::decode(answer).unwrap_or_default();
+    let partial = answer.partial_success.unwrap_or_default();
     Outcome::Accepted {
-        rejected: u64::try_from(rejected).unwrap_or(0),
-        message,
+        rejected: u64::try_from(partial.rejected_log_records).unwrap_or(0),
+        message: partial.error_message,
     }
 }
 

@@ -1,4 +1,6 @@
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Otlp;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind as OtlpKind;
+use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 
 use super::*;
 use crate::export::AttributeLimits;
@@ -29,12 +31,18 @@ impl Story {
                 Report::Affected(call) => self.0.on_affected(p, call),
             }
         }
-        self.0.drain().into_iter().map(|item| item.span).collect()
+        self.drain()
+    }
+
+    /// As they go on the wire.
+    fn drain(&mut self) -> Vec<Span> {
+        let ready = self.0.drain().into_iter();
+        ready.map(|item| Span::from(item.span)).collect()
     }
 
     fn tick(&mut self, ms: u64) -> Vec<Span> {
         self.0.tick(ms * MS);
-        self.0.drain().into_iter().map(|item| item.span).collect()
+        self.drain()
     }
 }
 
@@ -66,13 +74,13 @@ fn an_affected_request_is_a_child_of_its_sampled_parent() {
         (&vec![7; 16], &vec![7; 8])
     );
     assert_eq!(span.flags, 0x301);
-    assert_eq!(span.kind, i32::from(SpanKind::Internal));
+    assert_eq!(span.kind, OtlpKind::Internal as i32);
     assert_eq!(
         (span.start_time_unix_nano, span.end_time_unix_nano),
         (unix(1_000), unix(1_004))
     );
     let status = span.status.as_ref().unwrap();
-    assert_eq!(status.code, i32::from(StatusCode::Error));
+    assert_eq!(status.code, StatusCode::Error as i32);
     assert!(status.message.contains("6379"));
     assert!(span.links.is_empty());
     assert_eq!(

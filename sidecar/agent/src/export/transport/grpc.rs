@@ -3,51 +3,33 @@
 use std::error::Error;
 use std::str::FromStr;
 
-use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
-use tonic::codec::CompressionEncoding;
+use prost::bytes::{Buf, BufMut, Bytes};
+use tonic::client::Grpc as Client;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
-use tonic::{Code, Status};
+use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
 use super::{
-    Endpoint, MAX_RETRY_AFTER, Outcome, Request, TransportError, accepted, read, user_agent,
+    Endpoint, MAX_RETRY_AFTER, Outcome, Signal, TransportError, accepted, read, user_agent,
     with_causes,
 };
 
 /// Connects when it first sends, and again after a loss.
-pub(in crate::export) struct GrpcClient {
+pub(super) struct Grpc {
     channel: Channel,
+    path: PathAndQuery,
     metadata: MetadataMap,
     gzip: bool,
 }
 
-/// Sends through the generated client of one signal.
-macro_rules! export {
-    ($client:ident, $self:ident, $message:expr, $rejected:ident) => {{
-        let mut client = $client::new($self.channel.clone());
-        if $self.gzip {
-            client = client
-                .send_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Gzip);
-        }
-        let mut request = tonic::Request::new($message.clone());
-        *request.metadata_mut() = $self.metadata.clone();
-        let response = client.export(request).await?;
-        Ok(response
-            .into_inner()
-            .partial_success
-            .map(|p| (p.$rejected, p.error_message)))
-    }};
-}
-
-impl GrpcClient {
-    pub(super) fn new(config: &Endpoint) -> Result<Self, TransportError> {
-        let invalid = |error: tonic::transport::Error| TransportError::endpoint(config, error);
+impl Grpc {
+    pub(super) fn new(signal: Signal, config: &Endpoint) -> Result<Self, TransportError> {
+        let invalid = |error: tonic::transport::Error| TransportError::endpoint(&config.url, error);
         let mut endpoint = Channel::from_shared(config.url.clone())
-            .map_err(|error| TransportError::endpoint(config, error))?
+            .map_err(|error| TransportError::endpoint(&config.url, error))?
             .timeout(config.timeout)
             .connect_timeout(config.timeout)
             .user_agent(user_agent())
@@ -67,26 +49,80 @@ impl GrpcClient {
                 _ => tracing::warn!(header = key, "header cannot be sent; ignored"),
             }
         }
-        Ok(GrpcClient {
+        Ok(Grpc {
             channel: endpoint.connect_lazy(),
+            path: path(signal),
             metadata,
             gzip: config.gzip,
         })
     }
 
-    pub(super) async fn send(&self, request: &Request) -> Outcome {
-        match self.export(request).await {
-            Ok(partial) => accepted(partial),
+    pub(super) async fn send(&self, message: Bytes) -> Outcome {
+        match self.call(message).await {
+            Ok(answer) => accepted(&answer),
             Err(status) => classify(&status),
         }
     }
 
-    async fn export(&self, request: &Request) -> Result<Option<(i64, String)>, Status> {
-        match request {
-            Request::Logs(m) => export!(LogsServiceClient, self, m, rejected_log_records),
-            Request::Traces(m) => export!(TraceServiceClient, self, m, rejected_spans),
-            Request::Metrics(m) => export!(MetricsServiceClient, self, m, rejected_data_points),
+    async fn call(&self, message: Bytes) -> Result<Bytes, Status> {
+        let mut client = Client::new(self.channel.clone());
+        if self.gzip {
+            client = client
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip);
         }
+        client
+            .ready()
+            .await
+            .map_err(|error| Status::from_error(error.into()))?;
+        let request = Request::from_parts(self.metadata.clone(), Extensions::new(), message);
+        let answer = client.unary(request, self.path.clone(), Raw).await?;
+        Ok(answer.into_inner())
+    }
+}
+
+fn path(signal: Signal) -> PathAndQuery {
+    PathAndQuery::from_static(match signal {
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    })
+}
+
+/// The codec of messages that are encoded already, and of answers that are decoded elsewhere.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }
 

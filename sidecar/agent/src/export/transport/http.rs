@@ -4,10 +4,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression, write::GzEncoder};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use prost::Message;
+use opentelemetry_http::Bytes;
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
@@ -15,23 +12,22 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Identity, Response, StatusCode};
 
 use super::{
-    Endpoint, MAX_RETRY_AFTER, Outcome, Request, TransportError, accepted, read, user_agent,
-    with_causes,
+    Endpoint, MAX_RETRY_AFTER, Outcome, TransportError, accepted, read, user_agent, with_causes,
 };
 
 /// More of an answer is not read.
 const MAX_ANSWER: usize = 64 * 1024;
 
-pub(in crate::export) struct HttpClient {
+pub(super) struct Http {
     client: reqwest::Client,
     url: String,
     headers: HeaderMap,
     gzip: bool,
 }
 
-impl HttpClient {
+impl Http {
     pub(super) fn new(config: &Endpoint) -> Result<Self, TransportError> {
-        let invalid = |error: reqwest::Error| TransportError::endpoint(config, error);
+        let invalid = |error: reqwest::Error| TransportError::endpoint(&config.url, error);
         let mut builder = reqwest::Client::builder()
             .timeout(config.timeout)
             .user_agent(user_agent())
@@ -66,7 +62,7 @@ impl HttpClient {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let client = builder.build().map_err(invalid)?;
-        Ok(HttpClient {
+        Ok(Http {
             client,
             url: config.url.clone(),
             headers,
@@ -74,20 +70,15 @@ impl HttpClient {
         })
     }
 
-    pub(super) async fn send(&self, request: &Request) -> Outcome {
-        let body = match request {
-            Request::Logs(message) => message.encode_to_vec(),
-            Request::Traces(message) => message.encode_to_vec(),
-            Request::Metrics(message) => message.encode_to_vec(),
-        };
-        let body = match self.gzip.then(|| compress(&body)) {
-            Some(Ok(compressed)) => compressed,
+    pub(super) async fn send(&self, message: Bytes) -> Outcome {
+        let body = match self.gzip.then(|| compress(&message)) {
+            Some(Ok(compressed)) => compressed.into(),
             Some(Err(error)) => {
                 return Outcome::Refused {
                     reason: error.to_string(),
                 };
             }
-            None => body,
+            None => message,
         };
         let post = self
             .client
@@ -95,7 +86,7 @@ impl HttpClient {
             .headers(self.headers.clone())
             .body(body);
         match post.send().await {
-            Ok(response) => answer(response, request).await,
+            Ok(response) => answer(response).await,
             Err(error) => Outcome::Retry {
                 after: None,
                 reason: with_causes(&error),
@@ -104,7 +95,7 @@ impl HttpClient {
     }
 }
 
-async fn answer(mut response: Response, request: &Request) -> Outcome {
+async fn answer(mut response: Response) -> Outcome {
     let status = response.status();
     if !status.is_success() {
         return classify(status, response.headers().get(RETRY_AFTER));
@@ -113,34 +104,11 @@ async fn answer(mut response: Response, request: &Request) -> Outcome {
     // The request was taken in; an answer that breaks off changes nothing about that.
     while let Ok(Some(chunk)) = response.chunk().await {
         if body.len() + chunk.len() > MAX_ANSWER {
-            return accepted(None);
+            return accepted(&[]);
         }
         body.extend_from_slice(&chunk);
     }
-    accepted(partial_success(&body, request))
-}
-
-fn partial_success(body: &[u8], request: &Request) -> Option<(i64, String)> {
-    match request {
-        Request::Logs(_) => {
-            let partial = ExportLogsServiceResponse::decode(body)
-                .ok()?
-                .partial_success?;
-            Some((partial.rejected_log_records, partial.error_message))
-        }
-        Request::Traces(_) => {
-            let partial = ExportTraceServiceResponse::decode(body)
-                .ok()?
-                .partial_success?;
-            Some((partial.rejected_spans, partial.error_message))
-        }
-        Request::Metrics(_) => {
-            let partial = ExportMetricsServiceResponse::decode(body)
-                .ok()?
-                .partial_success?;
-            Some((partial.rejected_data_points, partial.error_message))
-        }
-    }
+    accepted(&body)
 }
 
 /// The OTLP specification's retryable answers: 429, 502, 503 and 504.
