@@ -12,9 +12,13 @@ mod reports;
 #[path = "otlp/simulated.rs"]
 mod simulated;
 
+use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use prost::Message;
 use reports::diagnosis;
 use simulated::{Answer, GrpcServer, HttpServer};
@@ -39,6 +43,34 @@ fn settings(protocol: &str, endpoint: &str, more: &[(&str, &str)]) -> ExportConf
         _ => given(name),
     })
     .unwrap()
+}
+
+fn report(service: &str) -> Published {
+    diagnosis(service, IncidentState::Suspected, 1_050, Context::default())
+}
+
+/// The services whose resources are in each request.
+fn services(server: &HttpServer) -> Vec<Vec<String>> {
+    let service = |attributes: &[KeyValue]| {
+        let found = attributes
+            .iter()
+            .find(|kv| kv.key == "service.name")
+            .unwrap();
+        match found.value.as_ref().and_then(|v| v.value.as_ref()) {
+            Some(Value::StringValue(name)) => name.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let of_request = |body: &[u8]| {
+        let sent = ExportLogsServiceRequest::decode(body).unwrap();
+        let resources = sent
+            .resource_logs
+            .iter()
+            .filter_map(|r| r.resource.as_ref());
+        resources.map(|r| service(&r.attributes)).collect()
+    };
+    let requests = server.requests();
+    requests.iter().map(|r| of_request(&r.body)).collect()
 }
 
 fn reports() -> [Published; 2] {
@@ -121,6 +153,93 @@ async fn http_refusals_are_counted_and_not_retried() {
         assert_eq!(stats.logs.dropped_unsent, 2, "{status}: {stats:?}");
         assert_eq!(server.requests().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_refused_resource_costs_only_its_own_records() {
+    let server = HttpServer::start([Answer::status(400), Answer::status(200)]).await;
+    let mut exporter = Exporter::new(settings("http/protobuf", &server.endpoint(), &[])).unwrap();
+    for service in ["api", "catalog"] {
+        exporter.publish(&[report(service), report(service)]);
+    }
+    let stats = exporter.shutdown(20 * SECOND).await;
+    let counts = (stats.logs.accepted, stats.logs.dropped_unsent);
+    assert_eq!(counts, (2, 2), "{stats:?}");
+    assert_eq!(services(&server), [["api"], ["catalog"]]);
+}
+
+#[tokio::test]
+async fn every_resource_is_served_however_many_there_are() {
+    const MANY: usize = 100;
+    let server = HttpServer::start((0..MANY).map(|_| Answer::status(200))).await;
+    let mut exporter = Exporter::new(settings("http/protobuf", &server.endpoint(), &[])).unwrap();
+    let names: BTreeSet<_> = (0..MANY).map(|n| format!("service-{n}")).collect();
+    let reports: Vec<_> = names.iter().map(|name| report(name)).collect();
+    exporter.publish(&reports);
+    let stats = exporter.shutdown(20 * SECOND).await;
+    assert_eq!(stats.logs.accepted, MANY as u64, "{stats:?}");
+    let served: BTreeSet<_> = services(&server).into_iter().flatten().collect();
+    assert_eq!(served, names);
+}
+
+/// The exporters of `opentelemetry-otlp` read the environment as Stethos does. A process of its
+/// own has the variables set; this is both processes.
+#[tokio::test]
+async fn what_the_environment_says_is_applied_once() {
+    const NAME: &str = "what_the_environment_says_is_applied_once";
+    const CHILD: &str = "STETHOS_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let stats = export(ExportConfig::from_environment().unwrap()).await;
+        assert_eq!(stats.logs.accepted, 2, "{stats:?}");
+        return;
+    }
+    let http = HttpServer::start([Answer::status(200)]).await;
+    let grpc = GrpcServer::start([]).await;
+    for (protocol, endpoint) in [
+        ("http/protobuf", http.endpoint()),
+        ("grpc", grpc.endpoint()),
+    ] {
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child
+            .args([NAME, "--exact"])
+            .env_clear()
+            .envs([
+                (CHILD, "1"),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%2520b"),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+                ("OTEL_TRACES_EXPORTER", "none"),
+                ("OTEL_METRICS_EXPORTER", "none"),
+            ])
+            .kill_on_drop(true);
+        let output = child.output().await.unwrap();
+        assert!(output.status.success(), "{protocol}: {output:?}");
+    }
+    let request = &http.requests()[0];
+    let head = request.head.to_ascii_lowercase();
+    let lines = |name: &str| {
+        head.lines()
+            .filter(|l| l.starts_with(name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lines("api-key"), ["api-key: a%20b"]);
+    assert_eq!(lines("content-encoding"), ["content-encoding: gzip"]);
+    assert_eq!(lines("user-agent").len(), 1);
+    let mut body = Vec::new();
+    GzDecoder::new(&*request.body)
+        .read_to_end(&mut body)
+        .unwrap();
+    let sent = ExportLogsServiceRequest::decode(&*body).unwrap();
+    assert_eq!(sent.resource_logs[0].scope_logs[0].log_records.len(), 2);
+
+    let request = &grpc.requests()[0];
+    let keys: Vec<_> = request.metadata.get_all("api-key").iter().collect();
+    assert_eq!(keys, ["a%20b"]);
+    assert_eq!(
+        request.message.resource_logs[0].scope_logs,
+        sent.resource_logs[0].scope_logs
+    );
 }
 
 #[tokio::test]

@@ -100,7 +100,8 @@ pub(super) fn requests<T: Record>(batch: Vec<T>) -> Vec<Vec<T>> {
     requests
 }
 
-/// Everything that the exporters would otherwise read from the environment and act upon.
+/// Where the environment says something else, this stands over it. For headers, which are added to
+/// those of the environment, see [`super::transport`].
 fn prepared<B: WithExportConfig + WithHttpConfig>(builder: B, courier: &Arc<Courier>) -> B {
     builder
         .with_protocol(Protocol::HttpBinary)

@@ -15,6 +15,7 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
@@ -226,8 +227,9 @@ impl GrpcServer {
         drop(reserved);
         let logs = Logs::default();
         logs.answers.lock().unwrap().extend(answers);
-        let server =
-            tonic::transport::Server::builder().add_service(LogsServiceServer::new(logs.clone()));
+        let service =
+            LogsServiceServer::new(logs.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let server = tonic::transport::Server::builder().add_service(service);
         let task = tokio::spawn(async move { server.serve(address).await.unwrap() });
         while TcpStream::connect(address).await.is_err() {
             tokio::task::yield_now().await;
