@@ -149,6 +149,7 @@ impl<T: Record> Sending<T> {
         }
     }
 
+    /// The requests of one batch share its time; each is tried once even when it is over.
     async fn deliver_all(&mut self, batch: Vec<T>) {
         let give_up = Instant::now() + self.give_up;
         for request in requests(batch) {
