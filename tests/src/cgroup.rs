@@ -145,6 +145,12 @@ impl Stepped {
         Ok(started)
     }
 
+    /// Has it begin its part, without waiting for the end.
+    pub fn begin(mut self) -> io::Result<Self> {
+        self.input.write_all(b"go\n")?;
+        Ok(self)
+    }
+
     pub fn step(&mut self) -> io::Result<()> {
         self.input.write_all(b"go\n")?;
         self.expect("done")

@@ -2,5 +2,6 @@
 
 pub mod cgroup;
 pub mod collector;
+pub mod live;
 pub mod programs;
 pub mod skip;

@@ -84,6 +84,7 @@ fn recording(path: &Path) {
         let tick = Tick {
             at_ns: (second * 1000 + 999) * MS,
             accounts: vec![],
+            skipped_recursion: 0,
         };
         writer.write(&Record::Tick(tick)).unwrap();
     }

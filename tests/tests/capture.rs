@@ -5,78 +5,20 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use stethos::{
-    capture::{self, Live, Settings, kernel::Capacity, targets::Target},
-    record::{
-        Account, Call, CallWindow, ContainerIndex, LifecycleEvent, Record, Subject, WindowEnd,
-    },
+    capture::{self, targets::Target},
+    record::{Call, LifecycleEvent, Record, Subject, WindowEnd},
 };
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
+    live::{Checked as _, by_thread, finish, is, last_accounts, settings, start, windows},
     skip::kernel_or_skip,
 };
 use syscalls::Sysno;
 
 const KNOWN_CALLS: &str = env!("CARGO_BIN_EXE_known-calls");
-
-fn settings(ring: u32, threads: u32, poll_ms: u64) -> Settings {
-    Settings {
-        capacity: Capacity {
-            window_ring_bytes: ring,
-            event_ring_bytes: 1 << 20,
-            threads,
-        },
-        poll_interval: Duration::from_millis(poll_ms),
-        snapshot_interval: Duration::from_millis(100),
-        http: true,
-    }
-}
-
-fn start(cgroup: &Cgroup, settings: Settings) -> Live {
-    capture::start(&[Target::Cgroup(cgroup.path().to_owned())], settings).unwrap()
-}
-
-/// Stops the capture and gives everything that it delivered.
-fn finish(mut live: Live) -> Vec<Record> {
-    // Slots are read once they stood for 100 ms, in snapshots 100 ms apart.
-    std::thread::sleep(Duration::from_millis(400));
-    live.stop.ask();
-    let mut all = Vec::new();
-    while let Some(batch) = live.records.blocking_recv() {
-        all.extend(batch);
-    }
-    all
-}
-
-fn windows(records: &[Record]) -> impl Iterator<Item = &CallWindow> {
-    records.iter().filter_map(|record| match record {
-        Record::Window(window) => Some(window),
-        _ => None,
-    })
-}
-
-fn by_thread(records: &[Record]) -> BTreeMap<u32, Vec<Call>> {
-    let mut threads: BTreeMap<u32, Vec<Call>> = BTreeMap::new();
-    for window in windows(records) {
-        assert_eq!(window.lost_before, 0);
-        threads.entry(window.tid).or_default().extend(&window.calls);
-    }
-    threads
-}
-
-fn last_accounts(records: &[Record]) -> BTreeMap<ContainerIndex, Account> {
-    let tick = records.iter().rev().find_map(|record| match record {
-        Record::Tick(tick) => Some(tick.accounts.iter().copied().collect()),
-        _ => None,
-    });
-    tick.unwrap()
-}
-
-fn is(call: &Call, sysno: Sysno) -> bool {
-    i32::from(call.nr) == sysno.id()
-}
 
 #[test]
 fn known_sequences_are_captured_exactly_in_order_and_per_thread() {
@@ -190,11 +132,7 @@ fn at_saturation_every_call_is_delivered_or_counted_as_lost() {
         account.lost_ring_full > 0,
         "the test does not saturate: {account:?}"
     );
-    assert_eq!(
-        account.seen,
-        account.delivered + account.held + account.lost_ring_full + account.lost_no_slot,
-        "{account:?}"
-    );
+    assert_eq!(account.seen, account.accounted(), "{account:?}");
     // Where the stream was cut, the next window of the thread says how many calls are missing.
     assert!(windows(&records).any(|window| window.lost_before >= 64));
 }
@@ -212,11 +150,7 @@ fn threads_without_a_slot_are_counted() {
     program.finish().unwrap();
     let account = last_accounts(&finish(live))[&0];
     assert!(account.lost_no_slot > 0, "{account:?}");
-    assert_eq!(
-        account.seen,
-        account.delivered + account.held + account.lost_ring_full + account.lost_no_slot,
-        "{account:?}"
-    );
+    assert_eq!(account.seen, account.accounted(), "{account:?}");
 }
 
 #[test]

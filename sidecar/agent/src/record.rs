@@ -268,6 +268,9 @@ pub enum DescriptorTarget {
 pub struct Tick {
     pub at_ns: Nanos,
     pub accounts: Vec<(ContainerIndex, Account)>,
+    /// Runs of the programs, on the whole node, that the kernel skipped because one was running on
+    /// that processor already: calls and ends of threads that nobody saw.
+    pub skipped_recursion: u64,
 }
 
 /// Calls since the start, per container: `seen = delivered + held + lost`.

@@ -212,6 +212,7 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
         ret: 0,
         fd: -1,
         nr: 0,
+        class: 0,
         flags: 0,
     };
     slot.seen = 0;

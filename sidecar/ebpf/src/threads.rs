@@ -5,7 +5,8 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, generated},
 };
 use stethos_events::{
-    CALL_NUMBERS, CallRecord, ThreadSlot, WINDOW_CALLS, WindowHeader, class, end, flag, lost,
+    CALL_NUMBERS, CallRecord, ThreadSlot, WINDOW_CALLS, WindowHeader, class, duration_class, end,
+    flag, lost,
 };
 
 use crate::{
@@ -39,6 +40,7 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
         ret,
         fd: -1,
         nr: nr as u16,
+        class: 0,
         flags: 0,
     };
     if class & class::DESCRIPTOR != 0 {
@@ -50,6 +52,7 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
         slot.clocks = current.clocks();
     } else if current.exec_start() != slot.clocks.exec_start {
         call.waited_ns = waited(slot, current, now);
+        call.class = duration_class(call.waited_ns);
     }
     if class & class::WAIT != 0 && slot.window.header.count != 0 {
         flush(slot, end::WAIT);
@@ -84,6 +87,7 @@ pub fn end_thread(slot: *mut ThreadSlot, nr: i32) {
             ret: 0,
             fd: -1,
             nr: nr as u16,
+            class: 0,
             flags: flag::NO_RETURN,
         };
         push(slot, call);

@@ -57,11 +57,11 @@ pub mod class {
 /// Bits of `CallRecord::flags`.
 pub mod flag {
     /// Never returned: the thread ended inside it.
-    pub const NO_RETURN: u16 = 1 << 0;
+    pub const NO_RETURN: u8 = 1 << 0;
     /// The thread's first: how long it waited is not known.
-    pub const FIRST: u16 = 1 << 1;
+    pub const FIRST: u8 = 1 << 1;
     /// `fd` holds a descriptor.
-    pub const DESCRIPTOR: u16 = 1 << 2;
+    pub const DESCRIPTOR: u8 = 1 << 2;
 }
 
 /// One finished call.
@@ -78,7 +78,38 @@ pub struct CallRecord {
     /// First argument, cut to 32 bits; a descriptor when the flag says so.
     pub fd: i32,
     pub nr: u16,
-    pub flags: u16,
+    /// `duration_class(waited_ns)`.
+    pub class: u8,
+    /// Bits of `flag`.
+    pub flags: u8,
+}
+
+/// Class of a duration: 0 for none, 1 below 1 024 ns, then four classes an octave, 217 at most.
+#[inline(always)]
+pub const fn duration_class(ns: u64) -> u8 {
+    if ns == 0 {
+        return 0;
+    }
+    if ns < 1024 {
+        return 1;
+    }
+    let octave = 63 - ns.leading_zeros() as u64;
+    let quarter = (ns >> (octave - 2)) & 3;
+    // The last octave of 64 bits is 53 octaves above the first: 2 + 4 * 53 + 3 = 217.
+    (2 + (octave - 10) * 4 + quarter) as u8
+}
+
+/// The shortest duration of a class, in ns.
+pub const fn class_floor(class: u8) -> u64 {
+    match class {
+        0 => 0,
+        1 => 1,
+        218.. => u64::MAX,
+        _ => {
+            let (octave, quarter) = ((class as u64 - 2) / 4, (class as u64 - 2) % 4);
+            (4 + quarter) << (octave + 8)
+        }
+    }
 }
 
 /// Why a window was handed over.
@@ -347,4 +378,23 @@ mod user {
     unsafe impl aya::Pod for EndedAccount {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SelfFound {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{class_floor, duration_class};
+
+    #[test]
+    fn classes_of_durations_are_in_order_and_begin_where_they_say() {
+        assert_eq!(
+            [0, 1, 1023, 1024, 1280].map(duration_class),
+            [0, 1, 1, 2, 3]
+        );
+        assert_eq!(duration_class(u64::MAX), 217);
+        for class in 1..=217 {
+            let floor = class_floor(class);
+            assert_eq!(duration_class(floor), class);
+            assert_eq!(duration_class(floor - 1), class - 1);
+        }
+    }
 }

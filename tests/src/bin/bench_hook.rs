@@ -51,7 +51,7 @@ fn watch(target: Target) -> anyhow::Result<()> {
         capacity: Capacity {
             window_ring_bytes: 16 << 20,
             event_ring_bytes: 1 << 20,
-            threads: 8192,
+            threads: 1024,
         },
         poll_interval: Duration::from_millis(25),
         snapshot_interval: Duration::from_millis(250),

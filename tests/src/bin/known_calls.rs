@@ -1,4 +1,4 @@
-//! Makes known system calls: `known-calls sequence THREADS ROUNDS` or `known-calls sleep`.
+//! Makes known system calls: `known-calls WORK THREADS ROUNDS`.
 //!
 //! Says `ready`, then at every line on standard input starts its threads, waits for them, and
 //! says `done`; ends at end of file.
@@ -23,18 +23,20 @@ fn main() -> io::Result<()> {
         Some("bursts") => bursts,
         Some("sleep") => sleep,
         Some("hold") => hold,
+        Some("threads") => threads,
+        Some("processes") => processes,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | threads | processes THREADS ROUNDS",
             ));
         }
     };
-    let (threads, rounds) = (number(1), number(2));
+    let (workers, rounds) = (number(1), number(2));
     say("ready")?;
     for line in io::stdin().lock().lines() {
         line?;
-        let together = Arc::new(Barrier::new(threads as usize));
-        let running: Vec<_> = (0..threads)
+        let together = Arc::new(Barrier::new(workers as usize));
+        let running: Vec<_> = (0..workers)
             .map(|_| {
                 let together = together.clone();
                 std::thread::spawn(move || {
@@ -100,6 +102,28 @@ fn sleep(_rounds: u64) {
     // SAFETY: no arguments.
     unsafe { libc::getppid() };
     std::thread::sleep(std::time::Duration::from_secs(3600));
+}
+
+/// Threads, one after the other, that make one call each.
+fn threads(rounds: u64) {
+    for _ in 0..rounds {
+        let _ = std::thread::spawn(|| flood(1)).join();
+    }
+}
+
+/// Processes, one after the other, that make one call each.
+fn processes(rounds: u64) {
+    for _ in 0..rounds {
+        // SAFETY: the child makes two calls without memory arguments and ends.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::getppid();
+                libc::_exit(0);
+            }
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+    }
 }
 
 /// One `getppid`, then a read that lasts `tenths` of a second.

@@ -299,6 +299,16 @@ impl Kernel {
         sum
     }
 
+    /// Runs of the programs that the kernel skipped because one was running on that processor
+    /// already.
+    pub fn skipped_recursion(&self) -> u64 {
+        ATTACHED
+            .iter()
+            .filter_map(|name| self.ebpf.program(name)?.fd().ok())
+            .map(|program| recursion_misses(program.as_fd()).unwrap_or(0))
+            .sum()
+    }
+
     /// Leaves a process (a child of the sidecar) out of the capture.
     pub fn exclude(&mut self, pid: u32) -> Result<(), KernelError> {
         insert(&mut self.ebpf, "EXCLUDED", pid, 1u32)?;
@@ -505,6 +515,41 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<String>, KernelError> {
         .attach()
         .map_err(|error| attach_error(name, &error))?;
     Ok(missing)
+}
+
+/// Programs that run in others' context.
+const ATTACHED: [&str; 4] = ["sys_exit", "process_fork", "process_exec", "process_exit"];
+
+/// `recursion_misses` of a program; kernels that do not count them give 0.
+fn recursion_misses(program: std::os::fd::BorrowedFd<'_>) -> std::io::Result<u64> {
+    #[repr(C)]
+    struct GetInfo {
+        program: u32,
+        length: u32,
+        info: u64,
+    }
+    const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    // SAFETY: plain integers, for which 0 is a value.
+    let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
+    let attributes = GetInfo {
+        program: program.as_raw_fd() as u32,
+        length: size_of_val(&info) as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: attributes of the size that is told, with room for the answer that outlives the call.
+    let refused = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            OBJ_GET_INFO_BY_FD,
+            &raw const attributes,
+            size_of::<GetInfo>(),
+        )
+    };
+    if refused == 0 {
+        Ok(info.recursion_misses)
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 fn attach_raw(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), KernelError> {

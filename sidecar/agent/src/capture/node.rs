@@ -36,6 +36,8 @@ pub struct Counters {
     pub lost: [u64; lost::COUNT as usize],
     /// `seen` and `lost` calls of ended threads by container cgroup.
     pub ended: Vec<(u64, u64, u64)>,
+    /// Runs of the programs that the kernel skipped, on the whole node.
+    pub skipped_recursion: u64,
 }
 
 /// A question to the node that had no answer.
@@ -103,7 +105,11 @@ impl Node for OwnNode {
                 (*cgroup, seen, lost)
             })
             .collect();
-        Ok(Counters { lost, ended })
+        Ok(Counters {
+            lost,
+            ended,
+            skipped_recursion: self.kernel.skipped_recursion(),
+        })
     }
 
     fn container(&mut self, cgroup: u64) -> ContainerFacts {

@@ -279,6 +279,7 @@ impl Reader {
         out.push(Record::Tick(Tick {
             at_ns: monotonic_ns(),
             accounts,
+            skipped_recursion: counters.skipped_recursion,
         }));
     }
 

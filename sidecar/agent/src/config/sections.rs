@@ -25,8 +25,9 @@ pub struct CaptureConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText", extend("x-range" = ["10ms", "500ms"]))]
     pub snapshot_interval: Duration,
-    /// Threads watched at a time; what further ones do is counted as lost.
-    #[schemars(extend("x-range" = ["64", "1048576"]))]
+    /// Threads watched at a time, rounded up to a power of two of at least 512; what further ones
+    /// do is counted as lost. A thousand take 2.4 MB.
+    #[schemars(extend("x-range" = ["64", "524288"]))]
     pub max_threads: u32,
 }
 
@@ -36,7 +37,7 @@ impl Default for CaptureConfig {
             ring_size: Size::mib(4),
             poll_interval: Duration::from_millis(25),
             snapshot_interval: Duration::from_millis(250),
-            max_threads: 8192,
+            max_threads: 1024,
         }
     }
 }

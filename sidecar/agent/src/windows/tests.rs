@@ -96,11 +96,13 @@ fn waits_begin_units_and_silence_ends_them() {
     records.push(Record::Tick(Tick {
         at_ns: 100 * MS,
         accounts: vec![],
+        skipped_recursion: 0,
     }));
     assert_eq!(lengths(&feed(&records)), [2]);
     records.push(Record::Tick(Tick {
         at_ns: 400 * MS,
         accounts: vec![],
+        skipped_recursion: 0,
     }));
     assert_eq!(lengths(&feed(&records)), [2, 2]);
 }

@@ -50,6 +50,7 @@ fn tick(at_ns: Nanos) -> Record {
     Record::Tick(Tick {
         at_ns,
         accounts: vec![(1, account)],
+        skipped_recursion: 6,
     })
 }
 

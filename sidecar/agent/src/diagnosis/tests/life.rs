@@ -265,6 +265,7 @@ fn anything(shop: &mut Shop, numbers: &mut Numbers, container: u16, pid: u32, at
                     ..Account::default()
                 },
             )],
+            skipped_recursion: 0,
         })),
     }
     shop.reports.extend(shop.engine.drain());

@@ -225,6 +225,7 @@ impl Shop {
         self.engine.on_record(&Record::Tick(Tick {
             at_ns: self.now,
             accounts,
+            skipped_recursion: 0,
         }));
         let pending = self.table.pending(self.now);
         for container in [API, CATALOG, REDIS] {

@@ -1,0 +1,115 @@
+//! What threads are doing while they make no call, and threads that come and go, on the running
+//! kernel.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step that fails ends the test"
+)]
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use stethos::record::{ContainerIndex, Record, RunState, ThreadState};
+use stethos_tests::{
+    cgroup::{Cgroup, Stepped},
+    live::{Checked as _, finish, is, last_accounts, settings, start, windows},
+    skip::kernel_or_skip,
+};
+use syscalls::Sysno;
+
+const KNOWN_CALLS: &str = env!("CARGO_BIN_EXE_known-calls");
+
+fn names(records: &[Record]) -> BTreeMap<ContainerIndex, String> {
+    let containers = records.iter().filter_map(|record| match record {
+        Record::Container(info) => Some((info.container, info.name.clone())),
+        _ => None,
+    });
+    containers.collect()
+}
+
+fn last_snapshot(records: &[Record]) -> (u64, Vec<ThreadState>) {
+    let snapshot = records.iter().rev().find_map(|record| match record {
+        Record::Threads(snapshot) => Some((snapshot.at_ns, snapshot.threads.clone())),
+        _ => None,
+    });
+    snapshot.unwrap()
+}
+
+#[test]
+fn stopped_frozen_and_idle_threads_are_told_apart() {
+    if !kernel_or_skip("stopped_frozen_and_idle_threads_are_told_apart") {
+        return;
+    }
+    let pod = Cgroup::new("states").unwrap();
+    let all = ["idle", "stopped", "frozen"].map(|name| pod.child(name).unwrap());
+    let programs = all
+        .each_ref()
+        .map(|container| Stepped::start(container, KNOWN_CALLS, &["sleep", "1", "1"]).unwrap());
+    let live = start(&pod, settings(1 << 20, 1024, 10));
+    // Their steps never end: their threads sleep.
+    let programs = programs.map(|program| program.begin().unwrap());
+    std::thread::sleep(Duration::from_millis(500));
+    let stopped = programs[1].child.id() as libc::pid_t;
+    // SAFETY: the program that this test started.
+    assert_eq!(unsafe { libc::kill(stopped, libc::SIGSTOP) }, 0);
+    fs::write(all[2].path().join("cgroup.freeze"), "1").unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let records = finish(live);
+    fs::write(all[2].path().join("cgroup.freeze"), "0").unwrap();
+
+    let (at_ns, threads) = last_snapshot(&records);
+    let names = names(&records);
+    let of = |name: &str| -> Vec<ThreadState> {
+        let found: Vec<_> = threads
+            .iter()
+            .filter(|thread| names[&thread.container] == name)
+            .copied()
+            .collect();
+        assert_eq!(found.len(), 2, "{name}: {names:?} {threads:?}");
+        found
+    };
+    for thread in of("idle") {
+        assert_eq!(thread.state, RunState::Sleeping);
+        let inside = thread.inside.unwrap();
+        assert!(
+            [Sysno::clock_nanosleep, Sysno::futex]
+                .map(|call| call.id())
+                .contains(&i32::from(inside.nr)),
+            "{inside:?}"
+        );
+        let waits = at_ns - inside.enter_ns;
+        assert!(waits >= 1_500_000_000, "inside since {waits} ns");
+    }
+    for (name, state) in [("stopped", RunState::Stopped), ("frozen", RunState::Frozen)] {
+        for thread in of(name) {
+            assert_eq!((thread.state, thread.inside), (state, None), "{name}");
+        }
+    }
+}
+
+#[test]
+fn threads_and_processes_that_come_and_go_leave_nothing_behind() {
+    if !kernel_or_skip("threads_and_processes_that_come_and_go_leave_nothing_behind") {
+        return;
+    }
+    let pod = Cgroup::new("churn").unwrap();
+    for (work, rounds, total) in [("threads", "25000", 100_000), ("processes", "2500", 10_000)] {
+        let mut program = Stepped::start(&pod, KNOWN_CALLS, &[work, "4", rounds]).unwrap();
+        let live = start(&pod, settings(16 << 20, 512, 10));
+        program.step().unwrap();
+        program.finish().unwrap();
+        let records = finish(live);
+
+        let account = last_accounts(&records)[&0];
+        assert_eq!(account.seen, account.accounted(), "{work}: {account:?}");
+        assert_eq!(account.held, 0, "{work}: {account:?}");
+        let lost = account.seen - account.delivered;
+        let calls = windows(&records).flat_map(|window| &window.calls);
+        let known = calls.filter(|call| is(call, Sysno::getppid)).count() as u64;
+        assert!(
+            known <= total && known + lost >= total,
+            "{work}: {known} of {total}, {account:?}"
+        );
+        let (_, left) = last_snapshot(&records);
+        assert!(left.is_empty(), "{work}: {left:?}");
+    }
+}
