@@ -31,6 +31,11 @@ pub fn start(cgroup: &Cgroup, settings: Settings) -> Live {
 
 /// Stops the capture and gives everything that it delivered.
 pub fn finish(mut live: Live) -> Vec<Record> {
+    stop(&mut live)
+}
+
+/// The same, with the mappings left to look at.
+pub fn stop(live: &mut Live) -> Vec<Record> {
     // Slots are read once they stood for 100 ms, in snapshots 100 ms apart.
     std::thread::sleep(Duration::from_millis(400));
     live.stop.ask();
@@ -71,7 +76,12 @@ pub fn is(call: &Call, sysno: Sysno) -> bool {
 
 impl Checked for Account {
     fn accounted(&self) -> u64 {
-        self.delivered + self.held + self.lost_ring_full + self.lost_no_slot + self.lost_decode
+        self.delivered
+            + self.counted
+            + self.held
+            + self.lost_ring_full
+            + self.lost_no_slot
+            + self.lost_decode
     }
 }
 

@@ -62,6 +62,7 @@ fn recording(path: &Path) {
                 enter_ns: (start + after) * MS,
                 duration_ns: MS,
                 no_return: false,
+                counted: false,
             };
             // epoll_wait, recvfrom, write (a log line on one request in three), sendto.
             let mut calls = vec![call(232, 4, 0), call(45, 7, 1), call(44, 7, 5)];
@@ -76,6 +77,8 @@ fn recording(path: &Path) {
                     tid: 10,
                     sequence,
                     lost_before: 0,
+                    counted_before: 0,
+                    weight: 1,
                     calls,
                     end: WindowEnd::Wait,
                 }))

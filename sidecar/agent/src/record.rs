@@ -75,6 +75,10 @@ pub struct CallWindow {
     pub sequence: u64,
     /// Calls of this thread lost directly before this window (then a `gap` token leads it).
     pub lost_before: u32,
+    /// Familiar calls of this thread that were only counted, directly before this window.
+    pub counted_before: u64,
+    /// Windows that this one stands for: itself, and familiar ones that were only counted.
+    pub weight: u32,
     pub calls: Vec<Call>,
     pub end: WindowEnd,
 }
@@ -106,6 +110,8 @@ pub struct Call {
     pub duration_ns: u64,
     /// Entered and never returned (the thread ended inside it).
     pub no_return: bool,
+    /// Counted in the kernel, too.
+    pub counted: bool,
 }
 
 /// What an argument of one call pointed at: the path of a failed call or of a file that was opened
@@ -273,11 +279,13 @@ pub struct Tick {
     pub skipped_recursion: u64,
 }
 
-/// Calls since the start, per container: `seen = delivered + held + lost`.
+/// Calls since the start, per container: `seen = delivered + counted + held + lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub seen: u64,
     pub delivered: u64,
+    /// Familiar calls that were only counted.
+    pub counted: u64,
     /// Still in a thread's slot in the kernel.
     pub held: u64,
     pub lost_ring_full: u64,

@@ -4,8 +4,10 @@
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use stethos_events::{Offsets, SchedClocks};
 
-/// Set by the loader.
+/// Set by the loader. In a section of its own, because the compiler may let other constants share
+/// the place of one with the same bytes.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.settings")]
 pub static OFFSETS: Offsets = Offsets {
     task_pid: 0,
     task_tgid: 0,
@@ -23,6 +25,7 @@ pub static OFFSETS: Offsets = Offsets {
 
 /// 1: the first bytes of what looks like HTTP are shipped. Set by the loader.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.settings")]
 pub static SHIP_HTTP: u32 = 0;
 
 #[inline(always)]

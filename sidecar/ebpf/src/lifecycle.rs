@@ -110,20 +110,23 @@ fn ending(current: Current) -> [u32; 2] {
     [code, u32::from(live == 0)]
 }
 
-/// The task was chosen by the out-of-memory killer.
+/// The task was chosen by the out-of-memory killer: placed by its slot when it has one, else as
+/// the current task is, which ran out of memory and mostly belongs to the same container.
 #[inline(always)]
 pub fn oom_kill(tid: u32) {
-    // Its cgroup is not the current one: it is found among all pods by its slot.
-    let Some(slot) = scope::any_slot_of(tid) else {
-        return;
-    };
-    // SAFETY: plain integers of an array entry.
-    let (cgroup, pid, pod) = unsafe {
-        (
-            (*slot).window.header.cgroup,
-            (*slot).window.header.pid,
-            (*slot).pod,
-        )
+    let (cgroup, pid, pod) = match scope::any_slot_of(tid) {
+        // SAFETY: plain integers of an array entry.
+        Some(slot) => unsafe {
+            (
+                (*slot).window.header.cgroup,
+                (*slot).window.header.pid,
+                (*slot).pod,
+            )
+        },
+        None => match scope::place(Current::get().tgid()) {
+            Some(place) => (place.container, tid, place.pod),
+            None => return,
+        },
     };
     if let Some(event) = begin(cgroup, pid, tid, kind::OOM_KILL) {
         events::ship(pod, event, 0);
@@ -142,11 +145,12 @@ pub fn oom_kill_task(task: u64) {
 fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
     threads::end_thread(slot, inside);
     // SAFETY: plain integers of the slot of a thread that makes no further call.
-    let (cgroup, seen, lost_calls, pod) = unsafe {
+    let (cgroup, seen, lost_calls, counted, pod) = unsafe {
         (
             (*slot).window.header.cgroup,
             (*slot).seen,
             (*slot).lost,
+            (*slot).counted,
             (*slot).pod,
         )
     };
@@ -156,6 +160,7 @@ fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
             EndedAccount {
                 seen: 0,
                 lost: 0,
+                counted: 0,
                 threads: 0,
             },
             u64::from(BPF_NOEXIST),
@@ -167,6 +172,7 @@ fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
             let account = unsafe { &mut *account };
             account.seen += seen;
             account.lost += lost_calls;
+            account.counted += counted;
             account.threads += 1;
         }
         None => count_lost(pod, lost::NO_ACCOUNT, seen),

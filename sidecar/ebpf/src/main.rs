@@ -9,6 +9,7 @@
 #![no_main]
 
 mod events;
+mod familiar;
 mod kernel;
 mod lifecycle;
 mod maps;

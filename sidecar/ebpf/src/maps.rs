@@ -2,13 +2,14 @@
 //! given its own and no other's.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array as BtfArray, ArrayOfMaps, RingBuf},
     macros::{btf_map, map},
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use stethos_events::{
-    BANK_SLOTS, BANKS, CALL_NUMBERS, DECISIONS, EndedAccount, Event, PODS, PidScope, PodEntry,
+    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, CountRow, DECISIONS,
+    EndedAccount, Event, FAMILIAR_ENTRIES, FamiliarEntry, PODS, PidScope, PodEntry, Reduction,
     SelfFound, ThreadSlot, Window, lost,
 };
 
@@ -58,6 +59,25 @@ pub static WINDOWS: ArrayOfMaps<RingBuf<u64, { 1 << 26 }>, PODS> = ArrayOfMaps::
 #[btf_map]
 pub static EVENTS: ArrayOfMaps<RingBuf<u64, { 1 << 26 }>, PODS> = ArrayOfMaps::new();
 
+/// Familiar contexts by pod, written by its sidecar.
+#[btf_map]
+pub static FAMILIAR: ArrayOfMaps<
+    BtfArray<FamiliarEntry, FAMILIAR_ENTRIES, { BPF_F_MMAPABLE as usize }>,
+    PODS,
+> = ArrayOfMaps::new();
+
+/// What pods' sidecars ask for.
+#[btf_map]
+pub static REDUCTION: ArrayOfMaps<BtfArray<Reduction, 1, { BPF_F_MMAPABLE as usize }>, PODS> =
+    ArrayOfMaps::new();
+
+/// Counts by pod: `COUNT_ROWS` rows for every processor, so that each row has one writer.
+#[btf_map]
+pub static COUNTS: ArrayOfMaps<
+    BtfArray<CountRow, COUNT_ROWS, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>,
+    PODS,
+> = ArrayOfMaps::new();
+
 /// Accounts of ended threads by container cgroup.
 #[map]
 pub static ENDED: PerCpuHashMap<u64, EndedAccount> = PerCpuHashMap::with_max_entries(4096, 0);
@@ -89,4 +109,4 @@ pub fn slot(number: u32) -> Option<*mut ThreadSlot> {
     SLOTS.get_value_ptr_mut(number / BANK_SLOTS as u32, &(number % BANK_SLOTS as u32))
 }
 
-const _: () = assert!(core::mem::size_of::<Window>() == 40 + 64 * 32);
+const _: () = assert!(core::mem::size_of::<Window>() == 48 + 64 * 32);

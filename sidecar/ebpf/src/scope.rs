@@ -203,6 +203,8 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
     header.lost_before = 0;
     header.count = 0;
     header.end = 0;
+    header.weight = 0;
+    header.counted_before = 0;
     slot.task = current.address();
     slot.regs = regs;
     slot.clocks = current.clocks();
@@ -217,6 +219,10 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
     };
     slot.seen = 0;
     slot.lost = 0;
+    slot.counted = 0;
+    slot.context = 0;
+    slot.strange = 0;
+    slot.familiar_windows = 0;
     slot.polled = Polled {
         at_ns: 0,
         since_ns: 0,
@@ -226,6 +232,7 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
         seen: 0,
     };
     slot.pod = place.pod;
+    slot.owner = tid;
     // The slot is whole before it has an owner: the sidecar reads slots in place.
     core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
     slot.window.header.tid = tid;

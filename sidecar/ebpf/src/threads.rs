@@ -5,12 +5,12 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, generated},
 };
 use stethos_events::{
-    CALL_NUMBERS, CallRecord, ThreadSlot, WINDOW_CALLS, WindowHeader, class, duration_class, end,
+    CALL_NUMBERS, CallRecord, RECENT_CALLS, ThreadSlot, WINDOW_CALLS, WindowHeader, class, duration_class, end,
     flag, lost,
 };
 
 use crate::{
-    events,
+    events, familiar,
     kernel::Current,
     maps::{CALL_CLASS, WINDOWS, count_lost},
     registers::PtRegs,
@@ -57,7 +57,6 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
     if class & class::WAIT != 0 && slot.window.header.count != 0 {
         flush(slot, end::WAIT);
     }
-    slot.last = call;
     push(slot, call);
     if class & events::CLASSES != 0 {
         events::of_call(slot, class, PtRegs::first_three(regs), now);
@@ -98,7 +97,12 @@ pub fn end_thread(slot: *mut ThreadSlot, nr: i32) {
 }
 
 #[inline(always)]
-fn push(slot: &mut ThreadSlot, call: CallRecord) {
+fn push(slot: &mut ThreadSlot, mut call: CallRecord) {
+    familiar::judge(slot, &mut call);
+    slot.last = call;
+    slot.recent[(slot.seen % RECENT_CALLS as u64) as usize] = call;
+    // The entry is complete before the number covers it: the sidecar reads slots in place.
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
     slot.seen += 1;
     let count = slot.window.header.count as usize;
     if count < WINDOW_CALLS {
@@ -112,13 +116,27 @@ fn push(slot: &mut ThreadSlot, call: CallRecord) {
     }
 }
 
+/// Ends the window: it is handed over, or, when every call of it was familiar, only counted.
 #[inline(never)]
 fn flush(slot: &mut ThreadSlot, why: u32) {
     let count = slot.window.header.count as u64;
     if count > WINDOW_CALLS as u64 {
         return;
     }
+    let mut weight = 1;
+    if slot.strange == 0 {
+        let sample = familiar::sample(slot.pod);
+        slot.familiar_windows = slot.familiar_windows.wrapping_add(1);
+        if sample > 1 && slot.familiar_windows % sample != 0 {
+            slot.counted += count;
+            slot.window.header.counted_before += count;
+            next_window(slot);
+            return;
+        }
+        weight = sample.max(1);
+    }
     slot.window.header.end = why;
+    slot.window.header.weight = weight;
     let size = size_of::<WindowHeader>() as u64 + count * size_of::<CallRecord>() as u64;
     let refused = match WINDOWS.get(slot.pod) {
         // SAFETY: `size` is at most the size of the window that `slot` holds.
@@ -134,12 +152,21 @@ fn flush(slot: &mut ThreadSlot, why: u32) {
     };
     if refused == 0 {
         slot.window.header.lost_before = 0;
+        slot.window.header.counted_before = 0;
     } else {
         slot.lost += count;
         slot.window.header.lost_before += count as u32;
         count_lost(slot.pod, lost::WINDOW_RING_FULL, 1);
     }
-    slot.window.header.sequence += 1;
-    slot.window.header.count = 0;
-    slot.window.header.end = 0;
+    next_window(slot);
+}
+
+#[inline(always)]
+fn next_window(slot: &mut ThreadSlot) {
+    slot.strange = 0;
+    let header = &mut slot.window.header;
+    header.sequence += 1;
+    header.count = 0;
+    header.end = 0;
+    header.weight = 0;
 }

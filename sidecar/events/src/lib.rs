@@ -25,6 +25,18 @@ pub const BANKS: usize = 1024;
 pub const PROBES: usize = 16;
 /// Entries of `DECISIONS`.
 pub const DECISIONS: usize = 1 << 16;
+/// Calls of a thread that its slot remembers, whether or not they were handed over.
+pub const RECENT_CALLS: usize = 128;
+/// Tokens that make a context: a call and its outcome, with the three before it.
+pub const CONTEXT_TOKENS: usize = 4;
+/// Entries of a pod's table of familiar contexts; a power of two.
+pub const FAMILIAR_ENTRIES: usize = 8192;
+/// Entries that are tried for a context.
+pub const FAMILIAR_PROBES: usize = 8;
+/// Kinds of calls that a pod can have counted.
+pub const COUNT_ROWS: usize = 128;
+/// Duration classes that are counted apart; longer durations are in the last one.
+pub const COUNT_CLASSES: usize = 128;
 /// Slots that one run of the poll program looks at.
 pub const POLL_SLOTS: usize = 128;
 
@@ -62,6 +74,8 @@ pub mod flag {
     pub const FIRST: u8 = 1 << 1;
     /// `fd` holds a descriptor.
     pub const DESCRIPTOR: u8 = 1 << 2;
+    /// Counted in a `CountRow`.
+    pub const COUNTED: u8 = 1 << 3;
 }
 
 /// One finished call.
@@ -135,7 +149,11 @@ pub struct WindowHeader {
     pub count: u32,
     /// One of `end`; 0 while the thread is still filling it.
     pub end: u32,
-    pub reserved: u32,
+    /// Windows that this one stands for: itself, and familiar ones of its pod that were only
+    /// counted. 0 while the thread is still filling it.
+    pub weight: u32,
+    /// Calls of this thread that were only counted, directly before this window.
+    pub counted_before: u64,
 }
 
 /// What travels through a pod's ring of windows: the header and its first `count` calls.
@@ -236,9 +254,81 @@ pub struct ThreadSlot {
     pub seen: u64,
     /// Calls of windows that the ring refused.
     pub lost: u64,
+    /// Calls of windows that were only counted.
+    pub counted: u64,
+    /// The last tokens, the newest in the low bits: see `token`.
+    pub context: u64,
+    /// Calls of the unfinished window that were not familiar.
+    pub strange: u32,
+    /// Familiar windows so far.
+    pub familiar_windows: u32,
     pub polled: Polled,
     pub pod: u32,
+    /// The thread that has or had the slot.
+    pub owner: u32,
+    /// The thread's last calls: number `n` (from 0) at `n % RECENT_CALLS`.
+    pub recent: [CallRecord; RECENT_CALLS],
+}
+
+/// A call and its outcome in 16 bits: 9 bits of number, 7 of outcome. Outcomes are 0 for success, the
+/// errno up to 123, 124 for the kernel's restart codes, and 125 for any other error.
+#[inline(always)]
+pub const fn token(nr: u16, ret: i64) -> u16 {
+    let outcome = if ret >= 0 || ret < -4095 {
+        0
+    } else if ret >= -123 {
+        -ret as u16
+    } else if ret <= -512 && ret >= -516 {
+        124
+    } else {
+        125
+    };
+    (nr & 0x1ff) << 7 | outcome
+}
+
+/// The key of a context in a container: never 0.
+#[inline(always)]
+pub const fn context_key(context: u64, container: u64) -> u64 {
+    // Odd multipliers (splitmix64): distinct contexts of one container have distinct keys.
+    let mixed = (context ^ container.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let key = mixed ^ (mixed >> 31);
+    if key == 0 { 1 } else { key }
+}
+
+/// One familiar context, in its pod's table. A sidecar writes its pod's, key last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct FamiliarEntry {
+    /// `context_key`; 0 in a free entry.
+    pub key: u64,
+    /// Row that the call is counted in.
+    pub row: u32,
+    /// Highest `duration_class` that is familiar.
+    pub ceiling: u32,
+}
+
+/// What a sidecar asks for, in the one entry of its pod's `REDUCTION`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct Reduction {
+    /// Every this many familiar windows of a thread one is shipped, with this as its weight; 0:
+    /// every window is shipped and nothing is counted.
+    pub sample: u32,
     pub reserved: u32,
+}
+
+/// Counts of one kind of call on one processor since the pod's start. All wrap.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct CountRow {
+    pub calls: u64,
+    pub waited_ns: u64,
+    /// Calls by `duration_class`.
+    pub classes: [u32; COUNT_CLASSES],
 }
 
 /// What one target has, in `PODS` under its index.
@@ -269,6 +359,7 @@ pub struct PidScope {
 pub struct EndedAccount {
     pub seen: u64,
     pub lost: u64,
+    pub counted: u64,
     pub threads: u64,
 }
 

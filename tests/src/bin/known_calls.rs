@@ -23,11 +23,12 @@ fn main() -> io::Result<()> {
         Some("bursts") => bursts,
         Some("sleep") => sleep,
         Some("hold") => hold,
+        Some("mixed") => mixed,
         Some("threads") => threads,
         Some("processes") => processes,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | threads | processes THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | mixed | threads | processes THREADS ROUNDS",
             ));
         }
     };
@@ -102,6 +103,25 @@ fn sleep(_rounds: u64) {
     // SAFETY: no arguments.
     unsafe { libc::getppid() };
     std::thread::sleep(std::time::Duration::from_secs(3600));
+}
+
+/// Calls that wait for different times, some that fail, and now and then an unusual one.
+fn mixed(rounds: u64) {
+    let path = c"/no/such/file/of/stethos";
+    let mut byte = [0u8];
+    for round in 0..rounds {
+        // SAFETY: valid path and room for one byte.
+        unsafe {
+            libc::openat(libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY);
+            libc::getppid();
+            libc::read(-1, byte.as_mut_ptr().cast(), 1);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(20 << (round % 7)));
+        if round % 50 == 49 {
+            // SAFETY: no arguments.
+            unsafe { libc::getuid() };
+        }
+    }
 }
 
 /// Threads, one after the other, that make one call each.

@@ -68,6 +68,8 @@ pub fn call_window(
         tid: header.tid,
         sequence: header.sequence,
         lost_before: if skip == 0 { header.lost_before } else { 0 },
+        counted_before: if skip == 0 { header.counted_before } else { 0 },
+        weight: header.weight.max(1),
         calls: calls.iter().skip(skip).map(call).collect(),
         end: match header.end {
             end::WAIT => WindowEnd::Wait,
@@ -90,6 +92,7 @@ pub fn call(record: &CallRecord) -> Call {
         enter_ns: record.exit_ns.saturating_sub(record.waited_ns),
         duration_ns: record.waited_ns,
         no_return: record.flags & flag::NO_RETURN != 0,
+        counted: record.flags & flag::COUNTED != 0,
     }
 }
 

@@ -9,8 +9,9 @@ use aya::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 use stethos_events::{
-    BANK_SLOTS, BANKS, DECISIONS, EndedAccount, Offsets, PODS, POLL_SLOTS, PidScope, PodEntry,
-    SelfFound, ThreadSlot, lost,
+    BANK_SLOTS, BANKS, COUNT_ROWS, CountRow, DECISIONS, EndedAccount, FAMILIAR_ENTRIES,
+    FamiliarEntry, Offsets, PODS, POLL_SLOTS, PidScope, PodEntry, Reduction, SelfFound, ThreadSlot,
+    lost,
 };
 use thiserror::Error;
 
@@ -165,6 +166,7 @@ impl Kernel {
     ) -> Result<(u32, PodMaps), KernelError> {
         let pod = self.free_index()?;
         let banks = capacity.banks();
+        let processors = processors()?;
         let first_bank = self.free_banks(banks)?;
         let mut maps = PodMaps {
             windows: ring("stethos_windows", capacity.window_ring_bytes)?,
@@ -172,11 +174,22 @@ impl Kernel {
             events: ring("stethos_events", capacity.event_ring_bytes)?,
             event_ring_bytes: capacity.event_ring_bytes,
             banks: Vec::new(),
+            familiar: array::<FamiliarEntry>("stethos_known", FAMILIAR_ENTRIES as u32, 0)?,
+            reduction: array::<Reduction>("stethos_reduce", 1, 0)?,
+            counts: array::<CountRow>("stethos_counts", processors * COUNT_ROWS as u32, INNER_MAP)?,
+            processors,
         };
+        for (outer, inner) in [
+            ("FAMILIAR", &maps.familiar),
+            ("REDUCTION", &maps.reduction),
+            ("COUNTS", &maps.counts),
+        ] {
+            set_inner(&mut self.ebpf, outer, pod, inner)?;
+        }
         set_inner(&mut self.ebpf, "WINDOWS", pod, &maps.windows)?;
         set_inner(&mut self.ebpf, "EVENTS", pod, &maps.events)?;
         for bank in first_bank..first_bank + banks {
-            let slots = slots()?;
+            let slots = array::<ThreadSlot>("stethos_slots", BANK_SLOTS as u32, 0)?;
             set_inner(&mut self.ebpf, "SLOTS", bank, &slots)?;
             maps.banks.push(slots);
         }
@@ -294,6 +307,7 @@ impl Kernel {
         for part in self.ended.get(&cgroup, 0).iter().flat_map(|all| all.iter()) {
             sum.seen += part.seen;
             sum.lost += part.lost;
+            sum.counted += part.counted;
             sum.threads += part.threads;
         }
         sum
@@ -327,7 +341,9 @@ impl Kernel {
         set_entry(&mut self.ebpf, "POD_TABLE", pod, PodEntry::default())?;
         self.decide_anew();
         clear_inner(&mut self.ebpf, "WINDOWS", pod)?;
-        clear_inner(&mut self.ebpf, "EVENTS", pod)?;
+        for outer in ["EVENTS", "FAMILIAR", "REDUCTION", "COUNTS"] {
+            clear_inner(&mut self.ebpf, outer, pod)?;
+        }
         for bank in served.first_bank..served.first_bank + served.banks {
             clear_inner(&mut self.ebpf, "SLOTS", bank)?;
             for slot in 0..BANK_SLOTS as u32 {
@@ -398,12 +414,26 @@ fn ring(name: &'static str, bytes: u32) -> Result<OwnedFd, KernelError> {
     create(name, aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0))
 }
 
-fn slots() -> Result<OwnedFd, KernelError> {
+/// The kernel looks entries of such an inner map up by its own size, not that of its template.
+const INNER_MAP: u32 = 1 << 12;
+
+/// An array that can be mapped.
+fn array<T>(name: &'static str, entries: u32, flags: u32) -> Result<OwnedFd, KernelError> {
     const ARRAY: u32 = 2;
     const MMAPABLE: u32 = 1 << 10;
-    let size = size_of::<ThreadSlot>() as u32;
-    let map = aya_obj::Map::new_from_params(ARRAY, 4, size, BANK_SLOTS as u32, MMAPABLE);
-    create("stethos_slots", map)
+    let size = size_of::<T>() as u32;
+    let map = aya_obj::Map::new_from_params(ARRAY, 4, size, entries, MMAPABLE | flags);
+    create(name, map)
+}
+
+/// Processors that may run programs.
+fn processors() -> Result<u32, KernelError> {
+    aya::util::nr_cpus()
+        .map(|processors| processors as u32)
+        .map_err(|(what, error)| KernelError::Create {
+            what: "counts of calls",
+            reason: format!("{what}: {error}"),
+        })
 }
 
 fn create(name: &'static str, map: aya_obj::Map) -> Result<OwnedFd, KernelError> {

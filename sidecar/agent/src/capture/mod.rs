@@ -10,6 +10,7 @@ pub mod node;
 pub mod pod;
 pub mod reader;
 pub mod recording;
+pub mod reduction;
 pub mod targets;
 
 use std::{
@@ -26,8 +27,9 @@ use tokio::sync::mpsc;
 use self::{
     kernel::{Capacity, Kernel, KernelError},
     node::OwnNode,
-    pod::Pod,
+    pod::{Pod, Slots},
     reader::Reader,
+    reduction::Reducer,
     targets::Target,
 };
 use crate::record::{Header, Record};
@@ -56,6 +58,10 @@ pub struct Live {
     pub header: Header,
     pub records: mpsc::Receiver<Vec<Record>>,
     pub stop: Stop,
+    /// What happened just before, at any moment.
+    pub slots: Arc<Slots>,
+    /// What the kernel ships and what it only counts; at first it ships everything.
+    pub reducer: Reducer,
 }
 
 /// Stops the reader when dropped.
@@ -86,6 +92,7 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
     let found = kernel.find(targets)?;
     let (index, maps) = kernel.add_pod(&found, settings.capacity)?;
     let pod = Pod::map(&maps)?;
+    let (slots, reducer) = (pod.slots.clone(), Reducer::map(&maps)?);
     kernel.attach()?;
     for missing in &kernel.missing {
         tracing::warn!(missing, "part of the capture is not available");
@@ -128,5 +135,7 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
             flag,
             thread: Some(thread),
         },
+        slots,
+        reducer,
     })
 }

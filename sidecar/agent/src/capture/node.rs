@@ -34,10 +34,18 @@ pub struct ProcessFacts {
 pub struct Counters {
     /// What did not travel, by `stethos_events::lost` index.
     pub lost: [u64; lost::COUNT as usize],
-    /// `seen` and `lost` calls of ended threads by container cgroup.
-    pub ended: Vec<(u64, u64, u64)>,
+    /// Accounts of ended threads by container cgroup.
+    pub ended: Vec<(u64, EndedThreads)>,
     /// Runs of the programs that the kernel skipped, on the whole node.
     pub skipped_recursion: u64,
+}
+
+/// Calls of the ended threads of one container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EndedThreads {
+    pub seen: u64,
+    pub lost: u64,
+    pub counted: u64,
 }
 
 /// A question to the node that had no answer.
@@ -101,8 +109,18 @@ impl Node for OwnNode {
         let ended = containers
             .iter()
             .map(|cgroup| {
-                let EndedAccount { seen, lost, .. } = self.kernel.ended(*cgroup);
-                (*cgroup, seen, lost)
+                let EndedAccount {
+                    seen,
+                    lost,
+                    counted,
+                    ..
+                } = self.kernel.ended(*cgroup);
+                let ended = EndedThreads {
+                    seen,
+                    lost,
+                    counted,
+                };
+                (*cgroup, ended)
             })
             .collect();
         Ok(Counters {

@@ -5,11 +5,16 @@ use std::{
     io,
     mem::offset_of,
     os::fd::{AsFd, OwnedFd},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use memmap2::{MmapOptions, MmapRaw};
-use stethos_events::{BANK_SLOTS, CallRecord, Polled, ThreadSlot, Window, WindowHeader};
+use stethos_events::{
+    BANK_SLOTS, CallRecord, Polled, RECENT_CALLS, ThreadSlot, Window, WindowHeader,
+};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -31,13 +36,20 @@ pub struct PodMaps {
     pub event_ring_bytes: u32,
     /// Arrays of `BANK_SLOTS` slots.
     pub banks: Vec<OwnedFd>,
+    /// Array of `FAMILIAR_ENTRIES` familiar contexts, written by the sidecar.
+    pub familiar: OwnedFd,
+    /// One `Reduction`, written by the sidecar.
+    pub reduction: OwnedFd,
+    /// Array of `COUNT_ROWS` rows for every processor.
+    pub counts: OwnedFd,
+    pub processors: u32,
 }
 
 /// The same, mapped.
 pub struct Pod {
     pub windows: Ring,
     pub events: Ring,
-    pub slots: Slots,
+    pub slots: Arc<Slots>,
 }
 
 impl Pod {
@@ -45,7 +57,7 @@ impl Pod {
         Ok(Self {
             windows: Ring::map(&maps.windows, maps.window_ring_bytes)?,
             events: Ring::map(&maps.events, maps.event_ring_bytes)?,
-            slots: Slots::map(&maps.banks)?,
+            slots: Arc::new(Slots::map(&maps.banks)?),
         })
     }
 }
@@ -171,18 +183,37 @@ impl Slots {
 
     /// Slots that a thread has now.
     pub fn taken(&self) -> impl Iterator<Item = SlotRef<'_>> {
-        self.banks
-            .iter()
-            .flat_map(|bank| {
-                let first = bank.as_ptr().cast::<ThreadSlot>();
-                (0..BANK_SLOTS).map(move |index| SlotRef {
-                    // SAFETY: within the bank.
-                    slot: unsafe { first.add(index) },
-                    banks: std::marker::PhantomData,
-                })
-            })
-            .filter(|slot| slot.tid() != 0)
+        self.all().filter(|slot| slot.tid() != 0)
     }
+
+    /// The last calls of the threads of one container, those that ended lately included: what
+    /// happened just before. Readable at any moment, whatever was handed over.
+    pub fn recent(&self, cgroup: u64) -> Vec<Recent> {
+        self.all()
+            .filter(|slot| slot.header().cgroup == cgroup)
+            .map(SlotRef::recent)
+            .filter(|recent| !recent.calls.is_empty())
+            .collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = SlotRef<'_>> {
+        self.banks.iter().flat_map(|bank| {
+            let first = bank.as_ptr().cast::<ThreadSlot>();
+            (0..BANK_SLOTS).map(move |index| SlotRef {
+                // SAFETY: within the bank.
+                slot: unsafe { first.add(index) },
+                banks: std::marker::PhantomData,
+            })
+        })
+    }
+}
+
+/// The last calls of one thread, in order of return.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    pub pid: u32,
+    pub tid: u32,
+    pub calls: Vec<CallRecord>,
 }
 
 impl SlotRef<'_> {
@@ -209,6 +240,41 @@ impl SlotRef<'_> {
         self.read(offset_of!(ThreadSlot, lost))
     }
 
+    /// Calls of windows that were only counted.
+    pub fn counted(self) -> u64 {
+        self.read(offset_of!(ThreadSlot, counted))
+    }
+
+    /// Calls of the unfinished window that were not familiar.
+    pub fn strange(self) -> u32 {
+        self.read(offset_of!(ThreadSlot, strange))
+    }
+
+    /// The thread's last calls. What is overwritten while it is read is left out.
+    fn recent(self) -> Recent {
+        let size = RECENT_CALLS as u64;
+        let (header, seen) = (self.header(), self.seen());
+        let first = seen.saturating_sub(size);
+        let calls: Vec<CallRecord> = (first..seen)
+            .map(|number| {
+                let at = (number % size) as usize * size_of::<CallRecord>();
+                self.read(offset_of!(ThreadSlot, recent) + at)
+            })
+            .collect();
+        // The call under way at the end of the reading may have overwritten one more.
+        let now = self.seen();
+        let overwritten = if now == seen {
+            0
+        } else {
+            (now + 1).saturating_sub(size).saturating_sub(first)
+        };
+        Recent {
+            pid: header.pid,
+            tid: self.read(offset_of!(ThreadSlot, owner)),
+            calls: calls.into_iter().skip(overwritten as usize).collect(),
+        }
+    }
+
     pub fn polled(self) -> Polled {
         self.read(offset_of!(ThreadSlot, polled))
     }
@@ -228,7 +294,7 @@ impl SlotRef<'_> {
     }
 }
 
-fn page_size() -> usize {
+pub(super) fn page_size() -> usize {
     // SAFETY: no arguments that matter.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

@@ -252,6 +252,7 @@ impl Reader {
             let account = accounts.entry(container).or_default();
             account.seen += slot.seen();
             account.lost_ring_full += slot.lost();
+            account.counted += slot.counted();
             account.held += u64::from(header.count).saturating_sub(handed_on);
         }
         let cgroups: Vec<u64> = self.facts.containers().map(|(cgroup, _)| cgroup).collect();
@@ -259,11 +260,12 @@ impl Reader {
             tracing::error!(%error, "the counters could not be read");
             Counters::default()
         });
-        for (cgroup, seen, lost) in &counters.ended {
+        for (cgroup, ended) in &counters.ended {
             if let Some(container) = self.facts.known(*cgroup) {
                 let account = accounts.entry(container).or_default();
-                account.seen += seen;
-                account.lost_ring_full += lost;
+                account.seen += ended.seen;
+                account.lost_ring_full += ended.lost;
+                account.counted += ended.counted;
             }
         }
         for (_, container) in self.facts.containers() {
@@ -316,7 +318,8 @@ fn standing_calls(
     let told = peeked
         .get(&header.tid)
         .is_some_and(|peeked| peeked.sequence == header.sequence && peeked.calls >= count);
-    if count == 0 || told || header.end != 0 {
+    // What is familiar so far may still be only counted.
+    if count == 0 || told || header.end != 0 || slot.strange() == 0 {
         return None;
     }
     let calls = slot.calls(count);

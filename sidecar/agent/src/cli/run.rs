@@ -41,6 +41,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         header,
         mut records,
         stop,
+        ..
     } = capture::start(
         &config.target,
         capture_settings(&config.capture, &config.trace),

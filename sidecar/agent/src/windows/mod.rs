@@ -121,6 +121,9 @@ impl Windows {
                 .first()
                 .map_or(unit.end_ns(), |call| call.enter_ns);
             out.extend(unit.gap(at_ns).map(Piece::Window));
+        } else if window.counted_before > 0 {
+            // What was counted stands between the calls before and these.
+            out.extend(unit.finish().map(Piece::Window));
         }
         for call in &window.calls {
             let observed = self.descriptors.observe(&ObservedCall {

@@ -14,6 +14,7 @@ fn call(sysno: Sysno, fd: i32, ret: i64, at_ms: u64) -> Call {
         enter_ns: at_ms * MS,
         duration_ns: MS / 10,
         no_return: false,
+        counted: false,
     }
 }
 
@@ -24,6 +25,8 @@ fn window(sequence: u64, lost_before: u32, calls: Vec<Call>, end: WindowEnd) -> 
         tid: 2,
         sequence,
         lost_before,
+        counted_before: 0,
+        weight: 1,
         calls,
         end,
     })

@@ -26,6 +26,8 @@ struct WindowColumns {
     tid: u32,
     sequence: u64,
     lost_before: u32,
+    counted_before: u64,
+    weight: u32,
     end: WindowEnd,
     numbers: Vec<u16>,
     descriptors: Vec<i32>,
@@ -34,6 +36,8 @@ struct WindowColumns {
     durations: Vec<u64>,
     /// Positions of the calls that never returned.
     no_return: Vec<u32>,
+    /// Positions of the calls that were counted in the kernel, too.
+    counted: Vec<u32>,
 }
 
 /// The time that windows of a block are relative to: the end of the last call of the window
@@ -108,24 +112,26 @@ fn to_columns(window: &CallWindow, clock: &mut BlockClock) -> WindowColumns {
         clock.0 = end_of(call);
         start
     });
-    let positions = 0u32..;
+    let positions = |of: fn(&Call) -> bool| {
+        let marked = (0u32..).zip(calls).filter(move |(_, call)| of(call));
+        marked.map(|(position, _)| position).collect()
+    };
     WindowColumns {
         container: window.container,
         pid: window.pid,
         tid: window.tid,
         sequence: window.sequence,
         lost_before: window.lost_before,
+        counted_before: window.counted_before,
+        weight: window.weight,
         end: window.end,
         starts: starts.collect(),
         numbers: calls.iter().map(|call| call.nr).collect(),
         descriptors: calls.iter().map(|call| call.fd).collect(),
         returns: calls.iter().map(|call| call.ret).collect(),
         durations: calls.iter().map(|call| call.duration_ns).collect(),
-        no_return: positions
-            .zip(calls)
-            .filter(|(_, call)| call.no_return)
-            .map(|(position, _)| position)
-            .collect(),
+        no_return: positions(|call| call.no_return),
+        counted: positions(|call| call.counted),
     }
 }
 
@@ -137,6 +143,7 @@ fn from_columns(columns: WindowColumns, clock: &mut BlockClock) -> Result<CallWi
         starts,
         durations,
         no_return,
+        counted,
         ..
     } = columns;
     let length = numbers.len();
@@ -160,25 +167,32 @@ fn from_columns(columns: WindowColumns, clock: &mut BlockClock) -> Result<CallWi
                 enter_ns: clock.0.wrapping_add(starts[i] as u64),
                 duration_ns: durations[i],
                 no_return: false,
+                counted: false,
             };
             clock.0 = end_of(&call);
             call
         })
         .collect();
-    for position in no_return {
-        calls
-            .get_mut(position as usize)
-            .ok_or(Reason::Damaged {
-                what: "a window marks a call that it does not have",
-            })?
-            .no_return = true;
-    }
+    let mut mark = |positions: Vec<u32>, set: fn(&mut Call)| {
+        positions.into_iter().try_for_each(|position| {
+            calls
+                .get_mut(position as usize)
+                .map(set)
+                .ok_or(Reason::Damaged {
+                    what: "a window marks a call that it does not have",
+                })
+        })
+    };
+    mark(no_return, |call| call.no_return = true)?;
+    mark(counted, |call| call.counted = true)?;
     Ok(CallWindow {
         container: columns.container,
         pid: columns.pid,
         tid: columns.tid,
         sequence: columns.sequence,
         lost_before: columns.lost_before,
+        counted_before: columns.counted_before,
+        weight: columns.weight,
         calls,
         end: columns.end,
     })

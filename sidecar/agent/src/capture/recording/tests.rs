@@ -25,6 +25,7 @@ fn call(nr: u16, ret: i64, enter_ns: Nanos, duration_ns: u64) -> Call {
         enter_ns,
         duration_ns,
         no_return: false,
+        counted: false,
     }
 }
 
@@ -35,6 +36,8 @@ fn window(sequence: u64, calls: Vec<Call>) -> Record {
         tid: 4123,
         sequence,
         lost_before: 0,
+        counted_before: 6,
+        weight: 7,
         calls,
         end: WindowEnd::Wait,
     })
@@ -59,6 +62,7 @@ fn one_of_each() -> Vec<Record> {
     let (container, pid, tid, fd) = (1, 4120, 4123, 7);
     let last = Call {
         no_return: true,
+        counted: true,
         ..call(231, 0, 950, 50)
     };
     let traceparent = Some(TraceParent {

@@ -29,6 +29,7 @@ impl Calls {
             enter_ns: self.at,
             duration_ns: us * 1000,
             no_return: false,
+            counted: false,
         };
         self.at += us * 1000 + 10_000;
         self.calls.push(call);

@@ -159,6 +159,7 @@ fn anything(shop: &mut Shop, numbers: &mut Numbers, container: u16, pid: u32, at
         enter_ns: at_ns,
         duration_ns: numbers.next(u64::MAX),
         no_return: false,
+        counted: false,
     };
     let engine = &mut shop.engine;
     match numbers.next(9) {

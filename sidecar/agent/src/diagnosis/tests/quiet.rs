@@ -221,6 +221,7 @@ fn busy_and_idle_processes_are_not_frozen() {
         enter_ns: shop.now,
         duration_ns: MS,
         no_return: false,
+        counted: false,
     };
     let state = |tid, state, inside, last| ThreadState {
         container: REDIS,

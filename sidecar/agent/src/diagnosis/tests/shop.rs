@@ -254,6 +254,7 @@ impl Shop {
             enter_ns: self.now,
             duration_ns: MS,
             no_return: false,
+            counted: false,
         });
     }
 

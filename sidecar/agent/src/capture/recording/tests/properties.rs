@@ -6,20 +6,24 @@ use super::*;
 prop_compose! {
     fn any_call()(
         nr: u16, fd: i32, ret: i64, enter_ns: u64, duration_ns: u64, no_return: bool,
+        counted: bool,
     ) -> Call {
-        Call { nr, fd, ret, enter_ns, duration_ns, no_return }
+        Call { nr, fd, ret, enter_ns, duration_ns, no_return, counted }
     }
 }
 
 prop_compose! {
     fn any_window()(
         container: u16, pid: u32, tid: u32, sequence: u64, lost_before: u32,
+        counted_before: u64, weight: u32,
         calls in prop::collection::vec(any_call(), 0..70),
         end in prop::sample::select(vec![
             WindowEnd::Wait, WindowEnd::Full, WindowEnd::ThreadExit, WindowEnd::Peeked,
         ]),
     ) -> Record {
-        Record::Window(CallWindow { container, pid, tid, sequence, lost_before, calls, end })
+        Record::Window(CallWindow {
+            container, pid, tid, sequence, lost_before, counted_before, weight, calls, end,
+        })
     }
 }
 

@@ -1,0 +1,174 @@
+//! What the kernel only counts is not lost: counts and durations equal those of a full capture of
+//! the same calls, and the last calls are there at any moment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step that fails ends the test"
+)]
+
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, time::Duration};
+
+use stethos::{
+    capture::{
+        Live,
+        reduction::{ContextTokens, Kind, Reducer},
+    },
+    record::{Call, Record},
+};
+use stethos_events::{duration_class, token};
+use stethos_tests::{
+    cgroup::{Cgroup, Stepped},
+    live::{Checked as _, by_thread, finish, last_accounts, settings, start, stop, windows},
+    skip::kernel_or_skip,
+};
+use syscalls::Sysno;
+
+const KNOWN_CALLS: &str = env!("CARGO_BIN_EXE_known-calls");
+
+fn id(cgroup: &Cgroup) -> u64 {
+    std::fs::metadata(cgroup.path()).unwrap().ino()
+}
+
+/// Makes the contexts of these records familiar, with room above their longest durations.
+fn learn(reducer: &mut Reducer, cgroup: u64, records: &[Record]) {
+    let mut ceilings: BTreeMap<Vec<u16>, (ContextTokens, u8)> = BTreeMap::new();
+    for calls in by_thread(records).values() {
+        let mut context = ContextTokens::default();
+        let mut tokens = vec![0; 4];
+        for call in calls {
+            context = context.after(call.nr, call.ret);
+            tokens.rotate_left(1);
+            tokens[3] = token(call.nr, call.ret);
+            let (_, ceiling) = ceilings.entry(tokens.clone()).or_insert((context, 0));
+            *ceiling = (*ceiling).max(duration_class(call.duration_ns) + 6);
+        }
+    }
+    for (context, ceiling) in ceilings.into_values() {
+        reducer.learn(cgroup, context, ceiling).unwrap();
+    }
+}
+
+/// Lets the reader hand on what there is, and gives it.
+fn collected(live: &mut Live) -> Vec<Record> {
+    std::thread::sleep(Duration::from_millis(400));
+    let mut all = Vec::new();
+    while let Ok(batch) = live.records.try_recv() {
+        all.extend(batch);
+    }
+    all
+}
+
+/// Calls and their durations by kind.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    calls: u64,
+    classes: BTreeMap<u8, u64>,
+}
+
+fn totals<'a>(calls: impl Iterator<Item = &'a Call>) -> BTreeMap<u16, Totals> {
+    let mut all: BTreeMap<u16, Totals> = BTreeMap::new();
+    for call in calls {
+        let of_kind = all.entry(token(call.nr, call.ret)).or_default();
+        of_kind.calls += 1;
+        let class = duration_class(call.duration_ns);
+        *of_kind.classes.entry(class).or_default() += 1;
+    }
+    all
+}
+
+#[test]
+fn counts_and_durations_equal_those_of_a_full_capture() {
+    if !kernel_or_skip("counts_and_durations_equal_those_of_a_full_capture") {
+        return;
+    }
+    let pod = Cgroup::new("reduced").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["mixed", "4", "400"]).unwrap();
+    let mut reduced = start(&pod, settings(4 << 20, 512, 10));
+    let mut full = start(&pod, settings(4 << 20, 512, 10));
+    program.step().unwrap();
+    let learnt = collected(&mut reduced);
+    collected(&mut full);
+    learn(&mut reduced.reducer, id(&pod), &learnt);
+    reduced.reducer.start(64);
+    program.step().unwrap();
+    program.finish().unwrap();
+    let (records, whole) = (stop(&mut reduced), stop(&mut full));
+
+    let account = last_accounts(&records)[&0];
+    assert_eq!(account.seen, account.accounted(), "{account:?}");
+    assert!(account.counted > 10 * account.lost_ring_full, "{account:?}");
+    assert_eq!(
+        account.lost_ring_full + account.lost_no_slot,
+        0,
+        "{account:?}"
+    );
+
+    let mut found = totals(
+        windows(&records)
+            .flat_map(|window| &window.calls)
+            .filter(|call| !call.counted),
+    );
+    for (Kind { token, .. }, counted) in reduced.reducer.counted() {
+        let of_kind = found.entry(token).or_default();
+        of_kind.calls += counted.calls;
+        for (class, calls) in (0u8..).zip(counted.classes).filter(|(_, calls)| *calls > 0) {
+            *of_kind.classes.entry(class).or_default() += calls;
+        }
+    }
+    found.retain(|_, totals| totals.calls > 0);
+    let wanted = totals(windows(&whole).flat_map(|window| &window.calls));
+    assert_eq!(found, wanted);
+
+    let shipped: usize = windows(&records).map(|window| window.calls.len()).sum();
+    let all: usize = windows(&whole).map(|window| window.calls.len()).sum();
+    assert!(shipped * 4 < all, "{shipped} of {all} calls were shipped");
+    // What was never learnt is shipped: here nothing is, but for new threads' first calls.
+    assert!(windows(&records).any(|window| window.counted_before > 0));
+}
+
+#[test]
+fn the_last_calls_are_there_whatever_was_handed_over() {
+    if !kernel_or_skip("the_last_calls_are_there_whatever_was_handed_over") {
+        return;
+    }
+    let pod = Cgroup::new("recent").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["sequence", "1", "1000"]).unwrap();
+    // A ring of one page is full at once.
+    let live = start(&pod, settings(4096, 512, 500));
+    program.step().unwrap();
+    let recent = live.slots.recent(id(&pod));
+    program.finish().unwrap();
+    finish(live);
+
+    // The thread of the step has ended; its last calls stand where it had its slot.
+    let wanted = [
+        Sysno::getppid,
+        Sysno::getuid,
+        Sysno::close,
+        Sysno::openat,
+        Sysno::connect,
+    ];
+    let known: Vec<_> = recent
+        .iter()
+        .map(|thread| {
+            let calls = thread.calls.iter().map(|call| call.nr);
+            calls
+                .filter(|nr| wanted.iter().any(|known| known.id() == i32::from(*nr)))
+                .collect::<Vec<_>>()
+        })
+        .max_by_key(Vec::len)
+        .unwrap();
+    assert!(known.len() >= 100, "{recent:?}");
+    let start = wanted
+        .iter()
+        .position(|call| call.id() == i32::from(known[0]))
+        .unwrap();
+    // The end of the thread closes and unmaps; those come after the known ones.
+    for (nr, call) in known
+        .iter()
+        .zip(wanted.iter().cycle().skip(start))
+        .take(100)
+    {
+        assert_eq!(i32::from(*nr), call.id());
+    }
+}
