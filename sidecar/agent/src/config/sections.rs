@@ -26,7 +26,7 @@ pub struct CaptureConfig {
     #[schemars(with = "DurationText", extend("x-range" = ["10ms", "500ms"]))]
     pub snapshot_interval: Duration,
     /// Threads watched at a time, rounded up to a power of two of at least 512; what further ones
-    /// do is counted as lost. A thousand take 2.4 MB.
+    /// do is counted as lost. A thousand take 7 MB of kernel memory.
     #[schemars(extend("x-range" = ["64", "524288"]))]
     pub max_threads: u32,
 }
