@@ -1,5 +1,5 @@
 //! Attaches kernel programs for `cargo xtask bench capture`: `bench-hook pair | filtered |
-//! captured --pid PID`. Says `ready` when they are attached; detaches and ends at end of input.
+//! captured | familiar --pid PID`. Says `ready` when they are attached; detaches and ends at end of input.
 
 use std::{
     env, fs,
@@ -10,12 +10,18 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
-use stethos::capture::{self, Settings, kernel::Capacity, targets::Target};
+use stethos::capture::{
+    self, Settings,
+    kernel::{Capacity, PID_TARGET},
+    reduction::ContextTokens,
+    targets::Target,
+};
+use stethos_events::CONTEXT_TOKENS;
 use stethos_tests::cgroup::Cgroup;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let usage = "bench-hook pair | filtered | captured --pid PID";
+    let usage = "bench-hook pair | filtered | captured | familiar --pid PID";
     let [variant, option, pid] = arguments.as_slice() else {
         bail!(usage)
     };
@@ -30,9 +36,13 @@ fn main() -> anyhow::Result<()> {
         // The caller is not in this cgroup: every call of it is filtered out.
         "filtered" => {
             let cgroup = Cgroup::new("bench")?;
-            watch(Target::Cgroup(cgroup.path().to_owned()))
+            watch(Target::Cgroup(cgroup.path().to_owned()), None)
         }
-        "captured" => watch(Target::Pid(pid.parse().context(usage)?)),
+        "captured" => watch(Target::Pid(pid.parse().context(usage)?), None),
+        "familiar" => {
+            let pid = pid.parse().context(usage)?;
+            watch(Target::Pid(pid), Some(PID_TARGET | u64::from(pid)))
+        }
         _ => bail!(usage),
     }
 }
@@ -46,7 +56,8 @@ fn wait() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn watch(target: Target) -> anyhow::Result<()> {
+/// Watches `target`; with a container, `getppid` after `getppid` is familiar there.
+fn watch(target: Target, container: Option<u64>) -> anyhow::Result<()> {
     let settings = Settings {
         capacity: Capacity {
             window_ring_bytes: 16 << 20,
@@ -58,8 +69,19 @@ fn watch(target: Target) -> anyhow::Result<()> {
         http: true,
     };
     let capture::Live {
-        mut records, stop, ..
+        mut records,
+        stop,
+        mut reducer,
+        ..
     } = capture::start(&[target], settings)?;
+    if let Some(container) = container {
+        let call = syscalls::Sysno::getppid.id() as u16;
+        let context = (0..CONTEXT_TOKENS).fold(ContextTokens::default(), |c, _| c.after(call, 1));
+        if let Err(full) = reducer.learn(container, context, u8::MAX) {
+            bail!("no room for a context: {full:?}");
+        }
+        reducer.start(1024);
+    }
     let reader = std::thread::spawn(move || while records.blocking_recv().is_some() {});
     wait()?;
     drop(stop);
