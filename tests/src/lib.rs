@@ -1,7 +1,9 @@
-//! What the tests share: skipping that is counted, cgroups that go away, programs in them.
+//! What the tests share: skipping that is counted, cgroups that go away, programs in them,
+//! other kernels in virtual machines.
 
 pub mod cgroup;
 pub mod collector;
 pub mod live;
 pub mod programs;
 pub mod skip;
+pub mod vm;

@@ -35,15 +35,22 @@ pub fn skip(need: Need, test: &str, reason: &str) {
 
 /// True when tests of the kernel programs can run; otherwise `test` is skipped.
 pub fn kernel_or_skip(test: &str) -> bool {
+    if left_out_by_fast(test) {
+        return false;
+    }
     // SAFETY: no arguments, cannot fail.
     let root = unsafe { libc::geteuid() } == 0;
-    let reason = if std::env::var("STETHOS_TEST_FAST").is_ok_and(|fast| fast == "1") {
-        "left out by --fast"
-    } else if !root {
-        "needs root"
-    } else {
-        return true;
-    };
-    skip(Need::Kernel, test, reason);
-    false
+    if !root {
+        skip(Need::Kernel, test, "needs root");
+    }
+    root
+}
+
+/// True when `--fast` leaves tests of kernels out; `test` is skipped then.
+pub fn left_out_by_fast(test: &str) -> bool {
+    let fast = std::env::var("STETHOS_TEST_FAST").is_ok_and(|fast| fast == "1");
+    if fast {
+        skip(Need::Kernel, test, "left out by --fast");
+    }
+    fast
 }

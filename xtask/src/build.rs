@@ -19,11 +19,11 @@ const PLUGINS: [&str; 1] = ["plugins/generic"];
 const GUESTS: &str = "tests/guests";
 
 /// Builds what `scope` runs. Cargo decides what is stale; an artefact that did not change keeps
-/// its file untouched.
+/// its file untouched. Gives the integration-test binaries, of which only `Scope::Test` has any.
 ///
 /// # Errors
 /// A step failed; its output has been shown.
-pub(crate) fn run(workspace: &Workspace, plan: &Plan, scope: Scope) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, plan: &Plan, scope: Scope) -> Result<Vec<PathBuf>> {
     kernel_programs(workspace, plan, KERNEL_CRATES[0], &workspace.artifacts())?;
     for folder in PLUGINS {
         plugin(workspace, plan, folder)?;
@@ -41,12 +41,25 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan, scope: Scope) -> Result<()
         "--exclude",
         "xtask",
         "--bins",
+        "--message-format=json-render-diagnostics",
     ]);
     if scope == Scope::Test {
         // With the tests in the same call, both see the same features and compile once.
         cargo.args(["--lib", "--tests"]);
     }
-    step::run(workspace, "workspace", &mut cargo)
+    let lines = step::captured(workspace, "workspace", &mut cargo)?;
+    Ok(test_binaries(&lines))
+}
+
+fn test_binaries(lines: &[String]) -> Vec<PathBuf> {
+    let tests = artifacts(lines, |artifact| {
+        let is_test = artifact["target"]["kind"]
+            .as_array()
+            .is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"));
+        let executable = artifact["executable"].as_str()?;
+        is_test.then(|| PathBuf::from(executable))
+    });
+    tests.into_iter().map(|(_, binary)| binary).collect()
 }
 
 /// What tests and benches load beside the product.
@@ -252,5 +265,20 @@ mod tests {
         ];
         let found = artifacts(&lines, |one| one["executable"].as_str().map(PathBuf::from));
         assert_eq!(found, [("pair".to_owned(), PathBuf::from("/t/pair"))]);
+    }
+
+    #[test]
+    fn integration_tests_are_told_from_unit_tests_and_programs() {
+        let artifact = |kind: &str, name: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"name":"{name}","kind":["{kind}"]}},"executable":"/t/{name}-1"}}"#
+            )
+        };
+        let lines = [
+            artifact("lib", "unit"),
+            artifact("test", "capture"),
+            artifact("bin", "stethos"),
+        ];
+        assert_eq!(test_binaries(&lines), [PathBuf::from("/t/capture-1")]);
     }
 }

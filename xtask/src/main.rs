@@ -67,7 +67,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(&workspace, Scope::Test).map(drop),
         Task::Build => {
             let plan = setup::run(&workspace, Scope::Build)?;
-            build::run(&workspace, &plan, Scope::Build)
+            build::run(&workspace, &plan, Scope::Build).map(drop)
         }
         Task::Demo(options) => {
             let plan = setup::run(&workspace, Scope::Demo)?;

@@ -9,7 +9,12 @@
 //! - With `CI=true` a skipped `kernel` test is a failure, except under `--fast`.
 //! - `STETHOS_ROTEL` names the collector's binary. What tests load lies in `artifacts` and
 //!   `test-artifacts` below cargo's build folder.
+//! - `STETHOS_KERNELS` names the folder with other kernels, `VERSION/vmlinuz` each; where one could
+//!   not be fetched, `VERSION/missing` says why, and its tests skip themselves with the need
+//!   `kernel`. `STETHOS_TEST_BINARIES` lists, like `PATH`, the integration-test binaries of this
+//!   build, some of which run there too.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -36,11 +41,19 @@ pub(crate) struct TestOptions {
 
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     let plan = setup::run(workspace, Scope::Test)?;
-    build::run(workspace, &plan, Scope::Test)?;
+    let test_binaries = build::run(workspace, &plan, Scope::Test)?;
 
     let skip_log = workspace.target.join("skipped-tests");
     fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
-    let (output, passed_all) = run_tests(workspace, options, &skip_log, plan.rotel.as_deref())?;
+    let mut parts = vec![("STETHOS_SKIP_LOG", skip_log.clone().into_os_string())];
+    parts.extend(plan.rotel.map(|rotel| ("STETHOS_ROTEL", rotel.into())));
+    parts.extend(
+        plan.kernels
+            .map(|folder| ("STETHOS_KERNELS", folder.into())),
+    );
+    let test_binaries = std::env::join_paths(test_binaries).context("a build folder with `:`")?;
+    parts.push(("STETHOS_TEST_BINARIES", test_binaries));
+    let (output, passed_all) = run_tests(workspace, options, &parts)?;
     let skips = Skip::read(&skip_log)?;
     let strict = std::env::var("CI").is_ok_and(|ci| ci == "true") && !options.fast;
     let counts = Counts::new(&output, passed_all, &skips, strict);
@@ -60,13 +73,12 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests with their output passing through; gives what the counts are read from, and
+/// Runs the tests with `parts` as variables and their output passing through; gives what the counts are read from, and
 /// whether every cargo ended well.
 fn run_tests(
     workspace: &Workspace,
     options: &TestOptions,
-    skip_log: &Path,
-    rotel: Option<&Path>,
+    parts: &[(&str, OsString)],
 ) -> Result<(Tally, bool)> {
     let mut tally = Tally::default();
     let mut passed_all = true;
@@ -76,12 +88,9 @@ fn run_tests(
             .args(["test", "--release", "--no-fail-fast"])
             .args(packages)
             .args(&options.arguments)
-            .env("STETHOS_SKIP_LOG", skip_log);
+            .envs(parts.iter().map(|(name, value)| (name, value)));
         if options.fast {
             cargo.env("STETHOS_TEST_FAST", "1");
-        }
-        if let Some(rotel) = rotel {
-            cargo.env("STETHOS_ROTEL", rotel);
         }
         passed_all &= tally.follow(&mut cargo)?;
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::kernel;
 use super::plan::{Action, BPF_LINKER_VERSION, LLVM, Plan, ROTEL_VERSION};
 use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
@@ -23,6 +24,10 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
         Action::BpfLinker => install_bpf_linker(workspace, &plan.bpf_linker),
         Action::Rotel { python } => match &plan.rotel {
             Some(binary) => install_rotel(workspace, python, binary),
+            None => Ok(()),
+        },
+        Action::Kernel(version) => match &plan.kernels {
+            Some(folder) => kernel::fetch(workspace, version, &folder.join(version)),
             None => Ok(()),
         },
     }
@@ -46,7 +51,7 @@ fn install_packages(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn apt_get(arguments: &[&str]) -> Command {
+pub(super) fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command
         .env("DEBIAN_FRONTEND", "noninteractive")

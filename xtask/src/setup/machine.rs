@@ -12,6 +12,7 @@ pub(crate) trait Machine {
     fn output(&self, program: &Path, arguments: &[&str]) -> Option<String>;
     fn variable(&self, name: &str) -> Option<String>;
     fn is_root(&self) -> bool;
+    fn is_x86_64(&self) -> bool;
 
     /// The first file called `program` in the folders of `PATH`.
     fn on_path(&self, program: &str) -> Option<PathBuf> {
@@ -83,5 +84,9 @@ impl Machine for ThisMachine {
 
     fn is_root(&self) -> bool {
         nix::unistd::geteuid().is_root()
+    }
+
+    fn is_x86_64(&self) -> bool {
+        std::env::consts::ARCH == "x86_64"
     }
 }

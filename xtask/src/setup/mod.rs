@@ -1,6 +1,7 @@
 //! Set-up: says what is missing, installs it where it can, and names the compilers to use.
 
 mod install;
+mod kernel;
 mod machine;
 mod plan;
 

@@ -8,6 +8,8 @@ use crate::compiler::{KernelCompiler, WasmCompiler};
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
 pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
+/// Kernels that the tests boot, beside the machine's own.
+pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
 const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
@@ -28,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) bpf_linker: PathBuf,
     /// The collector's binary, below the tools folder unless `STETHOS_ROTEL` names another.
     pub(crate) rotel: Option<PathBuf>,
+    /// Where `VERSION/vmlinuz` lie, below the tools folder unless `STETHOS_KERNELS` names another.
+    pub(crate) kernels: Option<PathBuf>,
     pub(crate) actions: Vec<Action>,
     pub(crate) missing: Vec<Missing>,
 }
@@ -41,6 +45,8 @@ pub(crate) enum Action {
     BpfLinker,
     /// Install the Rotel collector from PyPI into its own environment with this interpreter.
     Rotel { python: PathBuf },
+    /// Fetch Debian's kernel of this version, and note why when it cannot be had.
+    Kernel(&'static str),
 }
 
 /// Something that set-up cannot bring here.
@@ -87,7 +93,8 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
     } else {
         None
     };
-    planner.finish(kernel, wasm, bpf_linker, rotel)
+    let kernels = (scope >= Scope::Test).then(|| planner.kernels(tools));
+    planner.finish(kernel, wasm, bpf_linker, rotel, kernels)
 }
 
 struct Planner<'a> {
@@ -220,6 +227,27 @@ impl Planner<'_> {
         binary
     }
 
+    /// Other kernels and what boots them. The virtual machines run this machine's programs, so
+    /// there are none on other processors.
+    fn kernels(&mut self, tools: &Path) -> PathBuf {
+        let named = self.machine.variable("STETHOS_KERNELS").map(PathBuf::from);
+        let fetch = named.is_none() && self.system == System::Debian12;
+        let folder = named.unwrap_or_else(|| tools.join("kernels"));
+        if !self.machine.is_x86_64() {
+            return folder;
+        }
+        let why = "tests on other kernels";
+        let qemu = "qemu-system-x86";
+        self.program("qemu-system-x86_64", qemu, qemu, why);
+        self.program("busybox", "busybox-static", "busybox", why);
+        for version in KERNELS {
+            if fetch && !self.machine.exists(&folder.join(version).join("vmlinuz")) {
+                self.actions.push(Action::Kernel(version));
+            }
+        }
+        folder
+    }
+
     /// An interpreter that makes environments. The collector is linked with the interpreter's
     /// shared library, which Debian packs apart.
     fn python_for_rotel(&self) -> Option<PathBuf> {
@@ -286,6 +314,7 @@ impl Planner<'_> {
         wasm: WasmCompiler,
         bpf_linker: PathBuf,
         rotel: Option<PathBuf>,
+        kernels: Option<PathBuf>,
     ) -> Plan {
         if !self.packages.is_empty() {
             self.actions.insert(0, Action::Packages(self.packages));
@@ -295,6 +324,7 @@ impl Planner<'_> {
             wasm,
             bpf_linker,
             rotel,
+            kernels,
             actions: self.actions,
             missing: self.missing,
         }
