@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::{
     btf::{BtfError, KernelTypes},
-    classes,
+    classes, inner_maps,
     pod::PodMaps,
     targets::{self, Cgroup, Target, TargetError},
 };
@@ -169,14 +169,33 @@ impl Kernel {
         let processors = processors()?;
         let first_bank = self.free_banks(banks)?;
         let mut maps = PodMaps {
-            windows: ring("stethos_windows", capacity.window_ring_bytes)?,
+            windows: made(
+                "window ring",
+                inner_maps::ring("stethos_windows", capacity.window_ring_bytes),
+            )?,
             window_ring_bytes: capacity.window_ring_bytes,
-            events: ring("stethos_events", capacity.event_ring_bytes)?,
+            events: made(
+                "event ring",
+                inner_maps::ring("stethos_events", capacity.event_ring_bytes),
+            )?,
             event_ring_bytes: capacity.event_ring_bytes,
             banks: Vec::new(),
-            familiar: array::<FamiliarEntry>("stethos_known", FAMILIAR_ENTRIES as u32, 0)?,
-            reduction: array::<Reduction>("stethos_reduce", 1, 0)?,
-            counts: array::<CountRow>("stethos_counts", processors * COUNT_ROWS as u32, INNER_MAP)?,
+            familiar: made(
+                "table of familiar contexts",
+                inner_maps::array::<FamiliarEntry>("stethos_known", FAMILIAR_ENTRIES as u32, 0),
+            )?,
+            reduction: made(
+                "reduction",
+                inner_maps::array::<Reduction>("stethos_reduce", 1, 0),
+            )?,
+            counts: made(
+                "counts",
+                inner_maps::array::<CountRow>(
+                    "stethos_counts",
+                    processors * COUNT_ROWS as u32,
+                    inner_maps::SIZED,
+                ),
+            )?,
             processors,
         };
         for (outer, inner) in [
@@ -189,7 +208,10 @@ impl Kernel {
         set_inner(&mut self.ebpf, "WINDOWS", pod, &maps.windows)?;
         set_inner(&mut self.ebpf, "EVENTS", pod, &maps.events)?;
         for bank in first_bank..first_bank + banks {
-            let slots = array::<ThreadSlot>("stethos_slots", BANK_SLOTS as u32, 0)?;
+            let slots = made(
+                "thread slots",
+                inner_maps::array::<ThreadSlot>("stethos_slots", BANK_SLOTS as u32, 0),
+            )?;
             set_inner(&mut self.ebpf, "SLOTS", bank, &slots)?;
             maps.banks.push(slots);
         }
@@ -409,21 +431,11 @@ fn map_decisions(ebpf: &Ebpf) -> Result<MmapRaw, KernelError> {
         })
 }
 
-fn ring(name: &'static str, bytes: u32) -> Result<OwnedFd, KernelError> {
-    const RINGBUF: u32 = 27;
-    create(name, aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0))
-}
-
-/// The kernel looks entries of such an inner map up by its own size, not that of its template.
-const INNER_MAP: u32 = 1 << 12;
-
-/// An array that can be mapped.
-fn array<T>(name: &'static str, entries: u32, flags: u32) -> Result<OwnedFd, KernelError> {
-    const ARRAY: u32 = 2;
-    const MMAPABLE: u32 = 1 << 10;
-    let size = size_of::<T>() as u32;
-    let map = aya_obj::Map::new_from_params(ARRAY, 4, size, entries, MMAPABLE | flags);
-    create(name, map)
+fn made(what: &'static str, map: std::io::Result<OwnedFd>) -> Result<OwnedFd, KernelError> {
+    map.map_err(|error| KernelError::Create {
+        what,
+        reason: error.to_string(),
+    })
 }
 
 /// Processors that may run programs.
@@ -433,20 +445,6 @@ fn processors() -> Result<u32, KernelError> {
         .map_err(|(what, error)| KernelError::Create {
             what: "counts of calls",
             reason: format!("{what}: {error}"),
-        })
-}
-
-fn create(name: &'static str, map: aya_obj::Map) -> Result<OwnedFd, KernelError> {
-    let made = MapData::create(map, name, None).map_err(|error| KernelError::Create {
-        what: name,
-        reason: chain(&error),
-    })?;
-    made.fd()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| KernelError::Create {
-            what: name,
-            reason: error.to_string(),
         })
 }
 

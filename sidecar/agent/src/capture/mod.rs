@@ -4,6 +4,7 @@ pub mod btf;
 pub mod classes;
 pub mod decode;
 pub mod facts;
+pub mod inner_maps;
 pub mod kernel;
 pub mod lookup;
 pub mod node;
