@@ -87,12 +87,13 @@ fn counts_and_durations_equal_those_of_a_full_capture() {
     let mut full = start(&pod, settings(4 << 20, 512, 10));
     program.step().unwrap();
     let learnt = collected(&mut reduced);
-    collected(&mut full);
+    let mut whole = collected(&mut full);
     learn(&mut reduced.reducer, id(&pod), &learnt);
     reduced.reducer.start(64);
     program.step().unwrap();
     program.finish().unwrap();
-    let (records, whole) = (stop(&mut reduced), stop(&mut full));
+    let records = stop(&mut reduced);
+    whole.extend(stop(&mut full));
 
     let account = last_accounts(&records)[&0];
     assert_eq!(account.seen, account.accounted(), "{account:?}");
@@ -103,8 +104,11 @@ fn counts_and_durations_equal_those_of_a_full_capture() {
         "{account:?}"
     );
 
+    // From before the first call to the end, in both: what one of them handed on before the
+    // reduction began, the other may have handed on after it.
     let mut found = totals(
-        windows(&records)
+        windows(&learnt)
+            .chain(windows(&records))
             .flat_map(|window| &window.calls)
             .filter(|call| !call.counted),
     );
@@ -121,7 +125,7 @@ fn counts_and_durations_equal_those_of_a_full_capture() {
 
     let shipped: usize = windows(&records).map(|window| window.calls.len()).sum();
     let all: usize = windows(&whole).map(|window| window.calls.len()).sum();
-    assert!(shipped * 4 < all, "{shipped} of {all} calls were shipped");
+    assert!(shipped * 2 < all, "{shipped} of {all} calls were shipped");
     // What was never learnt is shipped: here nothing is, but for new threads' first calls.
     assert!(windows(&records).any(|window| window.counted_before > 0));
 }
