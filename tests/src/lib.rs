@@ -5,5 +5,7 @@ pub mod cgroup;
 pub mod collector;
 pub mod live;
 pub mod programs;
+pub mod sidecar;
+pub mod simulated;
 pub mod skip;
 pub mod vm;
