@@ -11,15 +11,8 @@ mod guests;
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -28,59 +21,13 @@ use stethos_tests::{
     cgroup::Cgroup,
     collector::Collector,
     programs::{binary, stethos},
+    server::Server,
     sidecar::{Running, Sidecar},
     simulated,
     skip::{Need, kernel_or_skip, skip},
 };
 
 const TEST: &str = "hostile_plugins_cost_their_verdicts_and_nothing_else";
-
-/// Answers one byte with one byte; gone when stopped: connections are then refused.
-struct Server {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(address: &str) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let address = listener.local_addr().unwrap();
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if stopped.load(Relaxed) {
-                    return;
-                }
-                let mut byte = [0];
-                let answered = client.and_then(|mut client| {
-                    client.read_exact(&mut byte)?;
-                    client.write_all(b"!")
-                });
-                // A client may leave whenever it likes.
-                drop(answered);
-            }
-        });
-        Server {
-            address,
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    fn stop(&mut self) {
-        self.stop.store(true, Relaxed);
-        let _ = TcpStream::connect(self.address);
-        self.thread.take().map(JoinHandle::join);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
 
 /// A guest, what its log says when it fails, and when it is given up.
 struct Guest {
@@ -159,7 +106,7 @@ fn hostile_plugins_cost_their_verdicts_and_nothing_else() {
     let pod = Cgroup::new("asking").unwrap();
     let price_list = folder.path().join("prices");
     fs::write(&price_list, "7 12.50\n").unwrap();
-    let mut server = Server::start("127.0.0.1:0");
+    let mut server = Server::start("127.0.0.1:0").unwrap();
     let address = server.address.to_string();
     let mut asks = Command::new(binary("asks"));
     asks.arg(&address).arg(&price_list).stdout(Stdio::null());
@@ -205,7 +152,7 @@ fn hostile_plugins_cost_their_verdicts_and_nothing_else() {
         let refused = sidecar.confirmed(&["dependency.refused"]);
         assert_eq!(refused["stethos.plugin.name"], "generic", "{refused:#?}");
         assert!(refused["stethos.model.id"].is_string(), "{refused:#?}");
-        server = Server::start(&address);
+        server = Server::start(&address).unwrap();
         sidecar.resolved();
         let log = sidecar.end();
         assert!(!log.contains("panicked"), "{log}");
