@@ -1,4 +1,4 @@
-//! A state directory that is full.
+//! A state directory that is full, and one that killed sidecars have left something in.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,7 +10,7 @@ use std::{
     io::BufReader,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use stethos::{
@@ -248,4 +248,48 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
     let mut again = asking.watch(&state, &folder.path().join("again.log"), "3s");
     assert_eq!(again.watching(1, limit)[0]["from_store"], true);
     again.end();
+}
+
+#[test]
+fn what_a_killed_sidecar_left_is_removed_and_what_a_living_one_writes_is_not() {
+    if !kernel_or_skip("what_a_killed_sidecar_left_is_removed") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let asking = asking("killed", folder.path());
+    let recording = |number: usize| {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let found = files(&state, "learning-");
+            if found.len() == number {
+                return found;
+            }
+            assert!(Instant::now() < until, "{found:?}, expected {number}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let start = |name: &str| {
+        let mut sidecar = asking.watch(&state, &folder.path().join(name), "10m");
+        sidecar.wait("learning", Duration::from_secs(30), |line| {
+            line["stethos.phase"] == "learning"
+        });
+        sidecar
+    };
+    let killed = start("killed.log");
+    let left = recording(1);
+    let living = start("living.log");
+    assert!(
+        recording(2).contains(&left[0]),
+        "removed while it was written"
+    );
+    drop(killed);
+    assert!(left[0].exists());
+
+    let mut next = start("next.log");
+    next.logged(&["its process is gone"], Duration::from_secs(10));
+    assert!(!recording(2).contains(&left[0]));
+    next.end();
+    living.end();
+    recording(0);
 }

@@ -64,7 +64,9 @@ struct Calls {
 }
 
 impl Notebook {
+    /// Removes what other processes left in the state directory when they were killed.
     pub fn new(state_dir: &Path, header: &Header) -> Self {
+        file::remove_stale(state_dir);
         Self {
             folder: state_dir.to_owned(),
             header: header.clone(),
