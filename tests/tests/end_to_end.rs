@@ -284,6 +284,24 @@ fn faults_are_told_on_the_applications_own_traces() {
         watching.iter().all(|line| line["from_store"] == true),
         "{watching:#?}"
     );
+
+    // A folder where a file was: no class of fault explains that, and Stethos says so.
+    let prices = folder.path().join("config/prices.json");
+    let kept = folder.path().join("prices.kept");
+    fs::rename(&prices, &kept).unwrap();
+    fs::create_dir(&prices).unwrap();
+    let unknown = again.wait("diagnosis", Duration::from_secs(40), |line| {
+        line["stethos.incident.state"] == "confirmed"
+    });
+    assert_eq!(unknown["error.type"], "unknown", "{unknown:#?}");
+    let told = |key: &str| unknown[key].to_string();
+    assert!(told("stethos.fault.evidence").contains("read EISDIR"));
+    assert!(told("stethos.fault.actual").contains("read:EISDIR"));
+    let expected = told("stethos.fault.expected");
+    assert!(expected.contains("read:ok") && !expected.contains("EISDIR"));
+    fs::remove_dir(&prices).unwrap();
+    fs::rename(&kept, &prices).unwrap();
+    again.resolved();
     again.end();
     collector.end();
 }
