@@ -84,6 +84,7 @@ impl Collector {
             .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
             .args(["--debug-log", "traces", "--debug-log", "logs"])
+            .args(["--debug-log", "metrics"])
             .args(["--debug-log-verbosity", "detailed"])
             .args(["--exporter", "blackhole", "--batch-timeout", "100ms"])
             .stdin(Stdio::null())
@@ -109,7 +110,12 @@ impl Collector {
     }
 
     pub fn received(&self) -> Received {
-        parse(&fs::read_to_string(&self.output).unwrap_or_default())
+        parse(&self.text())
+    }
+
+    /// What it printed about all that it received.
+    pub fn text(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
     }
 
     /// Waits until `wanted` finds something in what was received.
@@ -180,7 +186,10 @@ fn parse(text: &str) -> Received {
                 service: service.clone(),
                 ..LogRecord::default()
             });
-        } else if line.starts_with("Links:") || line.starts_with("Events:") {
+        } else if ["Links:", "Events:", "ResourceMetrics #"]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+        {
             place = Place::Elsewhere;
         } else if let Some(pair) = line.strip_prefix("-> ") {
             let Some((key, value)) = pair.split_once(": ") else {

@@ -3,7 +3,11 @@
 
 pub mod cgroup;
 pub mod collector;
+pub mod disk;
 pub mod live;
 pub mod programs;
+pub mod server;
+pub mod sidecar;
+pub mod simulated;
 pub mod skip;
 pub mod vm;

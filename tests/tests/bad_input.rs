@@ -7,11 +7,7 @@
 
 use std::{fs, path::Path, process::Output};
 
-use stethos::{
-    capture::recording::RecordingWriter,
-    record::{Call, CallWindow, ContainerInfo, Header, Record, Tick, WindowEnd},
-};
-use stethos_tests::programs;
+use stethos_tests::{programs, simulated};
 
 fn stethos(arguments: &[&str]) -> Output {
     programs::stethos().args(arguments).output().unwrap()
@@ -35,63 +31,7 @@ fn text(path: &Path) -> &str {
 
 /// A minute of a server that answers requests.
 fn recording(path: &Path) {
-    let header = Header {
-        arch: "x86_64".to_owned(),
-        kernel: "6.1.0".to_owned(),
-        unix_offset_ns: 0,
-        capture_mode: "self-contained".to_owned(),
-        target: "pid=1".to_owned(),
-    };
-    let mut writer = RecordingWriter::new(Vec::new(), &header).unwrap();
-    let container = ContainerInfo {
-        at_ns: 1,
-        container: 0,
-        name: "api".to_owned(),
-        id: None,
-        cgroup_path: "/api".to_owned(),
-    };
-    writer.write(&Record::Container(container)).unwrap();
-    const MS: u64 = 1_000_000;
-    for second in 1..60u64 {
-        for request in 0..20u64 {
-            let start = second * 1000 + request * 40;
-            let call = |nr: u16, fd: i32, after: u64| Call {
-                nr,
-                fd,
-                ret: 1,
-                enter_ns: (start + after) * MS,
-                duration_ns: MS,
-                no_return: false,
-                counted: false,
-            };
-            // epoll_wait, recvfrom, write (a log line on one request in three), sendto.
-            let mut calls = vec![call(232, 4, 0), call(45, 7, 1), call(44, 7, 5)];
-            if request % 3 == 0 {
-                calls.insert(2, call(1, 9, 3));
-            }
-            let sequence = second * 20 + request;
-            writer
-                .write(&Record::Window(CallWindow {
-                    container: 0,
-                    pid: 10,
-                    tid: 10,
-                    sequence,
-                    lost_before: 0,
-                    counted_before: 0,
-                    weight: 1,
-                    calls,
-                    end: WindowEnd::Wait,
-                }))
-                .unwrap();
-        }
-        let tick = Tick {
-            at_ns: (second * 1000 + 999) * MS,
-            accounts: vec![],
-            skipped_recursion: 0,
-        };
-        writer.write(&Record::Tick(tick)).unwrap();
-    }
-    fs::write(path, writer.finish().unwrap().0).unwrap();
+    fs::write(path, simulated::service(60..60)).unwrap();
 }
 
 #[test]

@@ -8,20 +8,19 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::{BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
 use stethos_tests::{
     cgroup::Cgroup,
     collector::{Collector, Span},
-    programs::{binary, stethos},
+    programs::binary,
+    sidecar::{Running, Sidecar},
     skip::{Need, kernel_or_skip, skip},
 };
 
@@ -35,32 +34,9 @@ fn free_port() -> u16 {
         .port()
 }
 
-/// A child process that ends with the test.
-struct Running(Child);
-
-impl Running {
-    fn signal(&self, signal: libc::c_int) {
-        // SAFETY: a process that this test started and has not waited for.
-        assert_eq!(unsafe { libc::kill(self.0.id() as libc::pid_t, signal) }, 0);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(cgroup: &Cgroup, command: &mut Command, log: &Path) -> Running {
-    let log = File::create(log).unwrap();
-    command.stdin(Stdio::null()).stderr(log);
-    Running(cgroup.spawn(command).unwrap())
-}
-
 /// Starts a service of the shop; gives the address that it prints.
 fn service(cgroup: &Cgroup, command: &mut Command, log: &Path) -> (Running, String) {
-    let mut running = start(cgroup, command.stdout(Stdio::piped()), log);
+    let mut running = Running::start(cgroup, command.stdout(Stdio::piped()), log).unwrap();
     let mut line = String::new();
     let output = running.0.stdout.take().unwrap();
     let mut output = BufReader::new(output);
@@ -98,11 +74,12 @@ fn redis(pod: &Cgroup, folder: &Path, port: u16) -> Running {
         ])
         .arg(folder)
         .stdout(Stdio::null());
-    let running = start(
+    let running = Running::start(
         &pod.child("redis").unwrap(),
         &mut command,
         &folder.join("redis.log"),
-    );
+    )
+    .unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < until, "redis does not answer");
@@ -163,101 +140,13 @@ fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Shop {
         .arg(format!("--target={api_address}"))
         .args(["--rate=60", "--seconds=600"]);
     command.stdout(Stdio::null());
-    let load = start(outside, &mut command, &folder.join("load.log"));
+    let load = Running::start(outside, &mut command, &folder.join("load.log")).unwrap();
     Shop {
         redis,
         redis_port,
         catalog,
         _api: api,
         _load: load,
-    }
-}
-
-/// The sidecar, and the lines that it prints.
-struct Sidecar {
-    running: Running,
-    lines: Receiver<Value>,
-    seen: Vec<Value>,
-}
-
-impl Sidecar {
-    fn start(outside: &Cgroup, pod: &Cgroup, state: &Path, endpoint: &str, log: &Path) -> Self {
-        let mut command = stethos();
-        command
-            .args(["run", "--json", "--target"])
-            .arg(format!("cgroup={}", pod.path().display()))
-            .arg("--state-dir")
-            .arg(state)
-            .env("STETHOS_LEARNING_UNSEEN_BOUND", "0.01")
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-            .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-            .stdout(Stdio::piped());
-        let mut running = start(outside, &mut command, log);
-        let output = BufReader::new(running.0.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if let Ok(value) = serde_json::from_str(&line) {
-                    let _ = sender.send(value);
-                }
-            }
-        });
-        Sidecar {
-            running,
-            lines,
-            seen: Vec::new(),
-        }
-    }
-
-    /// Waits for a line that `wanted` likes.
-    fn wait(&mut self, what: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + limit;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no {what} within {limit:?}; seen: {:#?}", self.diagnoses());
-            };
-            self.seen.push(line.clone());
-            if wanted(&line) {
-                return line;
-            }
-        }
-    }
-
-    fn watching(&mut self, limit: Duration) -> Vec<Value> {
-        let mut watching: BTreeMap<String, Value> = BTreeMap::new();
-        while watching.len() < 3 {
-            let line = self.wait("watching", limit, |line| {
-                line["stethos.phase"] == "watching"
-            });
-            watching.insert(line["container"].to_string(), line);
-        }
-        watching.into_values().collect()
-    }
-
-    fn confirmed(&mut self, classes: &[&str]) -> Value {
-        let what = format!("{classes:?}");
-        self.wait(&what, Duration::from_secs(30), |line| {
-            line["stethos.incident.state"] == "confirmed"
-                && classes.iter().any(|class| line["error.type"] == *class)
-        })
-    }
-
-    fn diagnoses(&self) -> Vec<&Value> {
-        self.seen
-            .iter()
-            .filter(|line| line.get("error.type").is_some())
-            .collect()
-    }
-
-    fn end(mut self) {
-        self.running.signal(libc::SIGTERM);
-        let until = Instant::now() + Duration::from_secs(15);
-        while self.running.0.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "the sidecar does not end");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        assert!(self.running.0.wait().unwrap().success());
     }
 }
 
@@ -299,8 +188,16 @@ fn faults_are_told_on_the_applications_own_traces() {
     let mut shop = shop(&pod, &outside, folder.path(), &endpoint);
     let state = folder.path().join("state");
     let log = folder.path().join("stethos.log");
-    let mut sidecar = Sidecar::start(&outside, &pod, &state, &endpoint, &log);
-    sidecar.watching(Duration::from_secs(240));
+    let start = || {
+        Sidecar::start(&outside, &pod, &state, &log, |command| {
+            command
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        })
+        .unwrap()
+    };
+    let mut sidecar = start();
+    sidecar.watching(3, Duration::from_secs(240));
     std::thread::sleep(Duration::from_secs(5));
 
     // A refused connection happens before the api writes anything: the caller's span is all that
@@ -353,9 +250,7 @@ fn faults_are_told_on_the_applications_own_traces() {
 
     let port = shop.redis_port;
     shop.redis = redis(&pod, folder.path(), port);
-    sidecar.wait("resolved", Duration::from_secs(60), |line| {
-        line["stethos.incident.state"] == "resolved"
-    });
+    sidecar.resolved();
 
     // A catalog that stops answering: the api has sent its own span along.
     std::thread::sleep(Duration::from_secs(5));
@@ -383,12 +278,30 @@ fn faults_are_told_on_the_applications_own_traces() {
     sidecar.end();
 
     // What was learned is there at the next start.
-    let mut again = Sidecar::start(&outside, &pod, &state, &endpoint, &log);
-    let watching = again.watching(Duration::from_secs(20));
+    let mut again = start();
+    let watching = again.watching(3, Duration::from_secs(20));
     assert!(
         watching.iter().all(|line| line["from_store"] == true),
         "{watching:#?}"
     );
+
+    // A folder where a file was: no class of fault explains that, and Stethos says so.
+    let prices = folder.path().join("config/prices.json");
+    let kept = folder.path().join("prices.kept");
+    fs::rename(&prices, &kept).unwrap();
+    fs::create_dir(&prices).unwrap();
+    let unknown = again.wait("diagnosis", Duration::from_secs(40), |line| {
+        line["stethos.incident.state"] == "confirmed"
+    });
+    assert_eq!(unknown["error.type"], "unknown", "{unknown:#?}");
+    let told = |key: &str| unknown[key].to_string();
+    assert!(told("stethos.fault.evidence").contains("read EISDIR"));
+    assert!(told("stethos.fault.actual").contains("read:EISDIR"));
+    let expected = told("stethos.fault.expected");
+    assert!(expected.contains("read:ok") && !expected.contains("EISDIR"));
+    fs::remove_dir(&prices).unwrap();
+    fs::rename(&kept, &prices).unwrap();
+    again.resolved();
     again.end();
     collector.end();
 }

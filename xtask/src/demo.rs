@@ -39,7 +39,7 @@ const STEP: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DemoOptions {
-    /// Inject these, in this order [default: all but keep-alive-off]
+    /// Inject these, in this order [default: all but keep-alive-off and price-list-folder]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULTS")]
     pub(crate) faults: Vec<Fault>,
     /// Inject three faults whose errors show at once

@@ -119,8 +119,8 @@ impl Pipeline {
         outcome
     }
 
-    /// Puts a bundle in force for every container of its name (of any name, when it is the only
-    /// one): for replays.
+    /// Puts a bundle in force for a container. An error means that no plugin takes its model: then
+    /// the container is diagnosed by what else was learned of it.
     pub async fn watch(
         &mut self,
         container: ContainerIndex,
@@ -128,11 +128,10 @@ impl Pipeline {
     ) -> anyhow::Result<()> {
         let id = bundle.id();
         let name = self.name(container);
-        self.models.watch(container, &name, bundle, &id).await?;
         if let Some(engine) = &mut self.engine {
             engine.watch(container, ContainerModel::from(bundle));
         }
-        Ok(())
+        self.models.watch(container, &name, bundle, &id).await
     }
 
     /// Name of a container, for people.
@@ -259,7 +258,8 @@ impl Pipeline {
         } = change
             && let Err(error) = self.watch(*container, bundle).await
         {
-            tracing::error!(%error, container, "the bundle is not in force");
+            let container = self.name(*container);
+            tracing::error!(%error, container, "diagnosis goes on without models");
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     CatalogSlow,
     /// The api is told not to reuse connections
     KeepAliveOff,
+    /// A folder takes the place of the api's price list; no class of fault explains that
+    PriceListFolder,
 }
 
 impl Fault {
@@ -40,6 +42,7 @@ impl Fault {
             Self::DescriptorsExhausted => "api's descriptor limit lowered to what it has open",
             Self::CatalogSlow => "catalog's answers delayed by 400 ms",
             Self::KeepAliveOff => "api's keep_alive set to false",
+            Self::PriceListFolder => "a folder in the place of api's prices.json",
         }
     }
 
@@ -54,6 +57,7 @@ impl Fault {
             Self::DescriptorsExhausted => &["fd.exhausted"],
             Self::CatalogSlow => &["dependency.slow"],
             Self::KeepAliveOff => &["config.regression"],
+            Self::PriceListFolder => &["unknown"],
         }
     }
 
@@ -62,7 +66,7 @@ impl Fault {
         Duration::from_secs(match self {
             Self::RedisStopped | Self::DiskFull | Self::PriceListMoved => 15,
             Self::RedisFrozen | Self::DescriptorsExhausted => 20,
-            Self::CatalogSlow | Self::KeepAliveOff => 30,
+            Self::CatalogSlow | Self::KeepAliveOff | Self::PriceListFolder => 30,
         })
     }
 }

@@ -135,6 +135,10 @@ impl<'a> Shop<'a> {
             }
             Fault::CatalogSlow => self.relay.set_delay(SLOW),
             Fault::KeepAliveOff => write_settings(&self.config, false)?,
+            Fault::PriceListFolder => {
+                fs::rename(self.prices(), self.moved_prices())?;
+                fs::create_dir(self.prices())?;
+            }
         }
         Ok(())
     }
@@ -150,6 +154,10 @@ impl<'a> Shop<'a> {
             }
             Fault::CatalogSlow => self.relay.set_delay(Duration::ZERO),
             Fault::KeepAliveOff => write_settings(&self.config, true)?,
+            Fault::PriceListFolder => {
+                fs::remove_dir(self.prices())?;
+                fs::rename(self.moved_prices(), self.prices())?;
+            }
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! What the kernel programs do at each call, by the call's name.
 
 use stethos_events::{CALL_NUMBERS, class};
-use syscalls::Sysno;
+use stethos_patterns::names::{self, CallTable};
 
 /// `CALL_CLASS` for this machine's call numbers.
 pub fn table() -> Vec<u32> {
+    let calls = names::table(std::env::consts::ARCH);
     (0..CALL_NUMBERS)
-        .map(|nr| Sysno::new(nr).map_or(0, |call| of(call.name())))
+        .map(|nr| u16::try_from(nr).map_or(0, |nr| of(calls, nr)))
         .collect()
 }
 
@@ -16,15 +17,15 @@ pub fn of_number(nr: u16) -> u32 {
     TABLE.get(usize::from(nr)).copied().unwrap_or(0)
 }
 
-fn of(name: &str) -> u32 {
+fn of(calls: &CallTable, nr: u16) -> u32 {
     let mut bits = 0;
-    if WAITS.contains(&name) {
+    if calls.is_wait(nr) {
         bits |= class::WAIT;
     }
-    if DESCRIPTORS.contains(&name) {
+    if calls.takes_descriptor(nr) {
         bits |= class::DESCRIPTOR;
     }
-    bits | match name {
+    bits | match calls.name(nr) {
         "open" | "creat" => class::PATH_0 | class::OPEN,
         "openat" | "openat2" => class::PATH_1 | class::OPEN,
         "stat" | "lstat" | "access" | "execve" | "unlink" | "mkdir" | "rmdir" | "rename"
@@ -43,95 +44,10 @@ fn of(name: &str) -> u32 {
     }
 }
 
-/// Calls whose purpose is to wait.
-const WAITS: &[&str] = &[
-    "epoll_wait",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "poll",
-    "ppoll",
-    "select",
-    "pselect6",
-    "nanosleep",
-    "clock_nanosleep",
-    "futex",
-    "futex_wait",
-    "futex_waitv",
-    "wait4",
-    "waitid",
-    "pause",
-    "rt_sigtimedwait",
-    "rt_sigsuspend",
-    "accept",
-    "accept4",
-    "io_getevents",
-    "io_pgetevents",
-    "io_uring_enter",
-];
-
-/// Calls whose first argument is a descriptor that is worked on (not a directory to start from).
-const DESCRIPTORS: &[&str] = &[
-    "read",
-    "write",
-    "close",
-    "fstat",
-    "lseek",
-    "ioctl",
-    "pread64",
-    "pwrite64",
-    "readv",
-    "writev",
-    "preadv",
-    "pwritev",
-    "preadv2",
-    "pwritev2",
-    "sendfile",
-    "connect",
-    "accept",
-    "accept4",
-    "sendto",
-    "recvfrom",
-    "sendmsg",
-    "recvmsg",
-    "sendmmsg",
-    "recvmmsg",
-    "shutdown",
-    "bind",
-    "listen",
-    "getsockname",
-    "getpeername",
-    "setsockopt",
-    "getsockopt",
-    "fcntl",
-    "flock",
-    "fsync",
-    "fdatasync",
-    "sync_file_range",
-    "ftruncate",
-    "fallocate",
-    "getdents",
-    "getdents64",
-    "fchmod",
-    "fchown",
-    "fstatfs",
-    "fadvise64",
-    "readahead",
-    "dup",
-    "dup2",
-    "dup3",
-    "epoll_wait",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "epoll_ctl",
-    "splice",
-    "tee",
-    "timerfd_settime",
-    "timerfd_gettime",
-    "copy_file_range",
-];
-
 #[cfg(test)]
 mod tests {
+    use syscalls::Sysno;
+
     use super::*;
 
     #[test]
@@ -144,11 +60,12 @@ mod tests {
             ("sendmsg", class::MESSAGE),
             ("exit_group", class::EXIT),
             ("pwrite64", class::DESCRIPTOR),
+            ("io_uring_enter", class::WAIT | class::DESCRIPTOR),
         ] {
             let Ok(call) = name.parse::<Sysno>() else {
                 continue;
             };
-            assert_ne!(table[call.id() as usize] & bit, 0, "{name}");
+            assert_eq!(table[call.id() as usize] & bit, bit, "{name}");
         }
     }
 

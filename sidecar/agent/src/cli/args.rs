@@ -109,7 +109,7 @@ pub struct ReplayArgs {
 pub struct TrainArgs {
     #[arg(required = true, value_name = "RECORDING")]
     pub recordings: Vec<PathBuf>,
-    /// Model bundle to write
+    /// Model bundle to write; `-` is standard output
     #[arg(short, long, value_name = "BUNDLE")]
     pub output: PathBuf,
     /// The container to learn, where recordings hold several

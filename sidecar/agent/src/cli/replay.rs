@@ -58,7 +58,7 @@ async fn replay(
             foreign.card.arch
         );
     }
-    let mut models = Models::new(&config.plugins, None)?;
+    let mut models = Models::for_replay(&config.plugins)?;
     models.begin();
     let diagnosis = diagnosis_config(&config.diagnosis);
     let mut pipeline = Pipeline::new(header, models, None, Some(diagnosis));

@@ -35,7 +35,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
     let state_dir = &config.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
-    let mut models = Models::new(&config.plugins, Some(state_dir.join("compiled")))?;
+    let mut models = Models::new(&config.plugins, state_dir.join("compiled"))?;
     let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
     let capture::Live {
         header,

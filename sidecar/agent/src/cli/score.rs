@@ -47,7 +47,7 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let reader = RecordingReader::new(BufReader::new(file), path.display().to_string())?;
     let mut windows = Windows::new(&reader.header().arch);
-    let mut models = Models::new(&PluginsConfig::default(), None)?;
+    let mut models = Models::for_replay(&PluginsConfig::default())?;
     models.begin();
     let mut sequences: BTreeMap<(u32, u32), Sequence> = BTreeMap::new();
     let mut pieces = Vec::new();

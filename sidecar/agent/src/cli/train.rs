@@ -1,6 +1,9 @@
 //! `stethos train`: recordings into a model bundle.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    io::{self, Write as _},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context as _;
 use stethos_trainer::{Progress, TrainConfig, TrainingInput};
@@ -38,7 +41,13 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     let bundle = stethos_trainer::train(input, &config, &mut report)?;
     let bytes = bundle.write().context("the trained bundle is not sound")?;
-    store::write_whole(&args.output, &bytes)?;
+    if args.output.as_os_str() == "-" {
+        io::stdout()
+            .write_all(&bytes)
+            .context("cannot write to standard output")?;
+    } else {
+        store::write_whole(&args.output, &bytes)?;
+    }
     let card = &bundle.card;
     tracing::info!(
         bundle = %args.output.display(),

@@ -29,7 +29,6 @@ pub enum TrainingError {
 pub struct Training {
     pub recording: PathBuf,
     pub container: String,
-    pub bundle: PathBuf,
     pub unseen_mass: f64,
     pub widened: bool,
     /// Time for the training itself; the process gets half as much again before it is killed.
@@ -39,8 +38,9 @@ pub struct Training {
     pub memory: u64,
 }
 
-/// Runs `stethos train` and waits for it. Dropping the future kills the process.
-pub async fn run(training: Training) -> Result<PathBuf, TrainingError> {
+/// Runs `stethos train` and waits for its bundle, the bytes of a file. Dropping the future kills
+/// the process.
+pub async fn run(training: Training) -> Result<Vec<u8>, TrainingError> {
     let program = std::env::current_exe().map_err(TrainingError::Start)?;
     let mut command = command(&program, &training);
     let running = command.output();
@@ -50,7 +50,7 @@ pub async fn run(training: Training) -> Result<PathBuf, TrainingError> {
         .map_err(|_| TrainingError::TooLong(limit))?
         .map_err(TrainingError::Start)?;
     if output.status.success() {
-        return Ok(training.bundle);
+        return Ok(output.stdout);
     }
     let errors = String::from_utf8_lossy(&output.stderr);
     let message = errors
@@ -73,12 +73,11 @@ fn command(program: &Path, training: &Training) -> Command {
         .args(["--unseen-mass", &training.unseen_mass.to_string()])
         .arg("--time-limit")
         .arg(format!("{}s", training.time_limit.as_secs().max(1)))
-        .arg("--output")
-        .arg(&training.bundle)
+        .args(["--output", "-"])
         // One thread: the application's processors are its own.
         .env("RAYON_NUM_THREADS", "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     if training.widened {

@@ -15,7 +15,11 @@ pub mod progress;
 pub mod store;
 pub mod training_set;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use stethos_bundle::Bundle;
 use stethos_patterns::Window;
@@ -41,7 +45,7 @@ pub struct Settings {
     pub memory: u64,
 }
 
-/// A training that failed is tried again after this long.
+/// What failed (a training, keeping a bundle) is tried again after this long.
 const RETRY_NS: u64 = 60_000_000_000;
 
 /// What changed for a container.
@@ -76,8 +80,19 @@ pub struct Learning {
     store: Store,
     notebook: Notebook,
     containers: BTreeMap<ContainerIndex, Container>,
-    trainings: JoinSet<(ContainerIndex, Result<PathBuf, TrainingError>)>,
+    trainings: JoinSet<(ContainerIndex, Result<Vec<u8>, TrainingError>)>,
+    /// Learned bundles in force that could not be written to disk.
+    unkept: BTreeMap<Key, Unkept>,
+    keep_at_ns: Nanos,
+    /// Containers seen enough of which too little is recorded; said once.
+    waiting: BTreeSet<ContainerIndex>,
     now_ns: Nanos,
+}
+
+struct Unkept {
+    bundle: Vec<u8>,
+    /// It was said that it could not be written.
+    told: bool,
 }
 
 struct Container {
@@ -91,12 +106,12 @@ enum Phase {
     /// No process was seen yet.
     New,
     Learning(Box<Progress>),
-    Training,
-    Watching,
-    /// Training failed; learning goes on at this time.
-    Resting {
-        until_ns: Nanos,
+    /// A training runs, or failed and is tried again at `until_ns`.
+    Training {
+        progress: Box<Progress>,
+        until_ns: Option<Nanos>,
     },
+    Watching,
 }
 
 impl Learning {
@@ -110,6 +125,9 @@ impl Learning {
             notebook,
             containers: BTreeMap::new(),
             trainings: JoinSet::new(),
+            unkept: BTreeMap::new(),
+            keep_at_ns: 0,
+            waiting: BTreeSet::new(),
             now_ns: 0,
         })
     }
@@ -134,18 +152,14 @@ impl Learning {
             }
             _ => None,
         };
-        let learning = self
-            .containers
-            .values()
-            .any(|container| container.phase.is_learning());
+        let learning = self.is_learning();
         self.notebook.take(record, learning);
         change
     }
 
     pub fn on_window(&mut self, window: &Window) {
-        if let Some(container) = self.containers.get_mut(&window.container)
-            && let Phase::Learning(progress) = &mut container.phase
-        {
+        let container = self.containers.get_mut(&window.container);
+        if let Some(progress) = container.and_then(|container| container.phase.progress()) {
             progress.on_window(window);
         }
     }
@@ -158,16 +172,16 @@ impl Learning {
                 changes.push(self.trained(container, result));
             }
         }
+        if !self.unkept.is_empty() && self.now_ns >= self.keep_at_ns {
+            self.keep();
+        }
         let due: Vec<_> = self
             .containers
             .iter_mut()
-            .filter_map(|(index, container)| {
-                let (ready, calls, windows) = container.due(self.now_ns, &self.settings)?;
-                Some((*index, ready, calls, windows))
-            })
+            .filter_map(|(index, container)| Some((*index, container.due(self.now_ns)?)))
             .collect();
-        for (container, ready, calls, windows) in due {
-            changes.push(self.train(container, ready, calls, windows));
+        for (container, ready) in due {
+            changes.extend(self.train(container, ready));
         }
         changes
     }
@@ -219,84 +233,118 @@ impl Learning {
         }
     }
 
-    fn train(&mut self, index: ContainerIndex, ready: Ready, calls: u64, windows: u64) -> Change {
-        let fail = |container: &mut Container, now_ns: Nanos, reason: String| {
-            container.phase = Phase::Resting {
-                until_ns: now_ns + RETRY_NS,
-            };
-            Change::Failed {
-                container: index,
-                reason,
+    /// Starts a training, once enough is recorded.
+    fn train(&mut self, index: ContainerIndex, ready: Ready) -> Option<Change> {
+        let needed = self.settings.bounds.min_calls.max(1);
+        let recording = self.notebook.flush().map(PathBuf::from);
+        let recorded = self.notebook.calls(index);
+        let container = self.containers.get_mut(&index)?;
+        let (Some(recording), true) = (recording, recorded >= needed) else {
+            if self.waiting.insert(index) {
+                let container = &container.name;
+                tracing::warn!(
+                    container,
+                    recorded,
+                    needed,
+                    "training waits for recorded calls"
+                );
             }
+            return None;
         };
-        let recording = self.notebook.flush();
-        let now_ns = self.now_ns;
-        let Some(container) = self.containers.get_mut(&index) else {
-            return Change::Failed {
-                container: index,
-                reason: "container is gone".to_owned(),
-            };
-        };
-        let (Some(key), Ok(recording)) = (&container.key, &recording) else {
-            let reason = recording.err().map_or_else(
-                || "the container has no process".to_owned(),
-                |error| error.to_string(),
-            );
-            return fail(container, now_ns, reason);
-        };
+        self.waiting.remove(&index);
+        let (calls, windows) = container.phase.start_training()?;
         let training = Training {
-            recording: recording.clone(),
+            recording,
             container: container.name.clone(),
-            bundle: self.store.path(key),
             unseen_mass: ready.unseen_mass,
             widened: ready.widened,
             time_limit: self.settings.time_limit,
             nice: self.settings.nice,
             memory: self.settings.memory,
         };
-        container.phase = Phase::Training;
         self.trainings
             .spawn(async move { (index, child::run(training).await) });
-        Change::Training {
+        Some(Change::Training {
             container: index,
             ready,
             calls,
             windows,
+        })
+    }
+
+    fn trained(&mut self, index: ContainerIndex, result: Result<Vec<u8>, TrainingError>) -> Change {
+        let failed = |reason| Change::Failed {
+            container: index,
+            reason,
+        };
+        let Some(container) = self.containers.get_mut(&index) else {
+            return failed("container is gone".to_owned());
+        };
+        let loaded = result.map_err(|error| error.to_string()).and_then(|bytes| {
+            let bundle = Bundle::read(&bytes, "the trained bundle");
+            Ok((bundle.map_err(|error| error.to_string())?, bytes))
+        });
+        let (bundle, bytes) = match loaded {
+            Ok(loaded) => loaded,
+            Err(reason) => {
+                container.phase.rest(self.now_ns + RETRY_NS);
+                return failed(reason);
+            }
+        };
+        container.phase = Phase::Watching;
+        if let Some(key) = container.key.clone() {
+            let unkept = Unkept {
+                bundle: bytes,
+                told: false,
+            };
+            self.unkept.insert(key, unkept);
+        }
+        // What nobody learns from any more may take the room that the bundle needs.
+        if !self.is_learning() {
+            self.notebook.close();
+        }
+        self.keep();
+        Change::Watching {
+            container: index,
+            id: bundle.id(),
+            bundle: Arc::new(bundle),
+            from_store: false,
         }
     }
 
-    fn trained(&mut self, index: ContainerIndex, result: Result<PathBuf, TrainingError>) -> Change {
-        let now_ns = self.now_ns;
-        let loaded = result.map_err(|error| error.to_string()).and_then(|_| {
-            let key = self
-                .containers
-                .get(&index)
-                .and_then(|container| container.key.as_ref());
-            let key = key.ok_or_else(|| "container is gone".to_owned())?;
-            let bundle = self.store.load(key).map_err(|error| error.to_string())?;
-            bundle.ok_or_else(|| "the training left no bundle".to_owned())
-        });
-        let phase = match &loaded {
-            Ok(_) => Phase::Watching,
-            Err(_) => Phase::Resting {
-                until_ns: now_ns + RETRY_NS,
-            },
-        };
-        if let Some(container) = self.containers.get_mut(&index) {
-            container.phase = phase;
-        }
-        match loaded {
-            Ok(bundle) => Change::Watching {
-                container: index,
-                id: bundle.id(),
-                bundle: Arc::new(bundle),
-                from_store: false,
-            },
-            Err(reason) => Change::Failed {
-                container: index,
-                reason,
-            },
-        }
+    /// Writes bundles to disk that are not there yet.
+    fn keep(&mut self) {
+        self.keep_at_ns = self.now_ns + RETRY_NS;
+        let store = &self.store;
+        self.unkept
+            .retain(|key, unkept| match store.save(key, &unkept.bundle) {
+                Ok(()) => {
+                    if unkept.told {
+                        tracing::info!(bundle = %key, "the learned models are kept now");
+                    }
+                    false
+                }
+                Err(error) => {
+                    if !unkept.told {
+                        tracing::warn!(%error, "learned models are in force but not kept yet");
+                    }
+                    unkept.told = true;
+                    true
+                }
+            });
+    }
+
+    fn is_learning(&self) -> bool {
+        self.containers
+            .values()
+            .any(|container| container.phase.is_learning())
+    }
+}
+
+impl Drop for Learning {
+    fn drop(&mut self) {
+        self.notebook.close();
+        self.keep();
     }
 }
 
@@ -309,21 +357,49 @@ impl Phase {
     fn is_learning(&self) -> bool {
         !matches!(self, Phase::Watching)
     }
+
+    fn progress(&mut self) -> Option<&mut Progress> {
+        match self {
+            Phase::Learning(progress) | Phase::Training { progress, .. } => Some(progress),
+            Phase::New | Phase::Watching => None,
+        }
+    }
+
+    /// Calls and windows seen until now; none when nothing is learned.
+    fn start_training(&mut self) -> Option<(u64, u64)> {
+        let progress = match std::mem::replace(self, Phase::Watching) {
+            Phase::Learning(progress) | Phase::Training { progress, .. } => progress,
+            other => {
+                *self = other;
+                return None;
+            }
+        };
+        let seen = (progress.calls(), progress.windows());
+        *self = Phase::Training {
+            progress,
+            until_ns: None,
+        };
+        Some(seen)
+    }
+
+    /// The training failed: what was learned stays.
+    fn rest(&mut self, until: Nanos) {
+        if let Phase::Training { until_ns, .. } = self {
+            *until_ns = Some(until);
+        }
+    }
 }
 
 impl Container {
     /// Whether the container has been seen enough now.
-    fn due(&mut self, now_ns: Nanos, settings: &Settings) -> Option<(Ready, u64, u64)> {
+    fn due(&mut self, now_ns: Nanos) -> Option<Ready> {
         match &mut self.phase {
-            Phase::Learning(progress) => {
-                let ready = progress.on_tick(now_ns)?;
-                Some((ready, progress.calls(), progress.windows()))
+            Phase::Learning(progress) => progress.on_tick(now_ns),
+            Phase::Training { progress, until_ns } => {
+                let ready = progress.on_tick(now_ns);
+                ready.filter(|_| until_ns.is_some_and(|until_ns| until_ns <= now_ns))
             }
-            Phase::Resting { until_ns } if *until_ns <= now_ns => {
-                self.phase = Phase::learning(settings);
-                None
-            }
-            _ => None,
+            Phase::New | Phase::Watching => None,
         }
     }
 }

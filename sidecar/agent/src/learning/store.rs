@@ -19,7 +19,7 @@ pub enum StoreError {
 }
 
 /// What a bundle is kept under.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
 
 impl Key {
@@ -79,6 +79,11 @@ impl Store {
 
     pub fn path(&self, key: &Key) -> PathBuf {
         self.folder.join(format!("{key}.bundle"))
+    }
+
+    /// Keeps the bytes of a bundle under `key`.
+    pub fn save(&self, key: &Key, bundle: &[u8]) -> Result<(), StoreError> {
+        write_whole(&self.path(key), bundle)
     }
 
     /// The bundle under `key`; none when there is none.

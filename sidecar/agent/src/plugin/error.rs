@@ -53,10 +53,32 @@ pub enum PluginError {
         failures: u32,
         wait: Duration,
     },
-    #[error("plugin `{name}`: quarantined after {failures} failures in a row")]
+    #[error("plugin `{name}`: quarantined after {failures} failures")]
     Quarantined { name: String, failures: u32 },
     #[error("plugin `{name}`: model {model} is not loaded")]
     UnknownModel { name: String, model: u32 },
     #[error("plugin `{name}`: its thread has ended")]
     Stopped { name: String },
+}
+
+impl PluginError {
+    /// True when the guest ran and went wrong, rather than being no plugin for this sidecar.
+    pub fn is_misbehaviour(&self) -> bool {
+        matches!(
+            self,
+            PluginError::Trap { .. }
+                | PluginError::Timeout { .. }
+                | PluginError::Memory { .. }
+                | PluginError::Invalid { .. }
+                | PluginError::Stopped { .. }
+        )
+    }
+
+    /// True when the plugin will not answer any more.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            PluginError::Quarantined { .. } | PluginError::Stopped { .. }
+        )
+    }
 }

@@ -9,6 +9,7 @@ pub(super) struct PluginMetrics {
     pub(super) windows: AtomicU64,
     pub(super) cache_hits: AtomicU64,
     pub(super) cache_misses: AtomicU64,
+    pub(super) unjudged: AtomicU64,
     pub(super) traps: AtomicU64,
     pub(super) timeouts: AtomicU64,
     pub(super) memory_refusals: AtomicU64,
@@ -33,6 +34,8 @@ pub struct PluginSnapshot {
     pub cache_hits: u64,
     /// Windows that went to the guest.
     pub cache_misses: u64,
+    /// Windows that stayed without an answer.
+    pub unjudged: u64,
     pub traps: u64,
     pub timeouts: u64,
     /// Failures after the guest asked for more memory than it may have.
@@ -58,6 +61,7 @@ impl PluginMetrics {
             windows: self.windows.load(Relaxed),
             cache_hits: self.cache_hits.load(Relaxed),
             cache_misses: self.cache_misses.load(Relaxed),
+            unjudged: self.unjudged.load(Relaxed),
             traps: self.traps.load(Relaxed),
             timeouts: self.timeouts.load(Relaxed),
             memory_refusals: self.memory_refusals.load(Relaxed),

@@ -11,12 +11,14 @@
 //! | `compiled` | compiles, and keeps compiled components on disk |
 //! | `limits` | memory limit and deadline |
 //! | `instance` | one running guest; every call ends in a result or a typed failure |
+//! | `health` | when a failed guest is started again, and when no more |
 //! | `worker` | the plugin's own thread: models, restarts, quarantine |
 //! | `results` | verdicts of windows seen before |
 
 mod compiled;
 mod contract;
 mod error;
+mod health;
 mod host;
 mod instance;
 mod limits;
@@ -50,6 +52,8 @@ pub struct HostConfig {
     pub queue: usize,
     /// Failures in a row that quarantine a plugin.
     pub failures: u32,
+    /// Failures and refusals within a minute that do, whatever went well between them.
+    pub failures_in_a_minute: u32,
     /// Wait after the second failure in a row; doubled by each further one.
     pub backoff: Duration,
     /// Where compiled components are kept; compiled anew at every start without it. What lies
@@ -66,6 +70,7 @@ impl Default for HostConfig {
             cached_verdicts: 4096,
             queue: 64,
             failures: 5,
+            failures_in_a_minute: 20,
             backoff: Duration::from_millis(100),
             compiled: None,
         }

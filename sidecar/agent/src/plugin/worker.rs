@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,15 +13,13 @@ use super::contract::{
     Assessment, CONTRACT, Description, ModelShape, PatternPluginPre, TokenWindow,
 };
 use super::error::PluginError;
+use super::health::{Bounds, Health};
 use super::host::{LoadedModel, ModelId};
 use super::instance::{Failure, Instance};
 use super::limits::{MemoryLimit, Ticker};
 use super::metrics::PluginMetrics;
 use super::results::{self, Results};
 use crate::diagnosis::verdict::Verdict;
-
-/// Longest wait before a failed guest is started again.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 type Reply<R> = oneshot::Sender<Result<R, PluginError>>;
 
@@ -56,8 +54,7 @@ pub(super) struct Worker {
     models: BTreeMap<ModelId, Model>,
     next_model: u32,
     results: Results,
-    failures: u32,
-    retry_at: Option<Instant>,
+    health: Health,
 }
 
 struct Model {
@@ -80,13 +77,16 @@ impl Worker {
             component,
             ticker,
             results: Results::new(config.cached_verdicts),
+            health: Health::new(Bounds {
+                in_a_row: config.failures,
+                in_a_minute: config.failures_in_a_minute,
+                backoff: config.backoff,
+            }),
             config,
             metrics,
             instance: None,
             models: BTreeMap::new(),
             next_model: 0,
-            failures: 0,
-            retry_at: None,
         }
     }
 
@@ -112,7 +112,13 @@ impl Worker {
                     windows,
                     reply,
                 } => {
-                    drop(reply.send(self.score(model, windows)));
+                    let asked = windows.len() as u64;
+                    self.metrics.windows.fetch_add(asked, Relaxed);
+                    let verdicts = self.score(model, windows);
+                    if verdicts.is_err() {
+                        self.metrics.unjudged.fetch_add(asked, Relaxed);
+                    }
+                    drop(reply.send(verdicts));
                 }
                 Request::Assess {
                     model,
@@ -158,9 +164,6 @@ impl Worker {
     ) -> Result<Vec<Verdict>, PluginError> {
         self.refuse_when_quarantined()?;
         self.model(id)?;
-        self.metrics
-            .windows
-            .fetch_add(windows.len() as u64, Relaxed);
         let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(windows.len());
         // Each distinct window that is not known yet, and the places that wait for it.
         let mut unknown = Vec::new();
@@ -212,7 +215,7 @@ impl Worker {
         let verdicts = self.with_guest(|guest, ticker, metrics| {
             guest.score(ticker, metrics, number, shape.vocabulary, windows)
         })?;
-        self.failures = 0;
+        self.health.succeeded();
         Ok(verdicts)
     }
 
@@ -227,7 +230,7 @@ impl Worker {
         let assessments = self.with_guest(|guest, ticker, metrics| {
             guest.assess(ticker, metrics, number, shape.latent, profiles)
         })?;
-        self.failures = 0;
+        self.health.succeeded();
         Ok(assessments)
     }
 
@@ -260,18 +263,15 @@ impl Worker {
         if self.instance.is_some() {
             return Ok(());
         }
-        let wait = self
-            .retry_at
-            .map(|at| at.saturating_duration_since(Instant::now()));
-        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-            let (name, failures) = (self.name.clone(), self.failures);
+        if let Some(wait) = self.health.wait(Instant::now()) {
+            let (name, failures) = (self.name.clone(), self.health.in_a_row());
             return Err(PluginError::BackingOff {
                 name,
                 failures,
                 wait,
             });
         }
-        if self.failures > 0 {
+        if self.health.in_a_row() > 0 {
             self.metrics.restarts.fetch_add(1, Relaxed);
         }
         let HostConfig {
@@ -296,38 +296,61 @@ impl Worker {
     }
 
     fn refuse_when_quarantined(&self) -> Result<(), PluginError> {
-        if self.failures < self.config.failures.max(1) {
+        if !self.health.is_quarantined() {
             return Ok(());
         }
         Err(PluginError::Quarantined {
             name: self.name.clone(),
-            failures: self.failures,
+            failures: self.health.failures(),
         })
     }
 
-    /// Counts a failure; all but the guest's own error end the guest and, after too many in a
-    /// row, the plugin.
+    /// Counts a failure; all but the guest's own error end the guest and, after too many, the
+    /// plugin.
     fn fail(&mut self, failure: Failure) -> PluginError {
-        let name = self.name.clone();
-        let (counter, error) = match failure {
-            Failure::Refused(reason) => {
-                self.metrics.refusals.fetch_add(1, Relaxed);
-                return PluginError::Refused { name, reason };
-            }
-            Failure::Trap(reason) => (&self.metrics.traps, PluginError::Trap { name, reason }),
+        let refused = matches!(failure, Failure::Refused(_));
+        let (counter, error) = self.describe(failure);
+        counter.fetch_add(1, Relaxed);
+        let now = Instant::now();
+        if refused {
+            self.health.refused(now);
+        } else {
+            self.instance = None;
+            self.health.failed(now);
+        }
+        let failures = self.health.failures();
+        if self.health.is_quarantined() {
+            self.instance = None;
+            self.metrics.memory_bytes.store(0, Relaxed);
+            self.metrics.quarantined.store(true, Relaxed);
+            tracing::error!(%error, failures, "plugin quarantined");
+        } else if refused {
+            tracing::warn!(%error, "plugin refused");
+        } else {
+            tracing::warn!(%error, failures, "plugin failed, its guest restarts");
+        }
+        error
+    }
+
+    /// The counter of a failure, and how it is told.
+    fn describe(&self, failure: Failure) -> (&AtomicU64, PluginError) {
+        let (name, metrics) = (self.name.clone(), &self.metrics);
+        match failure {
+            Failure::Refused(reason) => (&metrics.refusals, PluginError::Refused { name, reason }),
+            Failure::Trap(reason) => (&metrics.traps, PluginError::Trap { name, reason }),
             Failure::Timeout => {
                 let limit = self.config.deadline;
-                (&self.metrics.timeouts, PluginError::Timeout { name, limit })
+                (&metrics.timeouts, PluginError::Timeout { name, limit })
             }
             Failure::Memory => {
                 let limit = self.config.memory;
                 (
-                    &self.metrics.memory_refusals,
+                    &metrics.memory_refusals,
                     PluginError::Memory { name, limit },
                 )
             }
             Failure::Contract(reason) => (
-                &self.metrics.invalid_answers,
+                &metrics.invalid_answers,
                 PluginError::DifferentContract {
                     name,
                     expected: CONTRACT,
@@ -335,28 +358,10 @@ impl Worker {
                 },
             ),
             Failure::Invalid(reason) => (
-                &self.metrics.invalid_answers,
+                &metrics.invalid_answers,
                 PluginError::Invalid { name, reason },
             ),
-        };
-        counter.fetch_add(1, Relaxed);
-        self.instance = None;
-        self.failures += 1;
-        if self.failures >= self.config.failures.max(1) {
-            self.metrics.quarantined.store(true, Relaxed);
-            tracing::error!(%error, failures = self.failures, "plugin quarantined");
-        } else {
-            tracing::warn!(%error, failures = self.failures, "plugin failed, its guest restarts");
         }
-        let wait = match self.failures {
-            1 => Duration::ZERO,
-            failures => self
-                .config
-                .backoff
-                .saturating_mul(1 << (failures - 2).min(16)),
-        };
-        self.retry_at = Some(Instant::now() + wait.min(LONGEST_WAIT));
-        error
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn kind_of(name: &str) -> CallKind {
         | "io_getevents"
         | "io_pgetevents"
         | "io_pgetevents_time64"
+        | "io_uring_enter"
         | "restart_syscall" => CallKind::Wait,
         "read" | "readv" | "pread64" | "preadv" | "preadv2" | "recv" | "recvfrom" | "recvmsg"
         | "recvmmsg" | "recvmmsg_time64" => CallKind::Read,
@@ -79,7 +80,7 @@ pub(super) fn starts_with_descriptor(name: &str) -> bool {
         | CallKind::Accept => true,
         CallKind::Socket => !matches!(name, "socket" | "socketpair" | "socketcall"),
         CallKind::Sync => !matches!(name, "sync" | "msync"),
-        CallKind::Wait => name.starts_with("epoll_"),
+        CallKind::Wait => name.starts_with("epoll_") || name == "io_uring_enter",
         CallKind::Process => matches!(name, "pidfd_send_signal" | "setns"),
         CallKind::File => matches!(
             name,
@@ -126,7 +127,6 @@ pub(super) fn starts_with_descriptor(name: &str) -> bool {
                 | "timerfd_settime64"
                 | "timerfd_gettime64"
                 | "inotify_rm_watch"
-                | "io_uring_enter"
                 | "io_uring_register"
                 | "finit_module"
                 | "mq_timedsend"

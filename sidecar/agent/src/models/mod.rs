@@ -1,0 +1,347 @@
+//! The bundles in force: which plugin judges which container by which model.
+//!
+//! A container is judged by the first configured plugin that fits it, or by the built-in one. A
+//! plugin that fails costs the windows it was given. One that is quarantined, does not start or
+//! does not take a model is replaced by the built-in one; where that fails too, the container is
+//! diagnosed without models.
+
+mod builtin;
+
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use stethos_bundle::{Bundle, PATTERN_FLOOR, Thresholds};
+use stethos_patterns::{
+    Vocabulary, Window,
+    cluster::PatternIndex,
+    profile::{Profile, ProfileBuilder},
+};
+
+use crate::{
+    config::{PluginEntry, PluginsConfig},
+    diagnosis::{observation::JudgedWindow, verdict::Verdict},
+    export::PluginIdentity,
+    plugin::{Assessment, HostConfig, ModelId, Plugin, PluginError, PluginHost, TokenWindow},
+    record::{ContainerIndex, Nanos},
+};
+use builtin::{Builtin, compile_beside};
+
+/// Distinct windows whose pattern is remembered, per container.
+const PATTERN_CACHE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// A profile covers at least this long, and enough calls to be judged.
+const PROFILE_NS: u64 = 2_000_000_000;
+const PROFILE_CALLS: u64 = Profile::MIN_CALLS * 2;
+
+/// Plugins, and the model of every container that has one.
+pub struct Models {
+    /// In the order of the configuration; without a plugin where it does not start.
+    configured: Vec<(PluginEntry, Option<Plugin>)>,
+    builtin: Builtin,
+    watched: BTreeMap<ContainerIndex, Watched>,
+    cache: Option<PathBuf>,
+}
+
+struct Watched {
+    name: String,
+    /// None when no plugin is left that takes the model.
+    serving: Option<Serving>,
+    model: Arc<[u8]>,
+    model_id: String,
+    vocabulary: Vocabulary,
+    patterns: PatternIndex,
+    thresholds: Thresholds,
+    profile: ProfileBuilder,
+    profile_calls: u64,
+    profile_since_ns: Nanos,
+}
+
+/// A plugin with the model of one container.
+struct Serving {
+    plugin: Plugin,
+    model: ModelId,
+    builtin: bool,
+}
+
+/// The autoencoder's view of one container's last interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stability {
+    pub container: ContainerIndex,
+    pub at_ns: Nanos,
+    pub stability: f64,
+    pub latent: Vec<f32>,
+}
+
+impl Models {
+    /// Starts the configured plugins. `cache`: where compiled ones are kept.
+    pub fn new(config: &PluginsConfig, cache: PathBuf) -> anyhow::Result<Self> {
+        Self::start(config, Some(cache), HostConfig::default())
+    }
+
+    /// Like [`Models::new`], for recordings: a plugin that fails is tried again at once, because
+    /// recorded time has no waits.
+    pub fn for_replay(config: &PluginsConfig) -> anyhow::Result<Self> {
+        let host = HostConfig {
+            backoff: Duration::ZERO,
+            ..HostConfig::default()
+        };
+        Self::start(config, None, host)
+    }
+
+    fn start(
+        config: &PluginsConfig,
+        cache: Option<PathBuf>,
+        host: HostConfig,
+    ) -> anyhow::Result<Self> {
+        let host = PluginHost::new(HostConfig {
+            memory: usize::try_from(config.memory.bytes()).unwrap_or(usize::MAX),
+            deadline: config.deadline,
+            compiled: cache.clone(),
+            ..host
+        })?;
+        let mut configured = Vec::new();
+        for entry in &config.load {
+            let name = entry.file.display().to_string();
+            let bytes = std::fs::read(&entry.file).with_context(|| format!("plugin {name}"))?;
+            compile_beside(&host, &bytes, Some(&entry.file), cache.as_deref());
+            let plugin = match host.load(&name, &bytes) {
+                Ok(plugin) => Some(plugin),
+                Err(error) if error.is_misbehaviour() => {
+                    tracing::error!(%error, "plugin does not start; the built-in one serves");
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            };
+            configured.push((entry.clone(), plugin));
+        }
+        Ok(Self {
+            configured,
+            builtin: Builtin::Waiting(host),
+            watched: BTreeMap::new(),
+            cache,
+        })
+    }
+
+    /// Begins to start the built-in plugin. Call it on a tokio runtime, and once the capture runs:
+    /// the process that compiles is then known as the sidecar's own.
+    pub fn begin(&mut self) {
+        self.builtin.begin(self.cache.clone());
+    }
+
+    /// From now on windows of `container` are judged by `bundle`. An error means: by no plugin.
+    pub async fn watch(
+        &mut self,
+        container: ContainerIndex,
+        name: &str,
+        bundle: &Bundle,
+        model_id: &str,
+    ) -> anyhow::Result<()> {
+        let model = Arc::from(bundle.model.as_slice());
+        let served = self.serve(name, &model).await;
+        let (serving, result) = match served {
+            Ok(serving) => (Some(serving), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let vocabulary = Vocabulary::new(bundle.vocabulary.iter().copied());
+        let watched = Watched {
+            name: name.to_owned(),
+            serving,
+            model,
+            model_id: model_id.to_owned(),
+            patterns: PatternIndex::new(&bundle.patterns, PATTERN_FLOOR, PATTERN_CACHE),
+            thresholds: bundle.thresholds.clone(),
+            profile: ProfileBuilder::new(
+                bundle.profile_layout.clone(),
+                vocabulary.clone(),
+                &bundle.card.arch,
+            ),
+            vocabulary,
+            profile_calls: 0,
+            profile_since_ns: 0,
+        };
+        let old = self.watched.insert(container, watched);
+        if let Some(old) = old.and_then(|old| old.serving) {
+            let _ = old.plugin.unload_model(old.model).await;
+        }
+        result
+    }
+
+    async fn serve(&mut self, container: &str, model: &Arc<[u8]>) -> anyhow::Result<Serving> {
+        let configured = self
+            .configured
+            .iter()
+            .find(|(entry, _)| serves(entry, container))
+            .and_then(|(_, plugin)| plugin.clone());
+        if let Some(plugin) = configured {
+            match plugin.load_model(model.clone()).await {
+                Ok(loaded) => {
+                    return Ok(Serving {
+                        plugin,
+                        model: loaded.id,
+                        builtin: false,
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, container, "model not taken; the built-in plugin serves");
+                }
+            }
+        }
+        self.builtin.serve(model.clone()).await
+    }
+
+    /// Name and version of the plugin that judges a container, and the model's id.
+    pub fn identity(&self, container: ContainerIndex) -> Option<(PluginIdentity, String)> {
+        let watched = self.watched.get(&container)?;
+        let about = watched.serving.as_ref()?.plugin.description();
+        let identity = PluginIdentity {
+            name: about.name.clone(),
+            version: about.version.clone(),
+        };
+        Some((identity, watched.model_id.clone()))
+    }
+
+    /// The plugins, for their counters.
+    pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+        self.configured
+            .iter()
+            .filter_map(|(_, plugin)| plugin.as_ref())
+            .chain(self.builtin.started())
+    }
+
+    /// Windows with their patterns and verdicts, in the order given. A window of a container
+    /// without a model, or whose plugin failed, has no verdict.
+    pub async fn judge(&mut self, windows: Vec<Window>) -> Vec<JudgedWindow> {
+        let mut judged: Vec<JudgedWindow> = windows
+            .into_iter()
+            .map(|window| {
+                let watched = self.watched.get_mut(&window.container);
+                let pattern = watched.and_then(|watched| watched.take(&window));
+                JudgedWindow {
+                    window,
+                    pattern,
+                    verdict: None,
+                }
+            })
+            .collect();
+        for (container, watched) in &mut self.watched {
+            let mine: Vec<usize> = (0..judged.len())
+                .filter(|index| judged[*index].window.container == *container)
+                .collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let verdicts =
+                watched.score(&mut self.builtin, mine.iter().map(|index| &judged[*index]));
+            let verdicts = verdicts.await.unwrap_or_default();
+            for (index, verdict) in mine.into_iter().zip(verdicts) {
+                judged[index].verdict = Some(verdict);
+            }
+        }
+        judged
+    }
+
+    /// Assesses the profiles that are complete at `now_ns`.
+    pub async fn assess(&mut self, now_ns: Nanos) -> Vec<Stability> {
+        let mut all = Vec::new();
+        for (container, watched) in &mut self.watched {
+            let Some(profile) = watched.profile_due(now_ns) else {
+                continue;
+            };
+            if let Some(assessment) = watched.assess(&mut self.builtin, profile.values).await {
+                let error = f64::from(assessment.reconstruction_error);
+                all.push(Stability {
+                    container: *container,
+                    at_ns: now_ns,
+                    stability: watched.thresholds.stability(error),
+                    latent: assessment.latent,
+                });
+            }
+        }
+        all
+    }
+}
+
+impl Watched {
+    /// Finds the window's pattern and adds the window to the profile.
+    fn take(&mut self, window: &Window) -> Option<u32> {
+        let pattern = self
+            .patterns
+            .nearest(&window.codes())
+            .map(|(index, _)| index);
+        self.profile.window(window, pattern);
+        self.profile_calls += window.calls.len() as u64;
+        pattern.and_then(|index| u32::try_from(index).ok())
+    }
+
+    fn tokens(&self, judged: &JudgedWindow) -> TokenWindow {
+        let calls = judged.window.calls.iter();
+        TokenWindow {
+            pattern: judged.pattern,
+            tokens: calls.map(|call| self.vocabulary.id(&call.token)).collect(),
+        }
+    }
+
+    fn profile_due(&mut self, now_ns: Nanos) -> Option<Profile> {
+        let lasted = Duration::from_nanos(now_ns.saturating_sub(self.profile_since_ns));
+        if self.profile_calls < PROFILE_CALLS || lasted < Duration::from_nanos(PROFILE_NS) {
+            return None;
+        }
+        self.profile_calls = 0;
+        self.profile_since_ns = now_ns;
+        let profile = self.profile.finish();
+        profile.is_sufficient().then_some(profile)
+    }
+
+    /// One verdict a window; none where the plugin fails.
+    async fn score(
+        &mut self,
+        builtin: &mut Builtin,
+        windows: impl Iterator<Item = &JudgedWindow> + Clone,
+    ) -> Option<Vec<Verdict>> {
+        loop {
+            let serving = self.serving.as_ref()?;
+            let asked = windows.clone().map(|window| self.tokens(window)).collect();
+            match serving.plugin.score(serving.model, asked).await {
+                Ok(verdicts) => return Some(verdicts),
+                Err(error) if error.is_final() => self.replace(builtin, &error).await,
+                Err(error) => {
+                    tracing::debug!(%error, "windows stay without a verdict");
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn assess(&mut self, builtin: &mut Builtin, profile: Vec<f32>) -> Option<Assessment> {
+        let serving = self.serving.as_ref()?;
+        match serving.plugin.assess(serving.model, vec![profile]).await {
+            Ok(assessments) => return assessments.into_iter().next(),
+            Err(error) if error.is_final() => self.replace(builtin, &error).await,
+            Err(error) => tracing::debug!(%error, "stability was not assessed"),
+        }
+        None
+    }
+
+    /// Puts the built-in plugin in the place of one that has failed for good.
+    async fn replace(&mut self, builtin: &mut Builtin, error: &PluginError) {
+        let container = &self.name;
+        let failed = self.serving.take();
+        if failed.is_some_and(|failed| failed.builtin) {
+            tracing::error!(%error, container, "diagnosis goes on without models");
+            return;
+        }
+        match builtin.serve(self.model.clone()).await {
+            Ok(serving) => {
+                tracing::error!(%error, container, "the built-in plugin takes over");
+                self.serving = Some(serving);
+            }
+            Err(builtin) => {
+                tracing::error!(%error, %builtin, container, "diagnosis goes on without models");
+            }
+        }
+    }
+}
+
+fn serves(entry: &PluginEntry, container: &str) -> bool {
+    let fits = |wanted: &Option<String>| wanted.as_deref().is_none_or(|name| container == name);
+    fits(&entry.serves.container) && entry.serves.image.is_none()
+}

@@ -1,0 +1,60 @@
+//! A server that the test itself runs.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+};
+
+/// Answers one byte with one byte; gone when stopped: connections are then refused.
+pub struct Server {
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(address: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let address = listener.local_addr()?;
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stopped.load(Relaxed) {
+                    return;
+                }
+                let mut byte = [0];
+                let answered: io::Result<()> = client.and_then(|mut client| {
+                    client.read_exact(&mut byte)?;
+                    client.write_all(b"!")
+                });
+                // A client may leave whenever it likes.
+                drop(answered);
+            }
+        });
+        Ok(Server {
+            address,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.stop.store(true, Relaxed);
+            let _ = TcpStream::connect(self.address);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
