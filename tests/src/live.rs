@@ -36,7 +36,7 @@ pub fn finish(mut live: Live) -> Vec<Record> {
 
 /// The same, with the mappings left to look at.
 pub fn stop(live: &mut Live) -> Vec<Record> {
-    // Slots are read once they stood for 100 ms, in snapshots 100 ms apart.
+    // Slots are read once they stood for 50 ms; snapshots are 100 ms apart.
     std::thread::sleep(Duration::from_millis(400));
     live.stop.ask();
     let mut all = Vec::new();

@@ -8,6 +8,7 @@ use crate::record::{
     ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorTarget, Nanos, ProcessInfo, Record,
 };
 
+#[derive(Default)]
 pub struct Facts {
     containers: HashMap<u64, ContainerIndex>,
     processes: HashSet<u32>,
@@ -21,15 +22,6 @@ const OPENED: usize = 16_384;
 const PROCESSES: usize = 65_536;
 
 impl Facts {
-    pub fn new() -> Self {
-        Self {
-            containers: HashMap::new(),
-            processes: HashSet::new(),
-            descriptors: HashMap::new(),
-            opened: HashSet::new(),
-        }
-    }
-
     /// Index of the container with this cgroup id; a new one is announced in `out`.
     pub fn container(
         &mut self,

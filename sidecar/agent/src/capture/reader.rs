@@ -17,7 +17,7 @@ use super::{
 use crate::record::{Account, ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
 
 /// Calls that stand in a slot this long are handed on without waiting for the window's end.
-const PEEK_AFTER_NS: u64 = 100_000_000;
+const PEEK_AFTER_NS: u64 = 50_000_000;
 /// A call that lasts this long has its descriptor looked up.
 const LONG_CALL_NS: u64 = 1_000_000_000;
 const TICK: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ impl Reader {
             node,
             pod,
             settings,
-            facts: Facts::new(),
+            facts: Facts::default(),
             peeked: HashMap::new(),
             delivered: HashMap::new(),
             rescued: HashMap::new(),
@@ -76,6 +76,7 @@ impl Reader {
         std::thread::sleep(self.settings.poll_interval);
         let mut out = Vec::new();
         self.drain(&mut out);
+        self.standing(&mut out);
         let now = Instant::now();
         if now >= self.next_snapshot {
             self.next_snapshot = now + self.settings.snapshot_interval;
@@ -95,6 +96,7 @@ impl Reader {
         // just before.
         for _ in 0..2 {
             self.drain(&mut out);
+            self.standing(&mut out);
             self.snapshot(&mut out);
         }
         self.tick(&mut out);
@@ -190,7 +192,22 @@ impl Reader {
         }
     }
 
-    /// Reads every slot: what threads are inside, and calls that stand there for long.
+    /// Hands on the calls that have stood in a slot for a while.
+    fn standing(&mut self, out: &mut Vec<Record>) {
+        let now = monotonic_ns();
+        let standing: Vec<_> = self
+            .pod
+            .slots
+            .taken()
+            .filter(|slot| slot.last().exit_ns + PEEK_AFTER_NS < now)
+            .filter_map(|slot| standing_calls(slot, &self.peeked))
+            .collect();
+        for (header, calls) in standing {
+            self.window(&header, &calls, out);
+        }
+    }
+
+    /// Reads every slot: what threads are inside.
     fn snapshot(&mut self, out: &mut Vec<Record>) {
         if let Err(error) = self.node.poll_threads() {
             tracing::warn!(%error, "what threads are inside could not be asked for");
@@ -198,7 +215,6 @@ impl Reader {
         let now = monotonic_ns();
         let mut threads = Vec::new();
         let mut tids = HashSet::new();
-        let mut standing = Vec::new();
         let (facts, node) = (&mut self.facts, self.node.as_mut());
         for slot in self.pod.slots.taken().take(SNAPSHOT_THREADS) {
             let header = slot.header();
@@ -215,12 +231,6 @@ impl Reader {
                 facts.descriptor(node, state.pid, inside.fd, now, out);
             }
             threads.push(state);
-            if last.exit_ns + PEEK_AFTER_NS < now {
-                standing.extend(standing_calls(slot, &self.peeked));
-            }
-        }
-        for (header, calls) in standing {
-            self.window(&header, &calls, out);
         }
         self.peeked.retain(|tid, peeked| {
             let was_gone = peeked.gone;

@@ -34,10 +34,10 @@ pub struct CaptureConfig {
 impl Default for CaptureConfig {
     fn default() -> Self {
         Self {
-            ring_size: Size::mib(4),
+            ring_size: Size::mib(2),
             poll_interval: Duration::from_millis(25),
             snapshot_interval: Duration::from_millis(250),
-            max_threads: 1024,
+            max_threads: 512,
         }
     }
 }

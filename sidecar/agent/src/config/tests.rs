@@ -71,7 +71,7 @@ capture: { poll_interval: 10ms, max_threads: 100 }
     assert_eq!(config.capture.max_threads, 200);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
     assert!(config.json);
-    assert_eq!(config.capture.ring_size, Size::mib(4));
+    assert_eq!(config.capture.ring_size, Size::mib(2));
     assert_eq!(config.log.level, LogLevel::Info);
 }
 
