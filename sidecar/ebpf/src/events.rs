@@ -102,7 +102,11 @@ fn path(slot: &ThreadSlot, returned: Returned, now: u64) {
     let len = if read < 0 { 0 } else { read as u64 };
     // At most PATH_MAX; the mask, which the compiler may not see through, proves it to verifiers
     // that lose the bound above.
-    ship(slot.pod, event, core::hint::black_box(len) & (2 * u64::from(PATH_MAX) - 1));
+    ship(
+        slot.pod,
+        event,
+        core::hint::black_box(len) & (2 * u64::from(PATH_MAX) - 1),
+    );
 }
 
 #[inline(never)]

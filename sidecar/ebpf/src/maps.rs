@@ -8,9 +8,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use stethos_events::{
-    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, CountRow, DECISIONS,
-    EndedAccount, Event, FAMILIAR_ENTRIES, FamiliarEntry, PODS, PidScope, PodEntry, Reduction,
-    SelfFound, ThreadSlot, Window, lost,
+    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, CountRow, DECISIONS, EndedAccount, Event,
+    FAMILIAR_ENTRIES, FamiliarEntry, PODS, PidScope, PodEntry, Reduction, SelfFound, ThreadSlot,
+    Window, lost,
 };
 
 /// `class` bits by call number.

@@ -5,8 +5,8 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, generated},
 };
 use stethos_events::{
-    CALL_NUMBERS, CallRecord, RECENT_CALLS, ThreadSlot, WINDOW_CALLS, WindowHeader, class, duration_class, end,
-    flag, lost,
+    CALL_NUMBERS, CallRecord, RECENT_CALLS, ThreadSlot, WINDOW_CALLS, WindowHeader, class,
+    duration_class, end, flag, lost,
 };
 
 use crate::{
