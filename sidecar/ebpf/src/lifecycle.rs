@@ -162,6 +162,7 @@ fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
                 lost: 0,
                 counted: 0,
                 threads: 0,
+                pod,
             },
             u64::from(BPF_NOEXIST),
         );
@@ -174,6 +175,7 @@ fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
             account.lost += lost_calls;
             account.counted += counted;
             account.threads += 1;
+            account.pod = pod;
         }
         None => count_lost(pod, lost::NO_ACCOUNT, seen),
     }

@@ -32,7 +32,7 @@ pub static SCOPE: HashMap<u64, u32> = HashMap::with_max_entries(1024, 0);
 #[map]
 pub static SCOPE_PIDS: HashMap<u32, PidScope> = HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
 
-/// Stethos's own processes: never captured.
+/// Stethos's own processes, with the pod that they serve: never captured.
 #[map]
 pub static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 

@@ -269,10 +269,10 @@ pub fn release(number: u32, slot: *mut ThreadSlot) {
 /// Processes that a process in scope, or one of Stethos's own, starts belong where it belongs.
 #[inline(always)]
 pub fn inherit(parent: u32, child: u32) {
-    // SAFETY: presence alone is read.
-    if unsafe { EXCLUDED.get(parent) }.is_some() {
-        if EXCLUDED.insert(child, 1, u64::from(BPF_ANY)).is_err() {
-            count_lost(0, lost::NO_SCOPE_SLOT, 1);
+    // SAFETY: a plain integer, copied at once.
+    if let Some(pod) = unsafe { EXCLUDED.get(parent) }.copied() {
+        if EXCLUDED.insert(child, pod, u64::from(BPF_ANY)).is_err() {
+            count_lost(pod, lost::NO_SCOPE_SLOT, 1);
         }
         return;
     }

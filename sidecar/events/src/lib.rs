@@ -7,6 +7,9 @@
 #[cfg(feature = "user")]
 use bytemuck::{Pod, Zeroable};
 
+/// Number of this layout. Another one for every change to records, maps or bits: programs and
+/// readers of different numbers do not understand each other.
+pub const RECORD_VERSION: u32 = 1;
 /// Calls in one window at most.
 pub const WINDOW_CALLS: usize = 64;
 /// Bytes of a path, an address or an HTTP head that travel at most.
@@ -17,6 +20,8 @@ pub const CALL_NUMBERS: usize = 512;
 pub const SCOPE_LEVELS: usize = 16;
 /// Targets that one set of programs serves at most.
 pub const PODS: usize = 128;
+/// Index of no pod.
+pub const NO_POD: u32 = PODS as u32;
 /// Thread slots in one bank.
 pub const BANK_SLOTS: usize = 512;
 /// Banks of all pods at most.
@@ -360,7 +365,9 @@ pub struct EndedAccount {
     pub seen: u64,
     pub lost: u64,
     pub counted: u64,
-    pub threads: u64,
+    pub threads: u32,
+    /// Whose they were; without meaning while `threads` is 0.
+    pub pod: u32,
 }
 
 /// What an argument pointed at, or what happened to a process: travels through a pod's ring of events

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::node::Node;
+use super::node::{ContainerFacts, Node};
 use crate::record::{
     ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorTarget, Nanos, ProcessInfo, Record,
 };
@@ -14,6 +14,8 @@ pub struct Facts {
     processes: HashSet<u32>,
     descriptors: HashMap<(u32, i32), Nanos>,
     opened: HashSet<(ContainerIndex, Vec<u8>)>,
+    /// Containers that were announced while the node did not answer.
+    unnamed: Vec<(u64, ContainerIndex)>,
 }
 
 /// Opened paths that are told once; further ones are not told.
@@ -35,15 +37,26 @@ impl Facts {
         }
         let index = ContainerIndex::try_from(self.containers.len()).unwrap_or(ContainerIndex::MAX);
         self.containers.insert(cgroup, index);
-        let facts = node.container(cgroup);
-        out.push(Record::Container(ContainerInfo {
-            at_ns,
-            container: index,
-            id: container_id(&facts.name),
-            cgroup_path: facts.cgroup_path,
-            name: facts.name,
-        }));
+        let facts = node.container(cgroup).unwrap_or_else(|| {
+            self.unnamed.push((cgroup, index));
+            ContainerFacts {
+                name: format!("cgroup-{cgroup}"),
+                cgroup_path: String::new(),
+            }
+        });
+        out.push(announced(index, facts, at_ns));
         index
+    }
+
+    /// Announces containers again whose name could not be asked for before.
+    pub fn name_containers(&mut self, node: &mut dyn Node, at_ns: Nanos, out: &mut Vec<Record>) {
+        self.unnamed.retain(|(cgroup, index)| {
+            let Some(facts) = node.container(*cgroup) else {
+                return true;
+            };
+            out.push(announced(*index, facts, at_ns));
+            false
+        });
     }
 
     /// Index of a container that was announced.
@@ -161,6 +174,16 @@ impl Facts {
             self.descriptors.retain(|(owner, _), _| *owner != pid);
         }
     }
+}
+
+fn announced(container: ContainerIndex, facts: ContainerFacts, at_ns: Nanos) -> Record {
+    Record::Container(ContainerInfo {
+        at_ns,
+        container,
+        id: container_id(&facts.name),
+        cgroup_path: facts.cgroup_path,
+        name: facts.name,
+    })
 }
 
 /// The 64 hex digits of a container id within a cgroup's name (`cri-containerd-<id>.scope`).

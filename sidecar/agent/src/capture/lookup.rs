@@ -21,12 +21,18 @@ const DESCRIPTORS: usize = 1024;
 /// The only environment variables that are read.
 const ENVIRONMENT: [&str; 3] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "HOSTNAME"];
 
+/// Containers whose place is remembered.
+const PLACES: usize = 4096;
+
 pub struct Lookup {
     /// False when `/proc` shows another PID namespace than the kernel programs do; then nothing
     /// about processes can be looked up.
     visible: bool,
     roots: Vec<PathBuf>,
     mount: Option<PathBuf>,
+    /// Nothing is told about what lies outside this cgroup (below the mount).
+    within: Option<PathBuf>,
+    places: HashMap<u64, PathBuf>,
 }
 
 impl Lookup {
@@ -42,10 +48,26 @@ impl Lookup {
             visible,
             roots,
             mount,
+            within: None,
+            places: HashMap::new(),
         }
     }
 
-    pub fn container(&self, cgroup: u64) -> ContainerFacts {
+    /// The same, telling nothing about what lies outside the cgroup `path` below the mount.
+    pub fn within(self, path: PathBuf) -> Self {
+        Self {
+            within: Some(path),
+            ..self
+        }
+    }
+
+    /// True for a container that was there and is not any more: none of its processes is left.
+    pub fn is_gone(&self, cgroup: u64) -> bool {
+        let place = self.places.get(&cgroup);
+        place.is_some_and(|place| fs::metadata(place).map_or(0, |found| found.ino()) != cgroup)
+    }
+
+    pub fn container(&mut self, cgroup: u64) -> ContainerFacts {
         let path = self.cgroup_path(cgroup);
         let name = match &path {
             _ if cgroup & PID_TARGET != 0 => self.command_name((cgroup & !PID_TARGET) as u32),
@@ -70,11 +92,7 @@ impl Lookup {
     }
 
     pub fn process(&self, pid: u32) -> ProcessFacts {
-        let process = self
-            .visible
-            .then(|| Process::new(pid as i32))
-            .and_then(Result::ok);
-        let Some(process) = process else {
+        let Some(process) = self.open(pid) else {
             return ProcessFacts::default();
         };
         let sockets = Sockets::of(&process);
@@ -95,7 +113,7 @@ impl Lookup {
     }
 
     pub fn descriptor(&self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
-        let process = self.visible.then(|| Process::new(pid as i32))?.ok()?;
+        let process = self.open(pid)?;
         let found = process.fd_from_fd(fd).ok()?;
         Some(match &found.target {
             FDTarget::Socket(_) => Sockets::of(&process).name(&found.target),
@@ -105,16 +123,39 @@ impl Lookup {
 
     /// The name that a process goes by, which a link to its executable decides.
     fn command_name(&self, pid: u32) -> Option<String> {
-        let process = self.visible.then(|| Process::new(pid as i32))?.ok()?;
+        let process = self.open(pid)?;
         process.stat().ok().map(|stat| stat.comm)
     }
 
-    fn cgroup_path(&self, cgroup: u64) -> Option<PathBuf> {
-        self.roots
-            .iter()
-            .chain(&self.mount)
-            .find_map(|root| find_cgroup(root, cgroup, 4))
+    /// The process, which all that is read of it comes from, even when its id is used again.
+    fn open(&self, pid: u32) -> Option<Process> {
+        let process = self.visible.then(|| Process::new(pid as i32))?.ok()?;
+        match &self.within {
+            Some(within) if !Path::new(&cgroup_of(&process)?).starts_with(within) => None,
+            _ => Some(process),
+        }
     }
+
+    fn cgroup_path(&mut self, cgroup: u64) -> Option<PathBuf> {
+        // The whole tree is searched only where nothing is withheld.
+        let everywhere = self.mount.iter().filter(|_| self.within.is_none());
+        let found = self
+            .roots
+            .iter()
+            .chain(everywhere)
+            .find_map(|root| find_cgroup(root, cgroup, 4))?;
+        if self.places.len() < PLACES {
+            self.places.insert(cgroup, found.clone());
+        }
+        Some(found)
+    }
+}
+
+/// The cgroup (v2) of a process, below the mount.
+pub fn cgroup_of(process: &Process) -> Option<String> {
+    let groups = process.cgroups().ok()?;
+    let unified = groups.into_iter().find(|group| group.hierarchy == 0)?;
+    Some(unified.pathname)
 }
 
 /// The folder with this inode number at or below `root`.

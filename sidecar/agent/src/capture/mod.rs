@@ -1,5 +1,6 @@
 //! Capture: the kernel programs, and what they deliver as [`Record`]s; recordings of the same.
 
+pub mod broker;
 pub mod btf;
 pub mod classes;
 pub mod decode;
@@ -15,6 +16,7 @@ pub mod reduction;
 pub mod targets;
 
 use std::{
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,10 +27,17 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use stethos_events::RECORD_VERSION;
+use thiserror::Error;
+
 use self::{
+    broker::{
+        client::{BrokerError, BrokerNode},
+        protocol::Join,
+    },
     kernel::{Capacity, Kernel, KernelError},
-    node::OwnNode,
-    pod::{Pod, Slots},
+    node::{Node, OwnNode},
+    pod::{Pod, PodMaps, Slots},
     reader::Reader,
     reduction::Reducer,
     targets::Target,
@@ -96,18 +105,107 @@ fn return_freed_memory() {
     }
 }
 
+/// Whose programs capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeSocket {
+    /// This process's own.
+    Own,
+    /// Those of the node broker at the usual place, if it serves this sidecar; else its own.
+    Auto,
+    /// Those of the node broker that listens here.
+    At(PathBuf),
+}
+
+#[derive(Debug, Error)]
+pub enum CaptureError {
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// A broker that starts together with the sidecar is waited for this long.
+const BROKER_START: Duration = Duration::from_secs(10);
+
+/// Starts to capture `targets`.
+pub fn start_with(
+    node: &NodeSocket,
+    targets: &[Target],
+    settings: Settings,
+) -> Result<Live, CaptureError> {
+    match node {
+        NodeSocket::Own => Ok(start(targets, settings)?),
+        NodeSocket::At(path) => start_at(path, targets, settings, BROKER_START),
+        NodeSocket::Auto => {
+            let usual = Path::new(broker::DEFAULT_SOCKET);
+            match start_at(usual, targets, settings, Duration::ZERO) {
+                Err(CaptureError::Broker(error)) => {
+                    if !error.is_absent() {
+                        tracing::warn!(%error, "capturing without the node broker");
+                    }
+                    Ok(start(targets, settings)?)
+                }
+                started => started,
+            }
+        }
+    }
+}
+
 /// Loads the kernel programs for `targets` and starts the reader.
 pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError> {
     let mut kernel = Kernel::load(PROGRAMS, settings.http)?;
     let found = kernel.find(targets)?;
-    let (index, maps) = kernel.add_pod(&found, settings.capacity)?;
-    let pod = Pod::map(&maps)?;
-    let (slots, reducer) = (pod.slots.clone(), Reducer::map(&maps)?);
+    let own = kernel.own_pid;
+    let (place, maps) = kernel.add_pod(0, &found, settings.capacity)?;
+    kernel.exclude(own, place.index)?;
     kernel.attach()?;
     return_freed_memory();
     for missing in &kernel.missing {
         tracing::warn!(missing, "part of the capture is not available");
     }
+    let node = OwnNode::new(kernel, place, &found, targets::cgroup_mount().ok());
+    read("self-contained", Box::new(node), &maps, targets, settings)
+}
+
+/// Has the broker at `path` capture `targets`, and starts the reader. No right is needed, and
+/// `bpf(2)` is not called.
+fn start_at(
+    path: &Path,
+    targets: &[Target],
+    settings: Settings,
+    patience: Duration,
+) -> Result<Live, CaptureError> {
+    const AGAIN: Duration = Duration::from_millis(200);
+    let wish = Join {
+        record_version: RECORD_VERSION,
+        targets: targets.to_vec(),
+        window_ring_bytes: settings.capacity.window_ring_bytes,
+        event_ring_bytes: settings.capacity.event_ring_bytes,
+        threads: settings.capacity.threads,
+        has: None,
+    };
+    let began = std::time::Instant::now();
+    let (node, maps) = loop {
+        match BrokerNode::join(path, wish.clone()) {
+            Err(error) if error.is_absent() && began.elapsed() < patience => {
+                std::thread::sleep(AGAIN);
+            }
+            joined => break joined?,
+        }
+    };
+    Ok(read("broker", Box::new(node), &maps, targets, settings)?)
+}
+
+/// Starts the reader.
+fn read(
+    mode: &str,
+    node: Box<dyn Node>,
+    maps: &PodMaps,
+    targets: &[Target],
+    settings: Settings,
+) -> Result<Live, KernelError> {
+    let pod = Pod::map(maps)?;
+    let (slots, reducer) = (pod.slots.clone(), Reducer::map(maps)?);
     let header = Header {
         arch: std::env::consts::ARCH.to_owned(),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
@@ -115,7 +213,7 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
             .trim()
             .to_owned(),
         unix_offset_ns: reader::unix_offset_ns(),
-        capture_mode: "self-contained".to_owned(),
+        capture_mode: mode.to_owned(),
         target: targets
             .iter()
             .map(ToString::to_string)
@@ -124,8 +222,7 @@ pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError
     };
     let (sender, records) = mpsc::channel(BATCHES);
     let flag = Arc::new(AtomicBool::new(false));
-    let node = OwnNode::new(kernel, index, &found, targets::cgroup_mount().ok());
-    let mut reader = Reader::new(Box::new(node), pod, settings);
+    let mut reader = Reader::new(node, pod, settings);
     let stop = flag.clone();
     let thread = std::thread::Builder::new()
         .name("capture".to_owned())

@@ -1,14 +1,19 @@
 //! What capture asks of the node: by this process itself in self-contained mode, of the broker
 //! otherwise.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
-use stethos_events::{EndedAccount, lost};
+use stethos_events::lost;
 
 use super::{
-    kernel::{Found, Kernel},
+    kernel::{Found, Kernel, Place},
     lookup::Lookup,
+    pod::Pod,
 };
 use crate::record::DescriptorTarget;
 
@@ -62,22 +67,87 @@ impl fmt::Display for Unanswered {
 pub trait Node: Send {
     /// Has the kernel look at what the pod's threads are doing; their slots then say it.
     fn poll_threads(&mut self) -> Result<(), Unanswered>;
-    /// Counters; `containers` are the cgroups whose ended threads are asked for.
+    /// Counters; `containers` are the cgroups whose ended threads are asked for. One that is gone
+    /// is told once more, and then not any more.
     fn counters(&mut self, containers: &[u64]) -> Result<Counters, Unanswered>;
-    fn container(&mut self, cgroup: u64) -> ContainerFacts;
+    /// None when the node does not answer now.
+    fn container(&mut self, cgroup: u64) -> Option<ContainerFacts>;
     fn process(&mut self, pid: u32) -> ProcessFacts;
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget>;
+    /// New maps that replace the pod's, when there are: counters then began again.
+    fn renewed(&mut self) -> Option<Pod> {
+        None
+    }
+}
+
+/// Programs and `/proc` of this process, as one pod's capture is given them.
+pub struct PodView<'a> {
+    pub kernel: &'a Kernel,
+    pub place: &'a Place,
+}
+
+/// How often containers are looked at whether they are gone.
+const GONE: Duration = Duration::from_secs(5);
+
+/// Accounts of containers that are gone: told, then forgotten.
+#[derive(Default)]
+pub struct GoneContainers {
+    told: Vec<u64>,
+    looked: Option<Instant>,
+}
+
+impl PodView<'_> {
+    pub fn counters(
+        &self,
+        containers: &[u64],
+        lookup: &Lookup,
+        gone: &mut GoneContainers,
+    ) -> Result<Counters, Unanswered> {
+        let pod = self.place.index;
+        // That they are asked for again says that the last answer arrived.
+        for cgroup in gone.told.drain(..) {
+            self.kernel.forget_ended(pod, cgroup);
+        }
+        if gone.looked.is_none_or(|looked| looked.elapsed() >= GONE) {
+            gone.looked = Some(Instant::now());
+            let all = containers.iter().copied();
+            gone.told = all.filter(|cgroup| lookup.is_gone(*cgroup)).collect();
+        }
+        let lost = self
+            .kernel
+            .lost(pod)
+            .map_err(|error| Unanswered(error.to_string()))?;
+        let ended = containers
+            .iter()
+            .map(|cgroup| (*cgroup, self.kernel.ended(pod, *cgroup)))
+            .filter(|(_, account)| account.threads > 0)
+            .map(|(cgroup, account)| {
+                let ended = EndedThreads {
+                    seen: account.seen,
+                    lost: account.lost,
+                    counted: account.counted,
+                };
+                (cgroup, ended)
+            })
+            .collect();
+        Ok(Counters {
+            lost,
+            ended,
+            skipped_recursion: self.kernel.skipped_recursion(),
+        })
+    }
 }
 
 /// Self-contained mode: the programs and `/proc` are this process's own.
 pub struct OwnNode {
     kernel: Kernel,
-    pod: u32,
+    place: Place,
     lookup: Lookup,
+    gone: GoneContainers,
 }
 
 impl OwnNode {
-    pub fn new(kernel: Kernel, pod: u32, targets: &[Found], mount: Option<PathBuf>) -> Self {
+    pub fn new(kernel: Kernel, place: Place, targets: &[Found], mount: Option<PathBuf>) -> Self {
         let visible = kernel.own_pid == std::process::id();
         if !visible {
             tracing::warn!(
@@ -87,8 +157,9 @@ impl OwnNode {
         }
         Self {
             kernel,
-            pod,
+            place,
             lookup: Lookup::new(targets, mount, visible),
+            gone: GoneContainers::default(),
         }
     }
 }
@@ -96,42 +167,21 @@ impl OwnNode {
 impl Node for OwnNode {
     fn poll_threads(&mut self) -> Result<(), Unanswered> {
         self.kernel
-            .poll_threads(self.pod)
+            .poll_threads(&self.place)
             .map_err(|error| Unanswered(error.to_string()))
     }
 
     fn counters(&mut self, containers: &[u64]) -> Result<Counters, Unanswered> {
         self.kernel.decide_anew();
-        let lost = self
-            .kernel
-            .lost(self.pod)
-            .map_err(|error| Unanswered(error.to_string()))?;
-        let ended = containers
-            .iter()
-            .map(|cgroup| {
-                let EndedAccount {
-                    seen,
-                    lost,
-                    counted,
-                    ..
-                } = self.kernel.ended(*cgroup);
-                let ended = EndedThreads {
-                    seen,
-                    lost,
-                    counted,
-                };
-                (*cgroup, ended)
-            })
-            .collect();
-        Ok(Counters {
-            lost,
-            ended,
-            skipped_recursion: self.kernel.skipped_recursion(),
-        })
+        let view = PodView {
+            kernel: &self.kernel,
+            place: &self.place,
+        };
+        view.counters(containers, &self.lookup, &mut self.gone)
     }
 
-    fn container(&mut self, cgroup: u64) -> ContainerFacts {
-        self.lookup.container(cgroup)
+    fn container(&mut self, cgroup: u64) -> Option<ContainerFacts> {
+        Some(self.lookup.container(cgroup))
     }
 
     fn process(&mut self, pid: u32) -> ProcessFacts {

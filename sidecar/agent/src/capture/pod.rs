@@ -45,6 +45,21 @@ pub struct PodMaps {
     pub processors: u32,
 }
 
+impl PodMaps {
+    /// All of them, the banks last.
+    pub fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
+        [
+            &self.windows,
+            &self.events,
+            &self.familiar,
+            &self.reduction,
+            &self.counts,
+        ]
+        .into_iter()
+        .chain(&self.banks)
+    }
+}
+
 /// The same, mapped.
 pub struct Pod {
     pub windows: Ring,

@@ -1,5 +1,7 @@
 //! Reads rings, slots and counters into batches of records.
 
+mod renewal;
+
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -11,7 +13,7 @@ use stethos_patterns::names;
 use super::{
     Settings, decode,
     facts::Facts,
-    node::{Counters, Node},
+    node::{Counters, EndedThreads, Node, Unanswered},
     pod::{Pod, SlotRef},
 };
 use crate::record::{Account, ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
@@ -45,9 +47,32 @@ pub struct Reader {
     rescued: HashMap<ContainerIndex, u64>,
     decode_failed: u64,
     lost_told: [u64; lost::COUNT as usize],
+    /// Counters as last heard of.
+    counters: HeardCounters,
+    /// What was counted in maps that were replaced.
+    before: renewal::Before,
+    /// The node did not answer the last question.
+    unanswered: bool,
     next_snapshot: Instant,
     next_tick: Instant,
     listen_call: Option<u16>,
+}
+
+/// Counters as the node last told them. A container that is gone is told for the last time once.
+#[derive(Default)]
+struct HeardCounters {
+    lost: [u64; lost::COUNT as usize],
+    /// By container cgroup.
+    ended: HashMap<u64, EndedThreads>,
+    skipped_recursion: u64,
+}
+
+impl HeardCounters {
+    fn hear(&mut self, counters: Counters) {
+        self.lost = counters.lost;
+        self.skipped_recursion = counters.skipped_recursion;
+        self.ended.extend(counters.ended);
+    }
 }
 
 impl Reader {
@@ -64,6 +89,9 @@ impl Reader {
             rescued: HashMap::new(),
             decode_failed: 0,
             lost_told: [0; lost::COUNT as usize],
+            counters: HeardCounters::default(),
+            before: renewal::Before::default(),
+            unanswered: false,
             next_snapshot: now,
             next_tick: now + TICK,
             listen_call,
@@ -77,6 +105,9 @@ impl Reader {
         let mut out = Vec::new();
         self.drain(&mut out);
         self.standing(&mut out);
+        if let Some(pod) = self.node.renewed() {
+            self.renew(pod, &mut out);
+        }
         let now = Instant::now();
         if now >= self.next_snapshot {
             self.next_snapshot = now + self.settings.snapshot_interval;
@@ -133,6 +164,9 @@ impl Reader {
 
     fn event(&mut self, bytes: &[u8], out: &mut Vec<Record>) -> Result<(), decode::DecodeError> {
         let (event, payload) = decode::event(bytes)?;
+        if !self.settings.http && matches!(event.kind, kind::HTTP_IN | kind::HTTP_OUT) {
+            return Ok(());
+        }
         let (facts, node) = (&mut self.facts, self.node.as_mut());
         let container = facts.container(node, event.cgroup, event.at_ns, out);
         let last_of_process = event.kind == kind::EXIT && event.extra[1] == 1;
@@ -177,6 +211,9 @@ impl Reader {
         }
         let mut window = decode::call_window(container, header, calls, skip);
         window.lost_before = window.lost_before.saturating_sub(rescued as u32);
+        if self.before.cut(header.tid) {
+            window.lost_before = window.lost_before.max(1);
+        }
         *self.delivered.entry(container).or_default() += window.calls.len() as u64;
         for call in &window.calls {
             let hard = (-4095..0).contains(&call.ret) && ![-4, -11, -115, -114].contains(&call.ret);
@@ -209,9 +246,8 @@ impl Reader {
 
     /// Reads every slot: what threads are inside.
     fn snapshot(&mut self, out: &mut Vec<Record>) {
-        if let Err(error) = self.node.poll_threads() {
-            tracing::warn!(%error, "what threads are inside could not be asked for");
-        }
+        let polled = self.node.poll_threads();
+        self.answered(polled);
         let now = monotonic_ns();
         let mut threads = Vec::new();
         let mut tids = HashSet::new();
@@ -248,7 +284,35 @@ impl Reader {
     }
 
     fn tick(&mut self, out: &mut Vec<Record>) {
-        let mut accounts: HashMap<ContainerIndex, Account> = HashMap::new();
+        let now = monotonic_ns();
+        self.facts.name_containers(self.node.as_mut(), now, out);
+        let cgroups: Vec<u64> = self.facts.containers().map(|(cgroup, _)| cgroup).collect();
+        let counters = self.node.counters(&cgroups);
+        let counters = counters.map(|counters| self.counters.hear(counters));
+        self.answered(counters);
+        let mut accounts = self.counted();
+        for (container, account) in &mut accounts {
+            account.delivered = self.delivered.get(container).copied().unwrap_or(0);
+            let rescued = self.rescued.get(container).copied().unwrap_or(0);
+            account.lost_ring_full = account.lost_ring_full.saturating_sub(rescued);
+            account.lost_decode = self.decode_failed;
+        }
+        self.tell_lost();
+        let mut accounts: Vec<_> = accounts.into_iter().collect();
+        accounts.sort_by_key(|(container, _)| *container);
+        out.push(Record::Tick(Tick {
+            at_ns: monotonic_ns(),
+            accounts,
+            skipped_recursion: self.counters.skipped_recursion,
+        }));
+    }
+
+    /// What the kernel counted, since the start of this capture.
+    fn counted(&self) -> HashMap<ContainerIndex, Account> {
+        let mut accounts = self.before.accounts.clone();
+        for (_, container) in self.facts.containers() {
+            accounts.entry(container).or_default();
+        }
         for slot in self.pod.slots.taken() {
             let header = slot.header();
             let Some(container) = self.facts.known(header.cgroup) else {
@@ -265,12 +329,7 @@ impl Reader {
             account.counted += slot.counted();
             account.held += u64::from(header.count).saturating_sub(handed_on);
         }
-        let cgroups: Vec<u64> = self.facts.containers().map(|(cgroup, _)| cgroup).collect();
-        let counters = self.node.counters(&cgroups).unwrap_or_else(|error| {
-            tracing::error!(%error, "the counters could not be read");
-            Counters::default()
-        });
-        for (cgroup, ended) in &counters.ended {
+        for (cgroup, ended) in &self.counters.ended {
             if let Some(container) = self.facts.known(*cgroup) {
                 let account = accounts.entry(container).or_default();
                 account.seen += ended.seen;
@@ -278,37 +337,39 @@ impl Reader {
                 account.counted += ended.counted;
             }
         }
-        for (_, container) in self.facts.containers() {
-            let account = accounts.entry(container).or_default();
-            account.delivered = self.delivered.get(&container).copied().unwrap_or(0);
-            let rescued = self.rescued.get(&container).copied().unwrap_or(0);
-            account.lost_ring_full = account.lost_ring_full.saturating_sub(rescued);
-            account.lost_decode = self.decode_failed;
-        }
-        self.count_lost(&counters, &mut accounts);
-        let mut accounts: Vec<_> = accounts.into_iter().collect();
-        accounts.sort_by_key(|(container, _)| *container);
-        out.push(Record::Tick(Tick {
-            at_ns: monotonic_ns(),
-            accounts,
-            skipped_recursion: counters.skipped_recursion,
-        }));
-    }
-
-    fn count_lost(&mut self, counters: &Counters, accounts: &mut HashMap<ContainerIndex, Account>) {
-        let sums = counters.lost;
+        let sums = self.counters.lost;
         let unplaced = sums[lost::NO_SLOT as usize] + sums[lost::STALE_SLOT as usize];
         // Threads without a slot have no container of their own: theirs is the first one's.
         if let Some(account) = accounts.get_mut(&0) {
             account.seen += unplaced;
-            account.lost_no_slot = unplaced;
+            account.lost_no_slot += unplaced;
         }
+        accounts
+    }
+
+    /// Tells once that the node does not answer, and once that it does again.
+    fn answered(&mut self, answer: Result<(), Unanswered>) {
+        match answer {
+            Err(error) if !self.unanswered => {
+                self.unanswered = true;
+                tracing::warn!(%error, "the node does not answer; windows are still read");
+            }
+            Ok(()) if self.unanswered => {
+                self.unanswered = false;
+                tracing::info!("the node answers again");
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_lost(&mut self) {
         for (cause, name) in [
             (lost::EVENT_RING_FULL, "event ring full"),
             (lost::NO_SCOPE_SLOT, "no room in the scope"),
             (lost::NO_ACCOUNT, "no room for accounts"),
         ] {
-            let (sum, told) = (sums[cause as usize], &mut self.lost_told[cause as usize]);
+            let sum = self.counters.lost[cause as usize];
+            let told = &mut self.lost_told[cause as usize];
             if sum > *told {
                 tracing::warn!(cause = name, events = sum - *told, "events were lost");
                 *told = sum;

@@ -33,6 +33,8 @@ pub struct CommonArgs {
 pub enum Command {
     /// Watch, learn and diagnose: the sidecar
     Run(RunArgs),
+    /// Capture for the sidecars of this node: the broker
+    Node(NodeArgs),
     /// Say what works here, what does not, and why; exit with 0 (all), 1 (degraded) or 2 (cannot
     /// capture)
     Doctor(DoctorArgs),
@@ -69,6 +71,22 @@ pub struct RunArgs {
     /// Print every diagnosis as a line of JSON on standard output, too
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeArgs {
+    /// Where sidecars connect [default: node.socket of the configuration]
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// Directory with one socket per pod: for every file NAME.cgroup, listen at NAME/node.sock
+    #[arg(long, value_name = "DIR")]
+    pub socket_dir: Option<PathBuf>,
+    /// Let sidecars watch any cgroup and process, not only those of their own pod: for labs
+    #[arg(long)]
+    pub allow_any_target: bool,
+    /// Detach and remove what brokers left pinned, and end
+    #[arg(long)]
+    pub unload: bool,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -193,6 +211,17 @@ impl Cli {
         if let Some(path) = state_dir {
             set("--state-dir", "state_dir", vec![path.display().to_string()]);
         }
+        if let Command::Node(args) = &self.command {
+            let paths = [
+                ("--socket", "node.socket", &args.socket),
+                ("--socket-dir", "node.socket_dir", &args.socket_dir),
+            ];
+            for (name, key, path) in paths {
+                if let Some(path) = path {
+                    set(name, key, vec![path.display().to_string()]);
+                }
+            }
+        }
         if json {
             set("--json", "json", vec!["true".to_string()]);
         }
@@ -236,6 +265,8 @@ mod tests {
             "stethos run --target self-pod --target cgroup=/shop --target pid=7 --json",
             "stethos --config s.yaml run --state-dir /state",
             "stethos run --config s.yaml --log-level debug",
+            "stethos node --socket /run/s.sock --socket-dir /run/pods --allow-any-target",
+            "stethos node --unload",
             "stethos doctor --json",
             "stethos record -o a.rec --target pid=7 --duration 30s",
             "stethos replay a.rec b.rec --bundle a.bundle --json",
@@ -265,7 +296,10 @@ mod tests {
                 "stethos train a.rec -o b --unseen-mass 2",
                 "not a number from 0 to 1",
             ),
-            ("stethos node", "unrecognized subcommand 'node'"),
+            (
+                "stethos node --target pid=7",
+                "unexpected argument '--target'",
+            ),
             (
                 "stethos run --log-level loud",
                 "possible values: error, warn, info, debug, trace",

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use super::args::DoctorArgs;
 use crate::{
-    capture::PROGRAMS,
+    capture::{NodeSocket, PROGRAMS, broker::DEFAULT_SOCKET},
     config::Config,
     doctor::{self, Export, Setup},
     export::ExportConfig,
@@ -15,6 +15,11 @@ pub(super) fn run(config: &Config, args: &DoctorArgs) -> anyhow::Result<ExitCode
     let setup = Setup {
         state_dir: config.state_dir.clone(),
         export: export(config),
+        node_socket: match config.capture.node() {
+            NodeSocket::Own => None,
+            NodeSocket::Auto => Some(DEFAULT_SOCKET.into()),
+            NodeSocket::At(path) => Some(path),
+        },
         kernel_programs: PROGRAMS.len(),
         generic_plugin: GENERIC_COMPONENT.len(),
     };

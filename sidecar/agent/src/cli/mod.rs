@@ -4,6 +4,7 @@ pub mod args;
 mod config;
 mod doctor;
 mod measured;
+mod node;
 mod plugin;
 mod record;
 mod replay;
@@ -55,6 +56,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     start_logging(config.log.level);
     match &cli.command {
         Command::Run(_) => run::run(&config)?,
+        Command::Node(args) => node::run(&config, args)?,
         Command::Doctor(args) => return doctor::run(&config, args),
         Command::Record(args) => record::run(&config, args)?,
         Command::Replay(args) => replay::run(&config, args)?,

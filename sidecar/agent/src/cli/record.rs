@@ -31,7 +31,8 @@ pub(super) fn run(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
 
 async fn record(config: &Config, args: &RecordArgs) -> anyhow::Result<()> {
     let path = args.output.display();
-    let mut live = capture::start(
+    let mut live = capture::start_with(
+        &config.capture.node(),
         &config.target,
         capture_settings(&config.capture, &config.trace),
     )?;

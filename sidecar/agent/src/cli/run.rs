@@ -42,7 +42,8 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         mut records,
         stop,
         ..
-    } = capture::start(
+    } = capture::start_with(
+        &config.capture.node(),
         &config.target,
         capture_settings(&config.capture, &config.trace),
     )?;

@@ -46,6 +46,8 @@ pub struct Config {
     pub json: bool,
     /// Capture of system calls.
     pub capture: CaptureConfig,
+    /// The node broker (`stethos node`).
+    pub node: NodeConfig,
     /// Learning what is normal.
     pub learning: LearningConfig,
     /// Pattern plugins (WebAssembly components).
@@ -67,6 +69,7 @@ impl Default for Config {
             state_dir: "/var/lib/stethos".into(),
             json: false,
             capture: CaptureConfig::default(),
+            node: NodeConfig::default(),
             learning: LearningConfig::default(),
             plugins: PluginsConfig::default(),
             diagnosis: DiagnosisSettings::default(),
@@ -116,6 +119,14 @@ fn cross_checks(config: &Config) -> Vec<(&'static str, String, String)> {
             "capture.ring_size",
             ring.to_string(),
             "a power of two".to_string(),
+        ));
+    }
+    let socket = &config.capture.node_socket;
+    if !["auto", "off"].contains(&socket.as_str()) && !socket.starts_with('/') {
+        wrong.push((
+            "capture.node_socket",
+            socket.clone(),
+            "auto, off or an absolute path".to_string(),
         ));
     }
     let LearningConfig {

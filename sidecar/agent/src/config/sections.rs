@@ -8,10 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{DurationText, LogLevel, Size};
+use crate::capture::{NodeSocket, broker::DEFAULT_SOCKET};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaptureConfig {
+    /// Whose kernel programs capture: those of the node broker that listens at this socket; `auto`
+    /// for the one at /run/stethos/node.sock if it serves this pod, else Stethos's own; `off` for
+    /// its own.
+    pub node_socket: String,
     /// Ring buffer between kernel and sidecar; a power of two. When it is full, calls are lost,
     /// counted, and a `gap` marks where.
     #[schemars(extend("x-range" = ["64KiB", "1GiB"]))]
@@ -34,10 +39,55 @@ pub struct CaptureConfig {
 impl Default for CaptureConfig {
     fn default() -> Self {
         Self {
+            node_socket: "auto".to_owned(),
             ring_size: Size::mib(2),
             poll_interval: Duration::from_millis(25),
             snapshot_interval: Duration::from_millis(250),
             max_threads: 512,
+        }
+    }
+}
+
+impl CaptureConfig {
+    pub fn node(&self) -> NodeSocket {
+        match self.node_socket.as_str() {
+            "auto" => NodeSocket::Auto,
+            "off" => NodeSocket::Own,
+            path => NodeSocket::At(path.into()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where sidecars connect; `off` to serve `socket_dir` alone.
+    pub socket: PathBuf,
+    /// A directory with one socket per pod, beside `socket`: for every file NAME.cgroup, which
+    /// holds the pod's cgroup, the broker listens at NAME/node.sock. None when empty.
+    pub socket_dir: PathBuf,
+    /// Where programs and maps are pinned, so that capture outlives a restart of the broker: a
+    /// folder on a BPF file system. With `off`, capture ends with the broker.
+    pub pins: PathBuf,
+    /// Serve only pods whose cgroup lies below one of these (/kubepods.slice); all when empty.
+    pub below: Vec<PathBuf>,
+    /// Threads that one pod may have watched at a time; a sidecar that asks for more gets this.
+    #[schemars(extend("x-range" = ["64", "65536"]))]
+    pub max_threads: u32,
+    /// Ring buffer that one pod may have.
+    #[schemars(extend("x-range" = ["64KiB", "64MiB"]))]
+    pub max_ring_size: Size,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            socket_dir: PathBuf::new(),
+            pins: "/sys/fs/bpf/stethos".into(),
+            below: Vec::new(),
+            max_threads: 2048,
+            max_ring_size: Size::mib(4),
         }
     }
 }

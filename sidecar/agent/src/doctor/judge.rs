@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Export;
 use super::bpf::Answer;
+use super::broker::Broker;
 use super::collector::Endpoint;
 use super::parse;
 use super::probe::Probes;
@@ -61,6 +62,18 @@ impl Check {
         }
     }
 
+    /// True for something missing that a sidecar needs only when it captures by itself.
+    fn is_of_broker(&self) -> bool {
+        let own = [
+            "kernel types",
+            "kernel programs",
+            "eBPF",
+            "lockdown",
+            "process details",
+        ];
+        self.state > State::Note && own.contains(&self.name)
+    }
+
     fn help(self, remedy: impl Into<String>) -> Self {
         Self {
             remedy: Some(remedy.into()),
@@ -78,9 +91,15 @@ pub fn judge(probes: &Probes) -> Judgement {
         bpf(probes),
         lockdown(probes),
         processes(probes),
-        plugin(probes),
-        state_dir(probes),
     ];
+    // The broker has what the sidecar then needs no right for.
+    if let Broker::Answers { .. } = probes.broker {
+        for check in checks.iter_mut().filter(|check| check.is_of_broker()) {
+            check.state = State::Note;
+            check.found.push_str("; not needed with the node broker");
+        }
+    }
+    checks.extend([broker(probes), plugin(probes), state_dir(probes)]);
     checks.extend(export(probes));
     checks.push(pressure(probes));
     checks.push(bpffs(probes));
@@ -276,6 +295,38 @@ fn processes(probes: &Probes) -> Check {
     }
 }
 
+fn broker(probes: &Probes) -> Check {
+    const NAME: &str = "node broker";
+    match &probes.broker {
+        Broker::Off => Check::new(NAME, State::Note, "off by capture.node_socket"),
+        Broker::Absent { socket } => {
+            let found = format!("none at {socket}: the sidecar captures by itself");
+            Check::new(NAME, State::Note, found)
+        }
+        Broker::Answers {
+            socket,
+            speaks,
+            record_version,
+            pinned,
+            pods_served,
+        } => {
+            let lasts = match pinned {
+                true => "capture outlives it",
+                false => "capture ends with it",
+            };
+            let found = format!(
+                "at {socket}: speaks protocol {speaks}, records of version {record_version}, \
+                 serves {pods_served} pods; {lasts}"
+            );
+            Check::new(NAME, State::Works, found)
+        }
+        Broker::Refuses { socket, reason } => {
+            Check::new(NAME, State::Degraded, format!("at {socket}: {reason}"))
+                .help("the broker's own log says more; both sides are best of one version")
+        }
+    }
+}
+
 fn plugin(probes: &Probes) -> Check {
     match probes.generic_plugin {
         0 => Check::new(
@@ -349,7 +400,7 @@ fn bpffs(probes: &Probes) -> Check {
         None => Check::new(
             "bpffs",
             State::Note,
-            "not mounted; only a node broker needs it",
+            "not mounted; a node broker needs it to outlive its restarts",
         ),
     }
 }

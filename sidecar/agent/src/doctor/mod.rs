@@ -4,6 +4,7 @@
 //! touches nothing; `report` prints them.
 
 mod bpf;
+mod broker;
 mod collector;
 mod judge;
 mod parse;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use broker::Broker;
 pub use collector::Endpoint;
 pub use judge::{Check, Judgement, State, judge};
 pub use probe::{Probes, probe};
@@ -24,6 +26,8 @@ pub use probe::{Probes, probe};
 pub struct Setup {
     pub state_dir: PathBuf,
     pub export: Export,
+    /// Where a node broker would listen; none when the sidecar would use none.
+    pub node_socket: Option<PathBuf>,
     /// Sizes in bytes of what this binary carries; 0 when it was built without.
     pub kernel_programs: usize,
     pub generic_plugin: usize,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::bpf::{self, Answer};
+use super::broker::{self, Broker};
 use super::collector::{self, Endpoint};
 use super::{Export, Setup, parse};
 
@@ -43,6 +44,7 @@ pub struct Probes {
     pub io_uring_disabled: Option<u8>,
     pub kernel_programs: usize,
     pub generic_plugin: usize,
+    pub broker: Broker,
     pub state_dir: StateDir,
     pub export: Export,
     /// The endpoints of `export`, tried.
@@ -85,6 +87,7 @@ pub fn probe(setup: &Setup) -> Probes {
         io_uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
         kernel_programs: setup.kernel_programs,
         generic_plugin: setup.generic_plugin,
+        broker: broker::probe(setup.node_socket.as_deref()),
         state_dir: state_dir(&setup.state_dir),
         export: setup.export.clone(),
         endpoints: match &setup.export {

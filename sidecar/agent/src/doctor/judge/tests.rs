@@ -23,6 +23,9 @@ fn sound() -> Probes {
         io_uring_disabled: Some(0),
         kernel_programs: 50_000,
         generic_plugin: 5_000_000,
+        broker: Broker::Absent {
+            socket: "/run/stethos/node.sock".into(),
+        },
         state_dir: StateDir {
             path: "/var/lib/stethos".into(),
             exists: true,
@@ -209,4 +212,40 @@ fn a_kernel_without_the_call_is_told_from_a_refusal() {
 fn the_worst_check_decides() {
     let judgement = judged(|p| (p.btf, p.generic_plugin) = (Err("x".into()), 0));
     assert_eq!(judgement.exit_code(), 2);
+}
+
+#[test]
+fn with_a_broker_no_right_is_needed() {
+    let answers = Broker::Answers {
+        socket: "/run/s.sock".into(),
+        speaks: "1 to 2".into(),
+        record_version: 3,
+        pinned: true,
+        pods_served: 5,
+    };
+    let without_rights = |probes: &mut Probes| {
+        probes.capabilities = Some(Vec::new());
+        probes.bpf_map = Answer::Refused;
+        probes.bpf_ring = Answer::Refused;
+        probes.bpf_program = Answer::Refused;
+        probes.first_pid_namespace = false;
+    };
+    assert_eq!(judged(without_rights).exit_code(), 2);
+    let judgement = judged(|probes| {
+        without_rights(probes);
+        probes.broker = answers;
+    });
+    assert_eq!(judgement.exit_code(), 0, "{judgement:?}");
+    let found = &check(&judgement, "node broker").found;
+    assert!(
+        found.contains("protocol 1 to 2") && found.contains("version 3"),
+        "{found}"
+    );
+    let (code, refused) = fault(|probes| {
+        probes.broker = Broker::Refuses {
+            socket: "/run/s.sock".into(),
+            reason: "no".into(),
+        };
+    });
+    assert_eq!((code, refused.name), (1, "node broker"));
 }
