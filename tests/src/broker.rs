@@ -140,6 +140,14 @@ impl Site {
         self.sidecar(pod, name, &["record", "--target", "self-pod", "-o", "rec"])
     }
 
+    /// Folders of the programs that are pinned.
+    pub fn builds(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.pins()).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// What the kernel programs keep for pods.
     ///
     /// # Panics

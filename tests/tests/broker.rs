@@ -235,6 +235,52 @@ fn without_pins_a_sidecar_goes_on_with_new_maps_and_says_so() {
 }
 
 #[test]
+fn other_programs_replace_what_was_pinned() {
+    if !kernel_or_skip("other_programs_replace_what_was_pinned") {
+        return;
+    }
+    let site = Site::new();
+    let broker = site.broker(&[], true);
+    let mut pod = Pod::new("broker-other", 2, 100);
+    let sidecar = site.recorder(&pod.cgroup, "one");
+    broker.serves(1);
+    pod.program.step().unwrap();
+    broker.end(libc::SIGTERM);
+    let before = site.builds();
+    // Programs that look at no HTTP are others.
+    let config = site.folder.path().join("other.yaml");
+    std::fs::write(&config, "trace: { http: false }\n").unwrap();
+    let broker = site.broker(&["--config", config.to_str().unwrap()], true);
+    broker.serves(1);
+    wait("a sidecar that uses the new maps", || {
+        sidecar
+            .log()
+            .contains("the maps were replaced")
+            .then_some(())
+    });
+    let after = site.builds();
+    assert!(before.len() == 1 && after.len() == 1 && before != after);
+    pod.program.step().unwrap();
+    let known = 2 * pod.threads * pod.rounds;
+    pod.program.finish().unwrap();
+    let (_, records) = sidecar.recording();
+    let calls = windows(&records).flat_map(|window| &window.calls);
+    assert_eq!(calls.filter(|call| is(call, Sysno::getppid)).count(), known);
+    let account = last_accounts(&records)[&0];
+    assert_eq!(account.seen, account.accounted(), "{account:?}");
+    broker.serves(0);
+    // Without a broker that runs.
+    broker.end(libc::SIGTERM);
+    assert_eq!(site.builds(), after);
+    let unloaded = stethos_tests::programs::stethos()
+        .args(["node", "--unload"])
+        .env("STETHOS_NODE_PINS", site.pins())
+        .status();
+    assert!(unloaded.unwrap().success());
+    assert!(!site.pins().exists());
+}
+
+#[test]
 fn a_socket_of_its_own_says_which_pod_it_is() {
     if !kernel_or_skip("a_socket_of_its_own_says_which_pod_it_is") {
         return;

@@ -192,6 +192,23 @@ fn what_belongs_to_another_pod_is_not_told() {
     });
 }
 
+#[test]
+fn what_the_programs_rely_on_cannot_be_written() {
+    if !kernel_or_skip("what_the_programs_rely_on_cannot_be_written") {
+        return;
+    }
+    unharmed("write", |site, _, pod, step, _, _| {
+        let said = Hostile::start(site, pod, &["write"]).all();
+        step();
+        // Windows, events: the read position alone. Familiar contexts; what is asked for, one page
+        // in all; counts and banks not at all.
+        let maps = ["true false", "true false", "true true", "true false"];
+        assert_eq!(said[..4], maps);
+        assert!(said.len() > 5, "{said:?}");
+        assert!(said[4..].iter().all(|map| map == "false false"), "{said:?}");
+    });
+}
+
 /// The victim's cgroup, which stands beside the hostile pod's.
 fn victim_of(hostile: &Cgroup) -> std::path::PathBuf {
     let path = hostile.path().to_str().unwrap();

@@ -6,11 +6,12 @@
 //! - `silent`: connects and says nothing
 //! - `spy CGROUP PID`: joins for its own pod, asks for another's
 //! - `target TARGET`: joins for that
-//! - `hold`: joins and stays
+//! - `write`: joins, and tries to map each of its maps for writing
 
 use std::{
     env,
     io::{self, Write as _},
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -41,7 +42,7 @@ fn main() -> io::Result<()> {
             argument(3).parse().unwrap_or(0),
         ),
         "target" => target(&socket, &argument(2)),
-        "hold" => hold(&socket),
+        "write" => write(&socket),
         _ => Err(io::Error::other("hostile SOCKET WHAT ARGUMENTS…")),
     }
 }
@@ -193,8 +194,29 @@ fn target(path: &Path, target: &str) -> io::Result<()> {
     say(&format!("{answer:?}"))
 }
 
-fn hold(path: &Path) -> io::Result<()> {
-    let _socket = joined(path)?;
-    say("joined")?;
-    stay()
+/// Says for each descriptor whether its first page, and whether what follows, can be written.
+fn write(path: &Path) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let socket = greeted(path)?;
+    send(&socket, &joining("self-pod"))?;
+    let message = socket.receive(ANSWER_MAX, true)?;
+    let message = message.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let writable = |fd: &OwnedFd, offset: usize| {
+        // SAFETY: a new mapping, which nothing else uses.
+        let mapped = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        mapped != libc::MAP_FAILED
+    };
+    for fd in &message.descriptors {
+        say(&format!("{} {}", writable(fd, 0), writable(fd, PAGE)))?;
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Reads rings, slots and counters into batches of records.
 
+mod counting;
 mod renewal;
 
 use std::{
@@ -13,10 +14,10 @@ use stethos_patterns::names;
 use super::{
     Settings, decode,
     facts::Facts,
-    node::{Counters, EndedThreads, Node, Unanswered},
+    node::{Node, Unanswered},
     pod::{Pod, SlotRef},
 };
-use crate::record::{Account, ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
+use crate::record::{ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
 
 /// Calls that stand in a slot this long are handed on without waiting for the window's end.
 const PEEK_AFTER_NS: u64 = 50_000_000;
@@ -48,7 +49,7 @@ pub struct Reader {
     decode_failed: u64,
     lost_told: [u64; lost::COUNT as usize],
     /// Counters as last heard of.
-    counters: HeardCounters,
+    counters: counting::HeardCounters,
     /// What was counted in maps that were replaced.
     before: renewal::Before,
     /// The node did not answer the last question.
@@ -56,23 +57,6 @@ pub struct Reader {
     next_snapshot: Instant,
     next_tick: Instant,
     listen_call: Option<u16>,
-}
-
-/// Counters as the node last told them. A container that is gone is told for the last time once.
-#[derive(Default)]
-struct HeardCounters {
-    lost: [u64; lost::COUNT as usize],
-    /// By container cgroup.
-    ended: HashMap<u64, EndedThreads>,
-    skipped_recursion: u64,
-}
-
-impl HeardCounters {
-    fn hear(&mut self, counters: Counters) {
-        self.lost = counters.lost;
-        self.skipped_recursion = counters.skipped_recursion;
-        self.ended.extend(counters.ended);
-    }
 }
 
 impl Reader {
@@ -89,7 +73,7 @@ impl Reader {
             rescued: HashMap::new(),
             decode_failed: 0,
             lost_told: [0; lost::COUNT as usize],
-            counters: HeardCounters::default(),
+            counters: counting::HeardCounters::default(),
             before: renewal::Before::default(),
             unanswered: false,
             next_snapshot: now,
@@ -307,46 +291,6 @@ impl Reader {
         }));
     }
 
-    /// What the kernel counted, since the start of this capture.
-    fn counted(&self) -> HashMap<ContainerIndex, Account> {
-        let mut accounts = self.before.accounts.clone();
-        for (_, container) in self.facts.containers() {
-            accounts.entry(container).or_default();
-        }
-        for slot in self.pod.slots.taken() {
-            let header = slot.header();
-            let Some(container) = self.facts.known(header.cgroup) else {
-                continue;
-            };
-            let handed_on = self
-                .peeked
-                .get(&header.tid)
-                .filter(|peeked| peeked.sequence == header.sequence)
-                .map_or(0, |peeked| peeked.calls as u64);
-            let account = accounts.entry(container).or_default();
-            account.seen += slot.seen();
-            account.lost_ring_full += slot.lost();
-            account.counted += slot.counted();
-            account.held += u64::from(header.count).saturating_sub(handed_on);
-        }
-        for (cgroup, ended) in &self.counters.ended {
-            if let Some(container) = self.facts.known(*cgroup) {
-                let account = accounts.entry(container).or_default();
-                account.seen += ended.seen;
-                account.lost_ring_full += ended.lost;
-                account.counted += ended.counted;
-            }
-        }
-        let sums = self.counters.lost;
-        let unplaced = sums[lost::NO_SLOT as usize] + sums[lost::STALE_SLOT as usize];
-        // Threads without a slot have no container of their own: theirs is the first one's.
-        if let Some(account) = accounts.get_mut(&0) {
-            account.seen += unplaced;
-            account.lost_no_slot += unplaced;
-        }
-        accounts
-    }
-
     /// Tells once that the node does not answer, and once that it does again.
     fn answered(&mut self, answer: Result<(), Unanswered>) {
         match answer {
@@ -359,21 +303,6 @@ impl Reader {
                 tracing::info!("the node answers again");
             }
             _ => {}
-        }
-    }
-
-    fn tell_lost(&mut self) {
-        for (cause, name) in [
-            (lost::EVENT_RING_FULL, "event ring full"),
-            (lost::NO_SCOPE_SLOT, "no room in the scope"),
-            (lost::NO_ACCOUNT, "no room for accounts"),
-        ] {
-            let sum = self.counters.lost[cause as usize];
-            let told = &mut self.lost_told[cause as usize];
-            if sum > *told {
-                tracing::warn!(cause = name, events = sum - *told, "events were lost");
-                *told = sum;
-            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the findings mean. Pure: every case can be tested anywhere.
 
+mod broker;
+
 use serde::Serialize;
 
 use super::Export;
@@ -99,7 +101,7 @@ pub fn judge(probes: &Probes) -> Judgement {
             check.found.push_str("; not needed with the node broker");
         }
     }
-    checks.extend([broker(probes), plugin(probes), state_dir(probes)]);
+    checks.extend([broker::check(probes), plugin(probes), state_dir(probes)]);
     checks.extend(export(probes));
     checks.push(pressure(probes));
     checks.push(bpffs(probes));
@@ -292,38 +294,6 @@ fn processes(probes: &Probes) -> Check {
         let found = "without CAP_SYS_PTRACE only processes of the same user show their \
             descriptors and environment";
         Check::new(NAME, State::Degraded, found).help("add CAP_SYS_PTRACE")
-    }
-}
-
-fn broker(probes: &Probes) -> Check {
-    const NAME: &str = "node broker";
-    match &probes.broker {
-        Broker::Off => Check::new(NAME, State::Note, "off by capture.node_socket"),
-        Broker::Absent { socket } => {
-            let found = format!("none at {socket}: the sidecar captures by itself");
-            Check::new(NAME, State::Note, found)
-        }
-        Broker::Answers {
-            socket,
-            speaks,
-            record_version,
-            pinned,
-            pods_served,
-        } => {
-            let lasts = match pinned {
-                true => "capture outlives it",
-                false => "capture ends with it",
-            };
-            let found = format!(
-                "at {socket}: speaks protocol {speaks}, records of version {record_version}, \
-                 serves {pods_served} pods; {lasts}"
-            );
-            Check::new(NAME, State::Works, found)
-        }
-        Broker::Refuses { socket, reason } => {
-            Check::new(NAME, State::Degraded, format!("at {socket}: {reason}"))
-                .help("the broker's own log says more; both sides are best of one version")
-        }
     }
 }
 

@@ -6,11 +6,12 @@
 //! - `client`: the sidecar's side, a [`Node`](super::node::Node)
 //! - `server`: who may connect; `session`: one sidecar's connection; `seats`: who is served
 //! - `identity`: which pod a peer belongs to; `directory`: one socket per pod
-//! - `refusals`: what was refused, counted and told
+//! - `refusals`: what was refused, counted and told; `pace`: how much of the broker one may use
 
 pub mod client;
 mod directory;
 mod identity;
+mod pace;
 pub mod protocol;
 mod refusals;
 mod seats;

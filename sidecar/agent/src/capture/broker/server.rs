@@ -17,7 +17,6 @@ use std::{
 use stethos_events::{PODS, RECORD_VERSION};
 use thiserror::Error;
 
-pub use super::session::Bounds;
 use super::{
     directory::{self, Directory},
     identity::{self, PodCgroup},
@@ -29,7 +28,7 @@ use super::{
 };
 use crate::capture::{
     PROGRAMS,
-    kernel::{self, Kernel, KernelError, Place},
+    kernel::{self, Capacity, Kernel, KernelError, Place},
     targets::{TargetError, cgroup_mount},
 };
 
@@ -42,6 +41,16 @@ pub struct Settings {
     pub pins: Option<PathBuf>,
     pub http: bool,
     pub bounds: Bounds,
+}
+
+/// What sidecars may have and watch.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    pub allow_any_target: bool,
+    /// Cgroups (below the mount) that served pods lie in; any when empty.
+    pub below: Vec<PathBuf>,
+    /// What one pod may have at most.
+    pub most: Capacity,
 }
 
 #[derive(Debug, Error)]

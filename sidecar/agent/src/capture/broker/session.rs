@@ -3,7 +3,6 @@
 use std::{
     io,
     os::fd::AsRawFd as _,
-    path::PathBuf,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -13,6 +12,7 @@ use stethos_events::{NO_POD, RECORD_VERSION};
 
 use super::{
     identity::{self, IdentityError, Peer, PodCgroup},
+    pace::Pace,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
         Request, TARGETS_MAX, VERSIONS, Welcome, cut_target, decode, encode, fitting,
@@ -393,44 +393,4 @@ impl Drop for Served<'_> {
             self.shared.served.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
-
-/// Holds the time that one sidecar takes of the broker under a share of a processor.
-struct Pace {
-    window: Instant,
-    spent: Duration,
-}
-
-impl Pace {
-    const WINDOW: Duration = Duration::from_secs(1);
-    const SHARE: Duration = Duration::from_millis(300);
-
-    fn new() -> Self {
-        Self {
-            window: Instant::now(),
-            spent: Duration::ZERO,
-        }
-    }
-
-    /// An answer that took since `began`: waits when it is too much.
-    fn spent(&mut self, began: Instant) {
-        self.spent += began.elapsed();
-        let passed = self.window.elapsed();
-        if self.spent > Self::SHARE && passed < Self::WINDOW {
-            std::thread::sleep(Self::WINDOW.saturating_sub(passed));
-        }
-        if self.window.elapsed() >= Self::WINDOW {
-            *self = Self::new();
-        }
-    }
-}
-
-/// What a broker may be told about pods that stand in a folder of its own.
-#[derive(Clone, Debug)]
-pub struct Bounds {
-    pub allow_any_target: bool,
-    /// Cgroups (below the mount) that served pods lie in; any when empty.
-    pub below: Vec<PathBuf>,
-    /// What one pod may have at most.
-    pub most: Capacity,
 }

@@ -1,7 +1,7 @@
 //! The kernel programs: loaded and attached once, serving one or more pods.
 //!
 //! - `load`: programs into the kernel, and attached
-//! - `tables`: their maps; `pods`: what each pod has in them
+//! - `tables`: their maps; `pods`: what each pod has in them; `pod_maps`: how those are made
 //! - `pins`: what outlives the process that loaded them
 //! - `find`: targets as they stand on this machine
 
@@ -9,6 +9,7 @@ mod error;
 mod find;
 mod load;
 mod pins;
+mod pod_maps;
 mod pods;
 mod tables;
 
@@ -28,7 +29,8 @@ pub use self::{
     error::KernelError,
     find::{Found, PID_TARGET},
     pins::{possible as pins_possible, unload},
-    pods::{Capacity, Place},
+    pod_maps::Capacity,
+    pods::Place,
 };
 use self::{error::map_error, load::Programs, pins::Pins, pods::Pods, tables::Source};
 use super::{classes, pod::PodMaps, targets::Target};

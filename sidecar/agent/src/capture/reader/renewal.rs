@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{HeardCounters, Reader, monotonic_ns, standing_calls};
+use super::{Reader, counting::HeardCounters, monotonic_ns, standing_calls};
 use crate::{
     capture::pod::Pod,
     record::{Account, ContainerIndex, Nanos, Record},
