@@ -29,6 +29,7 @@ use super::{
 use crate::capture::{
     PROGRAMS,
     kernel::{self, Capacity, Kernel, KernelError, Place},
+    return_freed_memory,
     targets::{TargetError, cgroup_mount},
 };
 
@@ -149,6 +150,7 @@ impl Server {
                 (kernel, Vec::new())
             }
         };
+        return_freed_memory();
         if kernel.own_pid != std::process::id() {
             return Err(ServerError::OtherPids);
         }
