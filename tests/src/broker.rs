@@ -104,7 +104,13 @@ impl Site {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn sidecar(&self, pod: &Cgroup, name: &str, command: &[&str]) -> Sidecar {
+    pub fn sidecar(
+        &self,
+        pod: &Cgroup,
+        name: &str,
+        command: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Sidecar {
         let own = pod.child(&format!("sidecar-{name}")).unwrap();
         let folder = self.writable(name);
         let mut rightless = Command::new(binary("rightless"));
@@ -117,6 +123,7 @@ impl Site {
             .env("STETHOS_CAPTURE_POLL_INTERVAL", "10ms")
             .env("STETHOS_CAPTURE_SNAPSHOT_INTERVAL", "100ms")
             .env("STETHOS_STATE_DIR", &folder)
+            .envs(environment.iter().copied())
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(File::create(folder.join("out")).unwrap());
@@ -137,7 +144,8 @@ impl Site {
 
     /// The same, when it is expected to be refused.
     pub fn refused(&self, pod: &Cgroup, name: &str) -> Sidecar {
-        self.sidecar(pod, name, &["record", "--target", "self-pod", "-o", "rec"])
+        let command = ["record", "--target", "self-pod", "-o", "rec"];
+        self.sidecar(pod, name, &command, &[])
     }
 
     /// Folders of the programs that are pinned.

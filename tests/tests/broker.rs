@@ -6,7 +6,10 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use stethos::{
     capture::{self, NodeSocket, targets::Target},
@@ -15,6 +18,7 @@ use stethos::{
 use stethos_tests::{
     broker::{Kept, Site, wait},
     cgroup::{Cgroup, Stepped},
+    collector::Collector,
     live::{Checked as _, by_thread, finish, is, last_accounts, settings, windows},
     skip::kernel_or_skip,
 };
@@ -320,13 +324,27 @@ fn a_sidecar_without_rights_learns_diagnoses_and_says_how_it_captures() {
     let broker = site.broker(&[], true);
     let mut pod = Pod::new("broker-run", 2, 200);
     let config = site.folder.path().join("stethos.yaml");
+    // Without a collector, what leaves is looked at on standard output alone.
+    let collector = Collector::start();
+    let otlp = collector.is_some();
+    let endpoint = collector.as_ref().map(Collector::http_endpoint);
     std::fs::write(
         &config,
-        "export: { otlp: false }\nlearning: { min_duration: 0s, ceiling: 3s, min_calls: 0 }\n",
+        format!(
+            "export: {{ otlp: {otlp} }}\n\
+             learning: {{ min_duration: 0s, ceiling: 3s, min_calls: 0 }}\n"
+        ),
     )
     .unwrap();
-    let config = config.to_str().unwrap();
-    let sidecar = site.sidecar(&pod.cgroup, "run", &["run", "--json", "--config", config]);
+    let command = ["run", "--json", "--config", config.to_str().unwrap()];
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            endpoint.as_deref().unwrap_or_default(),
+        ),
+    ];
+    let sidecar = site.sidecar(&pod.cgroup, "run", &command, &environment);
     broker.serves(1);
     wait("a container that is watched", || {
         pod.program.step().unwrap();
@@ -345,6 +363,15 @@ fn a_sidecar_without_rights_learns_diagnoses_and_says_how_it_captures() {
     assert_eq!(diagnosis["stethos.capture.mode"], "broker");
     // What only the broker can look up.
     assert_eq!(diagnosis["process.executable.name"], "known-calls");
+    if let Some(collector) = &collector {
+        collector.wait("diagnosis", Duration::from_secs(30), |received| {
+            received.logs.iter().find(|log| {
+                log.attribute("error.type") == Some("process.frozen")
+                    && log.attribute("stethos.capture.mode") == Some("broker")
+            })?;
+            Some(())
+        });
+    }
     sidecar.signal(libc::SIGTERM);
     broker.serves(0);
 }
