@@ -6,7 +6,11 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt as _,
+    time::Duration,
+};
 
 use stethos::{
     capture::{
@@ -76,28 +80,75 @@ fn totals<'a>(calls: impl Iterator<Item = &'a Call>) -> BTreeMap<u16, Totals> {
     all
 }
 
+/// What the kernel counted, by kind.
+fn counted(reducer: &Reducer) -> BTreeMap<u16, Totals> {
+    let mut all: BTreeMap<u16, Totals> = BTreeMap::new();
+    for (Kind { token, .. }, counted) in reducer.counted() {
+        let of_kind = all.entry(token).or_default();
+        of_kind.calls += counted.calls;
+        for (class, calls) in (0u8..).zip(counted.classes).filter(|(_, calls)| *calls > 0) {
+            *of_kind.classes.entry(class).or_default() += calls;
+        }
+    }
+    all.retain(|_, totals| totals.calls > 0);
+    all
+}
+
+/// Two runs of the program, the second one with all that the first one did familiar, and one of
+/// `sample` familiar windows shipped.
+fn learn_and_reduce(
+    program: &mut Stepped,
+    live: &mut Live,
+    cgroup: u64,
+    sample: u32,
+) -> Vec<Record> {
+    program.step().unwrap();
+    let learnt = collected(live);
+    learn(&mut live.reducer, cgroup, &learnt);
+    live.reducer.start(sample);
+    program.step().unwrap();
+    learnt
+}
+
 #[test]
-fn counts_and_durations_equal_those_of_a_full_capture() {
-    if !kernel_or_skip("counts_and_durations_equal_those_of_a_full_capture") {
+fn what_is_counted_equals_what_is_shipped() {
+    if !kernel_or_skip("what_is_counted_equals_what_is_shipped") {
+        return;
+    }
+    let pod = Cgroup::new("counted").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["mixed", "4", "400"]).unwrap();
+    let mut live = start(&pod, settings(4 << 20, 512, 10));
+    // Every window is shipped, and what is familiar is counted as well.
+    learn_and_reduce(&mut program, &mut live, id(&pod), 1);
+    program.finish().unwrap();
+    let records = stop(&mut live);
+
+    let account = last_accounts(&records)[&0];
+    assert_eq!(account.seen, account.accounted(), "{account:?}");
+    let shipped = windows(&records).flat_map(|window| &window.calls);
+    let wanted = totals(shipped.filter(|call| call.counted));
+    assert_eq!(counted(&live.reducer), wanted);
+    let calls: u64 = wanted.values().map(|totals| totals.calls).sum();
+    assert!(calls * 4 > account.seen, "{calls} counted, {account:?}");
+}
+
+#[test]
+fn counts_and_durations_are_those_of_a_full_capture() {
+    if !kernel_or_skip("counts_and_durations_are_those_of_a_full_capture") {
         return;
     }
     let pod = Cgroup::new("reduced").unwrap();
     let mut program = Stepped::start(&pod, KNOWN_CALLS, &["mixed", "4", "400"]).unwrap();
     let mut reduced = start(&pod, settings(4 << 20, 512, 10));
     let mut full = start(&pod, settings(4 << 20, 512, 10));
-    program.step().unwrap();
-    let learnt = collected(&mut reduced);
-    let mut whole = collected(&mut full);
-    learn(&mut reduced.reducer, id(&pod), &learnt);
-    reduced.reducer.start(64);
-    program.step().unwrap();
+    let learnt = learn_and_reduce(&mut program, &mut reduced, id(&pod), 64);
     program.finish().unwrap();
+    let mut whole = collected(&mut full);
     let records = stop(&mut reduced);
     whole.extend(stop(&mut full));
 
     let account = last_accounts(&records)[&0];
     assert_eq!(account.seen, account.accounted(), "{account:?}");
-    assert!(account.counted > 10 * account.lost_ring_full, "{account:?}");
     assert_eq!(
         account.lost_ring_full + account.lost_no_slot,
         0,
@@ -112,22 +163,47 @@ fn counts_and_durations_equal_those_of_a_full_capture() {
             .flat_map(|window| &window.calls)
             .filter(|call| !call.counted),
     );
-    for (Kind { token, .. }, counted) in reduced.reducer.counted() {
+    for (token, counted) in counted(&reduced.reducer) {
         let of_kind = found.entry(token).or_default();
         of_kind.calls += counted.calls;
-        for (class, calls) in (0u8..).zip(counted.classes).filter(|(_, calls)| *calls > 0) {
+        for (class, calls) in counted.classes {
             *of_kind.classes.entry(class).or_default() += calls;
         }
     }
-    found.retain(|_, totals| totals.calls > 0);
     let wanted = totals(windows(&whole).flat_map(|window| &window.calls));
-    assert_eq!(found, wanted);
+    let calls = |all: &BTreeMap<u16, Totals>| -> BTreeMap<u16, u64> {
+        all.iter().map(|(token, of)| (*token, of.calls)).collect()
+    };
+    assert_eq!(calls(&found), calls(&wanted));
+    // Two sets of programs look at the clocks one after the other: a thread that is preempted
+    // between them gives them durations that differ by nanoseconds, seldom by a class.
+    for (token, wanted) in wanted {
+        let elsewhere = differing(&found[&token].classes, &wanted.classes);
+        assert!(
+            elsewhere <= wanted.calls / 200 + 2,
+            "{elsewhere} of {} calls of kind {token}: {:?}, not {:?}",
+            wanted.calls,
+            found[&token].classes,
+            wanted.classes
+        );
+    }
 
     let shipped: usize = windows(&records).map(|window| window.calls.len()).sum();
     let all: usize = windows(&whole).map(|window| window.calls.len()).sum();
     assert!(shipped * 2 < all, "{shipped} of {all} calls were shipped");
     // What was never learnt is shipped: here nothing is, but for new threads' first calls.
     assert!(windows(&records).any(|window| window.counted_before > 0));
+}
+
+/// Calls that are in another class here than there.
+fn differing(here: &BTreeMap<u8, u64>, there: &BTreeMap<u8, u64>) -> u64 {
+    let of = |all: &BTreeMap<u8, u64>, class| all.get(&class).copied().unwrap_or(0);
+    here.keys()
+        .chain(there.keys())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|class| of(here, *class).saturating_sub(of(there, *class)))
+        .sum()
 }
 
 #[test]

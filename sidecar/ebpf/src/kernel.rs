@@ -80,8 +80,20 @@ impl Current {
         self.read(offset!(task_exec_start))
     }
 
+    /// The clocks as of one moment: the timer's interrupt may move them between two reads, but not
+    /// twice in a row.
     #[inline(always)]
     pub fn clocks(self) -> SchedClocks {
+        let clocks = self.read_clocks();
+        if self.exec_start() == clocks.exec_start {
+            clocks
+        } else {
+            self.read_clocks()
+        }
+    }
+
+    #[inline(always)]
+    fn read_clocks(self) -> SchedClocks {
         let delay = offset!(task_run_delay);
         SchedClocks {
             exec_start: self.exec_start(),
