@@ -5,8 +5,9 @@
 use std::{
     env,
     ffi::{CString, OsStr},
-    io,
+    fs, io,
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -17,16 +18,23 @@ fn main() -> io::Result<()> {
     let missing = || io::Error::other("rightless WRITABLE PROGRAM ARGUMENTS…");
     let writable = arguments.next().ok_or_else(missing)?;
     let program = arguments.next().ok_or_else(missing)?;
-    read_only_but(&writable)?;
+    let program = read_only_but(&writable, &program)?;
     env::set_current_dir(&writable)?;
     drop_rights()?;
     deny_bpf()?;
     Err(Command::new(program).args(arguments).exec())
 }
 
-/// Makes all mounts read-only, in a mount namespace of this process's own, but for one folder.
-fn read_only_but(folder: &OsStr) -> io::Result<()> {
+/// Makes all mounts read-only, in a mount namespace of this process's own, but for one folder. Gives
+/// the program's path in that folder: its own may lead through folders that only root may enter.
+fn read_only_but(folder: &OsStr, program: &OsStr) -> io::Result<PathBuf> {
     let path = CString::new(folder.as_bytes())?;
+    let within = Path::new(folder).join("program");
+    fs::File::create(&within)?;
+    let (from, to) = (
+        CString::new(program.as_bytes())?,
+        CString::new(within.as_os_str().as_bytes())?,
+    );
     // SAFETY: strings that are ended, and no other memory arguments.
     unsafe {
         check(libc::unshare(libc::CLONE_NEWNS))?;
@@ -35,9 +43,12 @@ fn read_only_but(folder: &OsStr) -> io::Result<()> {
         check(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
         let own = path.as_ptr();
         check(libc::mount(own, own, none, libc::MS_BIND, none.cast()))?;
+        let (from, to) = (from.as_ptr(), to.as_ptr());
+        check(libc::mount(from, to, none, libc::MS_BIND, none.cast()))?;
     }
     set_read_only(c"/".as_ptr(), true)?;
-    set_read_only(path.as_ptr(), false)
+    set_read_only(path.as_ptr(), false)?;
+    Ok(within)
 }
 
 fn set_read_only(path: *const libc::c_char, yes: bool) -> io::Result<()> {
