@@ -80,6 +80,7 @@ fn request(second: u64, number: u64, refused: bool) -> Record {
         lost_before: 0,
         counted_before: 0,
         weight: 1,
+        context: 0,
         calls,
         end: WindowEnd::Wait,
     })

@@ -15,7 +15,8 @@ use std::{
 use stethos::{
     capture::{
         Live,
-        reduction::{ContextTokens, Kind, Reducer},
+        reader::monotonic_ns,
+        reduction::{ContextTokens, Kind, KindOf, Reducer},
     },
     record::{Call, Record},
 };
@@ -83,7 +84,8 @@ fn totals<'a>(calls: impl Iterator<Item = &'a Call>) -> BTreeMap<u16, Totals> {
 /// What the kernel counted, by kind.
 fn counted(reducer: &Reducer) -> BTreeMap<u16, Totals> {
     let mut all: BTreeMap<u16, Totals> = BTreeMap::new();
-    for (Kind { token, .. }, counted) in reducer.counted() {
+    for (Kind { of, .. }, counted) in reducer.counted() {
+        let KindOf::Call(token) = of else { continue };
         let of_kind = all.entry(token).or_default();
         of_kind.calls += counted.calls;
         for (class, calls) in (0u8..).zip(counted.classes).filter(|(_, calls)| *calls > 0) {
@@ -104,8 +106,10 @@ fn learn_and_reduce(
 ) -> Vec<Record> {
     program.step().unwrap();
     let learnt = collected(live);
-    learn(&mut live.reducer, cgroup, &learnt);
-    live.reducer.start(sample);
+    let mut reducer = live.reducer.lock();
+    learn(&mut reducer, cgroup, &learnt);
+    reducer.start(sample, monotonic_ns());
+    drop(reducer);
     program.step().unwrap();
     learnt
 }
@@ -127,7 +131,7 @@ fn what_is_counted_equals_what_is_shipped() {
     assert_eq!(account.seen, account.accounted(), "{account:?}");
     let shipped = windows(&records).flat_map(|window| &window.calls);
     let wanted = totals(shipped.filter(|call| call.counted));
-    assert_eq!(counted(&live.reducer), wanted);
+    assert_eq!(counted(&live.reducer.lock()), wanted);
     let calls: u64 = wanted.values().map(|totals| totals.calls).sum();
     assert!(calls * 4 > account.seen, "{calls} counted, {account:?}");
 }
@@ -163,7 +167,7 @@ fn counts_and_durations_are_those_of_a_full_capture() {
             .flat_map(|window| &window.calls)
             .filter(|call| !call.counted),
     );
-    for (token, counted) in counted(&reduced.reducer) {
+    for (token, counted) in counted(&reduced.reducer.lock()) {
         let of_kind = found.entry(token).or_default();
         of_kind.calls += counted.calls;
         for (class, calls) in counted.classes {

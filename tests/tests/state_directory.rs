@@ -80,6 +80,7 @@ fn work(second: u64) -> Vec<Record> {
             lost_before: 0,
             counted_before: 0,
             weight: 1,
+            context: 0,
             calls: calls.collect(),
             end: WindowEnd::Full,
         }));

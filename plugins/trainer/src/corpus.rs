@@ -198,6 +198,8 @@ mod tests {
             pid: 1,
             tid: 1,
             sequence: at_ns,
+            weight: 1,
+            whole: true,
             calls,
         }
     }

@@ -19,5 +19,6 @@ pub mod models;
 pub mod pipeline;
 pub mod plugin;
 pub mod record;
+mod sequential;
 pub mod trace;
 pub mod windows;

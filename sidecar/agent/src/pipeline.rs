@@ -6,10 +6,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use stethos_bundle::Bundle;
-use stethos_patterns::{Window, names, score::window_score};
+use stethos_patterns::{Token, Window, names, score::window_score};
 
 use crate::{
     diagnosis::{
+        attention::{Attention, Order},
         engine::Engine,
         observation::{ContainerModel, DiagnosisConfig, JudgedWindow},
         report::Report,
@@ -18,7 +19,7 @@ use crate::{
     learning::{Change, Learning},
     models::{Models, Stability},
     record::{
-        Account, ContainerIndex, ContainerInfo, Header, LifecycleEvent, Nanos, ProcessInfo, Record,
+        Account, ContainerIndex, ContainerInfo, CountedKind, Header, LifecycleEvent, Nanos, ProcessInfo, Record,
         Tick,
     },
     trace::{Context, Join, JoinConfig},
@@ -33,12 +34,14 @@ pub struct Outcome {
     /// What changed in learning, in order.
     pub changes: Vec<Change>,
     pub stability: Vec<Stability>,
-    /// Failed calls of the batch's windows, by errno.
+    /// Failed calls, shipped or counted, by errno.
     pub errors: BTreeMap<(ContainerIndex, u8), u64>,
     /// Sum of the scores of the judged windows, and their number.
     pub scores: BTreeMap<ContainerIndex, (f64, u64)>,
     /// The last account of every container, and the time it was taken, once a second.
     pub tick: Option<Tick>,
+    /// What the capture is asked to do, in order.
+    pub orders: Vec<Order>,
 }
 
 pub struct Pipeline {
@@ -47,11 +50,16 @@ pub struct Pipeline {
     learning: Option<Learning>,
     models: Models,
     engine: Option<Engine>,
+    /// None where everything is shipped.
+    attention: Option<Attention>,
     join: Join,
     contexts: Contexts,
     applications: BTreeMap<ContainerIndex, Application>,
     close: Option<u16>,
 }
+
+/// Stability at the calibrated limit.
+const UNSTABLE: f64 = 0.5;
 
 /// What is known of a container's application.
 #[derive(Default)]
@@ -76,11 +84,26 @@ impl Pipeline {
             learning,
             models,
             engine,
+            attention: None,
             join: Join::new(JoinConfig::default()),
             contexts: Contexts::default(),
             applications: BTreeMap::new(),
             close,
             header,
+        }
+    }
+
+    /// Has what is familiar only counted, once everything is learned.
+    pub fn reduce(&mut self) {
+        if self.engine.is_some() {
+            self.attention = Some(Attention::new(&self.header.arch));
+        }
+    }
+
+    /// There was no room for something that the capture was asked to learn.
+    pub fn no_room(&mut self, now_ns: Nanos) {
+        if let Some(attention) = &mut self.attention {
+            attention.no_room(now_ns);
         }
     }
 
@@ -90,6 +113,7 @@ impl Pipeline {
         let mut steps = Vec::with_capacity(batch.len());
         let mut pieces = Vec::new();
         for record in batch {
+            outcome.count_errors(record);
             self.remember(record);
             if let Some(change) = self.learning.as_mut().and_then(|l| l.on_record(record)) {
                 self.apply(&change).await;
@@ -97,6 +121,7 @@ impl Pipeline {
             }
             steps.push(Step::Record(record));
             self.windows.on_record(record, &mut pieces);
+            self.attend(record);
             for piece in pieces.drain(..) {
                 if let Piece::Window(window) = &piece {
                     self.closes(window);
@@ -115,8 +140,40 @@ impl Pipeline {
         if let Some(tick) = tick {
             self.on_tick(tick, &mut outcome).await;
         }
+        self.direct(tick, &mut outcome);
         self.publish(&mut outcome);
         outcome
+    }
+
+    fn attend(&mut self, record: &Record) {
+        let (Some(attention), Some(engine)) = (&mut self.attention, &self.engine) else {
+            return;
+        };
+        match record {
+            Record::Window(window) => {
+                attention.on_window(window, self.windows.roles(), engine.model(window.container));
+            }
+            Record::Counts(counts) => attention.on_record(record, engine.model(counts.container)),
+            Record::Exchange(timed) => attention.on_record(record, engine.model(timed.container)),
+            _ => attention.on_record(record, None),
+        }
+    }
+
+    /// Says what is to be shipped from now on.
+    fn direct(&mut self, tick: Option<&Tick>, outcome: &mut Outcome) {
+        let (Some(attention), Some(engine)) = (&mut self.attention, &self.engine) else {
+            return;
+        };
+        attention.disturbed(engine.disturbed_ns(), "diagnosis found something");
+        for stability in &outcome.stability {
+            if stability.stability < UNSTABLE {
+                attention.disturbed(stability.at_ns, "the profile has changed");
+            }
+        }
+        if let Some(tick) = tick {
+            attention.on_tick(tick, |container| engine.model(container));
+        }
+        outcome.orders = attention.drain();
     }
 
     /// Puts a bundle in force for a container. An error means that no plugin takes its model: then
@@ -290,15 +347,36 @@ impl Pipeline {
 }
 
 impl Outcome {
+    /// Each call once: those that the kernel counted come with the counts.
+    fn count_errors(&mut self, record: &Record) {
+        let mut add = |container, token: Token, calls| {
+            if let stethos_patterns::Outcome::Errno(errno) = token.outcome
+                && token.outcome.is_error()
+            {
+                *self.errors.entry((container, errno)).or_default() += calls;
+            }
+        };
+        match record {
+            Record::Window(window) => {
+                for call in window.calls.iter().filter(|call| !call.counted) {
+                    if !call.no_return {
+                        add(window.container, Token::new(call.nr, call.ret), 1);
+                    }
+                }
+            }
+            Record::Counts(counts) => {
+                for row in &counts.rows {
+                    if let CountedKind::Call(token) = row.kind {
+                        add(counts.container, token, row.count);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn count(&mut self, judged: &JudgedWindow) {
         let container = judged.window.container;
-        for call in &judged.window.calls {
-            if let stethos_patterns::Outcome::Errno(errno) = call.token.outcome
-                && call.token.outcome.is_error()
-            {
-                *self.errors.entry((container, errno)).or_default() += 1;
-            }
-        }
         if let Some(verdict) = &judged.verdict {
             let (sum, windows) = self.scores.entry(container).or_default();
             *sum += window_score(&verdict.surprise);

@@ -2,6 +2,7 @@
 //! values alone: no clock, no `/proc`, no kernel.
 
 use serde::{Deserialize, Serialize};
+use stethos_patterns::{Role, Token, descriptors::Exchange};
 
 /// Nanoseconds of the recorded machine's monotonic clock. [`Header::unix_offset_ns`] makes it
 /// Unix time.
@@ -36,6 +37,10 @@ pub enum Record {
     Threads(ThreadsSnapshot),
     Descriptor(DescriptorInfo),
     Tick(Tick),
+    Reduced(Reduced),
+    Counts(Counts),
+    Exchange(TimedExchange),
+    Life(DescriptorLife),
 }
 
 /// A container (or a process tree that was named by pid).
@@ -79,6 +84,9 @@ pub struct CallWindow {
     pub counted_before: u64,
     /// Windows that this one stands for: itself, and familiar ones that were only counted.
     pub weight: u32,
+    /// The thread's last four tokens before this window, as `stethos_events::token`; 0 where not
+    /// known.
+    pub context: u64,
     pub calls: Vec<Call>,
     pub end: WindowEnd,
 }
@@ -267,6 +275,65 @@ pub enum DescriptorTarget {
     /// Listening TCP.
     Listener(String),
     Other(String),
+}
+
+/// What of familiar calls is shipped from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reduced {
+    pub at_ns: Nanos,
+    /// Of so many familiar windows one is shipped, as a sample; the others are only counted. 0: all
+    /// windows are shipped.
+    pub sample: u32,
+}
+
+/// What the kernel counted in one container since the last such record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub rows: Vec<CountedRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CountedRow {
+    pub kind: CountedKind,
+    pub count: u64,
+    /// Sum of the durations.
+    pub duration_ns: u64,
+    /// How many by `stethos_events::duration_class`, those without any left out.
+    pub classes: Vec<(u8, u64)>,
+}
+
+/// What is counted in one row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CountedKind {
+    /// Familiar calls; their durations are their waits. Those of shipped windows are marked
+    /// [`Call::counted`].
+    Call(Token),
+    /// Answers of a peer, from request to answer. Slow ones are told as well.
+    Answers { peer: String },
+    /// The container's own answers. Slow ones are told as well.
+    Service,
+}
+
+/// An exchange that began while calls were only counted: slow, failed, of a peer that is not
+/// familiar, or (once a second) without an answer until now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimedExchange {
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub exchange: Exchange,
+}
+
+/// A descriptor as it has been since a moment at which calls were only counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DescriptorLife {
+    pub since_ns: Nanos,
+    pub pid: u32,
+    pub fd: i32,
+    /// `None` when it was closed.
+    pub role: Role,
+    pub peer: Option<String>,
 }
 
 /// Once a second: the clock of everything after capture, and the account of what was seen.

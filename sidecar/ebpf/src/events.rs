@@ -1,11 +1,16 @@
 //! Events beside the windows: what arguments pointed at.
 
+use core::sync::atomic::Ordering;
+
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::generated};
-use stethos_events::{BYTES_MAX, EVENT_HEAD, Event, ThreadSlot, class, kind, lost};
+use stethos_events::{
+    BYTES_MAX, EVENT_HEAD, Event, HEADS, KeptHead, PEER_BYTES, ThreadSlot, class,
+    exchange_context, kind, lost, peer_hash,
+};
 
 use crate::{
-    kernel,
-    maps::{EVENT_SCRATCH, EVENTS, count_lost},
+    descriptors, familiar, kernel,
+    maps::{EVENT_SCRATCH, EVENTS, HEADS_OF, REDUCTION, count_lost},
 };
 
 /// Classes of calls that may ship an event.
@@ -14,6 +19,7 @@ pub const CLASSES: u32 =
 
 /// Longest socket address that travels (`sockaddr_un`).
 const ADDRESS_MAX: u64 = 110;
+const _: () = assert!(ADDRESS_MAX as usize <= PEER_BYTES);
 const PATH_MAX: u32 = 256;
 
 /// The call that just returned: its class and its arguments.
@@ -23,28 +29,35 @@ struct Returned {
     args: [u64; 3],
 }
 
-/// Ships what the call that just returned (`slot.last`) pointed at.
+/// Ships what the call that just returned (`slot.last`) pointed at. The path of a familiar call
+/// and the address of a familiar connect are known.
 #[inline(always)]
-pub fn of_call(slot: &ThreadSlot, class: u32, args: [u64; 3], now: u64) {
+pub fn of_call(slot: &ThreadSlot, class: u32, args: [u64; 3], now: u64, familiar: bool) {
     let returned = Returned { class, args };
     if class & (class::READ | class::WRITE) != 0 {
         if slot.last.ret >= 16 {
             http(slot, returned, now);
         }
     } else if class & class::ADDRESS_1 != 0 {
-        address(slot, returned, now);
-    } else if slot.last.ret < 0 || class & class::OPEN != 0 {
+        address(slot, returned, now, familiar);
+    } else if !familiar && (slot.last.ret < 0 || class & class::OPEN != 0) {
         path(slot, returned, now);
     }
 }
 
 /// Room for an event of the current thread, with its head filled in.
 #[inline(always)]
-fn event(slot: &ThreadSlot, now: u64, kind: u32) -> Option<&'static mut Event> {
-    let (header, call) = (&slot.window.header, &slot.last);
+pub fn event(slot: &ThreadSlot, now: u64, kind: u32) -> Option<&'static mut Event> {
     let event = EVENT_SCRATCH.get_ptr_mut(0)?;
     // SAFETY: per-CPU room; the programs that use it do not nest on one CPU.
     let event = unsafe { &mut *event };
+    fill(event, slot, now, kind);
+    Some(event)
+}
+
+#[inline(always)]
+fn fill(event: &mut Event, slot: &ThreadSlot, now: u64, kind: u32) {
+    let (header, call) = (&slot.window.header, &slot.last);
     event.at_ns = now;
     event.cgroup = header.cgroup;
     event.pid = header.pid;
@@ -55,7 +68,6 @@ fn event(slot: &ThreadSlot, now: u64, kind: u32) -> Option<&'static mut Event> {
     event.nr = u32::from(call.nr);
     event.len = 0;
     event.extra = [0, 0];
-    Some(event)
 }
 
 #[inline(always)]
@@ -110,10 +122,11 @@ fn path(slot: &ThreadSlot, returned: Returned, now: u64) {
 }
 
 #[inline(never)]
-fn address(slot: &ThreadSlot, returned: Returned, now: u64) {
+fn address(slot: &ThreadSlot, returned: Returned, now: u64, familiar: bool) {
     let Some(event) = event(slot, now, kind::ADDRESS) else {
         return;
     };
+    event.bytes[..PEER_BYTES].fill(0);
     let mut len = returned.args[2] & 0xff;
     if len > ADDRESS_MAX {
         len = ADDRESS_MAX;
@@ -126,7 +139,21 @@ fn address(slot: &ThreadSlot, returned: Returned, now: u64) {
             returned.args[1] as *const _,
         )
     };
-    ship(slot.pod, event, if failed == 0 { len } else { 0 });
+    if failed != 0 {
+        len = 0;
+    }
+    if returned.class & class::CONNECT != 0 && len > 0 {
+        let words = core::array::from_fn(|word| {
+            u64::from_ne_bytes(core::array::from_fn(|byte| event.bytes[word * 8 + byte]))
+        });
+        let peer = peer_hash(&words);
+        descriptors::connected(slot, peer, now);
+        let container = slot.window.header.cgroup;
+        if familiar && familiar::row_of(slot.pod, exchange_context(peer), container).is_some() {
+            return;
+        }
+    }
+    ship(slot.pod, event, len);
 }
 
 /// `iovec` of the calling process.
@@ -171,8 +198,21 @@ fn ship_http(slot: &ThreadSlot, class: u32, now: u64, base: u64, room: u64) {
     } else {
         kind::HTTP_OUT
     };
-    let Some(event) = event(slot, now, kind) else {
-        return;
+    let (event, kept) = if familiar::sample(slot.pod) == 0 {
+        let Some(event) = event(slot, now, kind) else {
+            return;
+        };
+        (event, None)
+    } else {
+        let Some((head, number)) = next_head(slot.pod) else {
+            return;
+        };
+        // SAFETY: an array entry; whoever is overtaken by `HEADS` heads reads nonsense at worst.
+        unsafe { core::ptr::write_volatile(&raw mut (*head).number, 0) };
+        // SAFETY: as above.
+        let event = unsafe { &mut (*head).event };
+        fill(event, slot, now, kind);
+        (event, Some((head, number)))
     };
     let mut len = slot.last.ret as u64;
     if len > room {
@@ -185,9 +225,35 @@ fn ship_http(slot: &ThreadSlot, class: u32, now: u64, base: u64, room: u64) {
     let failed = unsafe {
         generated::bpf_probe_read_user((&raw mut event.bytes).cast(), len as u32, base as *const _)
     };
-    if failed == 0 {
-        ship(slot.pod, event, len);
+    if failed != 0 {
+        return;
     }
+    match kept {
+        None => ship(slot.pod, event, len),
+        Some((head, number)) => {
+            event.len = len as u32;
+            core::sync::atomic::compiler_fence(Ordering::Release);
+            // SAFETY: as above; the number comes last.
+            unsafe { core::ptr::write_volatile(&raw mut (*head).number, number + 1) };
+        }
+    }
+}
+
+/// Where the next head of a reduced pod is kept, and its number.
+#[inline(always)]
+fn next_head(pod: u32) -> Option<(*mut KeptHead, u64)> {
+    let reduction = REDUCTION.get_value_ptr_mut(pod, &0)?;
+    let mut number = 1u64;
+    // SAFETY: an aligned member of an array entry; `core` has no atomic addition for this target.
+    unsafe {
+        core::arch::asm!(
+            "{number} = atomic_fetch_add((u64 *)({heads} + 0), {number})",
+            number = inout(reg) number,
+            heads = in(reg) &raw mut (*reduction).heads,
+        );
+    }
+    let at = (number & (HEADS as u64 - 1)) as u32;
+    Some((HEADS_OF.get_value_ptr_mut(pod, &at)?, number))
 }
 
 /// Address and length of the (first) buffer of a read or write.

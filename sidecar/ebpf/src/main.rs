@@ -7,7 +7,9 @@
 //! polled.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod descriptors;
 mod events;
 mod familiar;
 mod kernel;

@@ -8,9 +8,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use stethos_events::{
-    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, CountRow, DECISIONS, EndedAccount, Event,
-    FAMILIAR_ENTRIES, FamiliarEntry, PODS, PidScope, PodEntry, Reduction, SelfFound, ThreadSlot,
-    Window, lost,
+    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, CountRow, DECISIONS, DESCRIPTORS, DescriptorEntry,
+    EndedAccount, Event, FAMILIAR_ENTRIES, FamiliarEntry, HEADS, KeptHead, PODS, PidScope,
+    PodEntry, Reduction, SelfFound, ThreadSlot, Window, lost,
 };
 
 /// `class` bits by call number.
@@ -78,6 +78,18 @@ pub static COUNTS: ArrayOfMaps<
     PODS,
 > = ArrayOfMaps::new();
 
+/// Descriptors of the processes of pods.
+#[btf_map]
+pub static DESCRIPTORS_OF: ArrayOfMaps<
+    BtfArray<DescriptorEntry, DESCRIPTORS, { BPF_F_MMAPABLE as usize }>,
+    PODS,
+> = ArrayOfMaps::new();
+
+/// The last HTTP heads of pods that are reduced.
+#[btf_map]
+pub static HEADS_OF: ArrayOfMaps<BtfArray<KeptHead, HEADS, { BPF_F_MMAPABLE as usize }>, PODS> =
+    ArrayOfMaps::new();
+
 /// Accounts of ended threads by container cgroup.
 #[map]
 pub static ENDED: PerCpuHashMap<u64, EndedAccount> = PerCpuHashMap::with_max_entries(4096, 0);
@@ -109,4 +121,4 @@ pub fn slot(number: u32) -> Option<*mut ThreadSlot> {
     SLOTS.get_value_ptr_mut(number / BANK_SLOTS as u32, &(number % BANK_SLOTS as u32))
 }
 
-const _: () = assert!(core::mem::size_of::<Window>() == 48 + 64 * 32);
+const _: () = assert!(core::mem::size_of::<Window>() == 56 + 64 * 32);

@@ -205,6 +205,7 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
     header.end = 0;
     header.weight = 0;
     header.counted_before = 0;
+    header.context = 0;
     slot.task = current.address();
     slot.regs = regs;
     slot.clocks = current.clocks();
@@ -223,6 +224,7 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
     slot.context = 0;
     slot.strange = 0;
     slot.familiar_windows = 0;
+    slot.sample_at = 0;
     slot.polled = Polled {
         at_ns: 0,
         since_ns: 0,

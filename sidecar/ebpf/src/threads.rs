@@ -10,7 +10,7 @@ use stethos_events::{
 };
 
 use crate::{
-    events, familiar,
+    descriptors, events, familiar,
     kernel::Current,
     maps::{CALL_CLASS, WINDOWS, count_lost},
     registers::PtRegs,
@@ -57,9 +57,12 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
     if class & class::WAIT != 0 && slot.window.header.count != 0 {
         flush(slot, end::WAIT);
     }
-    push(slot, call);
+    let familiar = push(slot, call);
+    if class & class::FOLLOWED != 0 && class & class::CONNECT == 0 {
+        descriptors::follow(slot, class, now);
+    }
     if class & events::CLASSES != 0 {
-        events::of_call(slot, class, PtRegs::first_three(regs), now);
+        events::of_call(slot, class, PtRegs::first_three(regs), now, familiar);
     }
 }
 
@@ -96,9 +99,10 @@ pub fn end_thread(slot: *mut ThreadSlot, nr: i32) {
     }
 }
 
+/// Adds a finished call to its thread's window. True for a familiar one.
 #[inline(always)]
-fn push(slot: &mut ThreadSlot, mut call: CallRecord) {
-    familiar::judge(slot, &mut call);
+fn push(slot: &mut ThreadSlot, mut call: CallRecord) -> bool {
+    let familiar = familiar::judge(slot, &mut call);
     slot.last = call;
     slot.recent[(slot.seen % RECENT_CALLS as u64) as usize] = call;
     // The entry is complete before the number covers it: the sidecar reads slots in place.
@@ -114,6 +118,7 @@ fn push(slot: &mut ThreadSlot, mut call: CallRecord) {
             flush(slot, end::FULL);
         }
     }
+    familiar
 }
 
 /// Ends the window: it is handed over, or, when every call of it was familiar, only counted.
@@ -127,13 +132,18 @@ fn flush(slot: &mut ThreadSlot, why: u32) {
     if slot.strange == 0 {
         let sample = familiar::sample(slot.pod);
         slot.familiar_windows = slot.familiar_windows.wrapping_add(1);
-        if sample > 1 && slot.familiar_windows % sample != 0 {
+        if slot.sample_at == 0 {
+            slot.sample_at = familiar::next_sample(sample);
+        }
+        if sample > 1 && slot.familiar_windows < slot.sample_at {
             slot.counted += count;
             slot.window.header.counted_before += count;
             next_window(slot);
             return;
         }
-        weight = sample.max(1);
+        weight = slot.familiar_windows;
+        slot.familiar_windows = 0;
+        slot.sample_at = 0;
     }
     slot.window.header.end = why;
     slot.window.header.weight = weight;
@@ -164,9 +174,11 @@ fn flush(slot: &mut ThreadSlot, why: u32) {
 #[inline(always)]
 fn next_window(slot: &mut ThreadSlot) {
     slot.strange = 0;
+    let context = slot.context;
     let header = &mut slot.window.header;
     header.sequence += 1;
     header.count = 0;
     header.end = 0;
     header.weight = 0;
+    header.context = context;
 }

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Number of this layout. Another one for every change to records, maps or bits: programs and
 /// readers of different numbers do not understand each other.
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 /// Calls in one window at most.
 pub const WINDOW_CALLS: usize = 64;
 /// Bytes of a path, an address or an HTTP head that travel at most.
@@ -42,6 +42,14 @@ pub const FAMILIAR_PROBES: usize = 8;
 pub const COUNT_ROWS: usize = 128;
 /// Duration classes that are counted apart; longer durations are in the last one.
 pub const COUNT_CLASSES: usize = 128;
+/// Entries of a pod's table of descriptors; a power of two.
+pub const DESCRIPTORS: usize = 8192;
+/// Entries that are tried for a descriptor.
+pub const DESCRIPTOR_PROBES: usize = 4;
+/// HTTP heads that a reduced pod keeps; a power of two.
+pub const HEADS: usize = 256;
+/// Bytes of a socket address that make its `peer_hash`.
+pub const PEER_BYTES: usize = 112;
 /// Slots that one run of the poll program looks at.
 pub const POLL_SLOTS: usize = 128;
 
@@ -69,6 +77,67 @@ pub mod class {
     pub const EXIT: u32 = 1 << 9;
     /// With `PATH_0` or `PATH_1`: shipped when the call succeeds, too.
     pub const OPEN: u32 = 1 << 10;
+    /// Gives a descriptor of a file.
+    pub const MAKE_FILE: u32 = 1 << 11;
+    /// Gives a descriptor that is neither a file nor a connection.
+    pub const MAKE_OTHER: u32 = 1 << 12;
+    /// Gives a descriptor of an accepted connection.
+    pub const ACCEPT: u32 = 1 << 13;
+    pub const LISTEN: u32 = 1 << 14;
+    pub const CONNECT: u32 = 1 << 15;
+    pub const CLOSE: u32 = 1 << 16;
+    /// Gives a copy of its descriptor.
+    pub const DUPLICATE: u32 = 1 << 17;
+    /// Receives from its descriptor.
+    pub const RECEIVE: u32 = 1 << 18;
+    /// Sends through its descriptor.
+    pub const SEND: u32 = 1 << 19;
+    /// Succeeds on files only.
+    pub const FILE_WORK: u32 = 1 << 20;
+    /// All calls that the table of descriptors follows.
+    pub const FOLLOWED: u32 = MAKE_FILE
+        | MAKE_OTHER
+        | ACCEPT
+        | LISTEN
+        | CONNECT
+        | CLOSE
+        | DUPLICATE
+        | RECEIVE
+        | SEND
+        | FILE_WORK;
+}
+
+/// What a descriptor stands for: values of `DescriptorEntry::role`.
+pub mod role {
+    /// Not known, or closed.
+    pub const NONE: u32 = 0;
+    pub const FILE: u32 = 1;
+    /// A socket that the process connected.
+    pub const CLIENT: u32 = 2;
+    /// A socket that the process accepted.
+    pub const SERVER: u32 = 3;
+    pub const LISTENER: u32 = 4;
+    pub const OTHER: u32 = 5;
+}
+
+/// Low bits of `DescriptorEntry::turn`; the rest is the time, in steps of 8 ns.
+pub mod turn {
+    pub const MASK: u64 = 7;
+    /// The last transfer was a send.
+    pub const SENT: u64 = 1;
+    /// The last transfer was a receipt.
+    pub const RECEIVED: u64 = 2;
+    /// It happened while the pod was reduced: the kernel times the exchange.
+    pub const REDUCED: u64 = 4;
+}
+
+/// How an exchange ended: values of `Event::extra[1]` of an `EXCHANGE`.
+pub mod ended {
+    pub const ANSWERED: u32 = 0;
+    /// The peer closed, or the receipt failed: the event's `ret` says which.
+    pub const FAILED: u32 = 1;
+    /// This side closed.
+    pub const ABANDONED: u32 = 2;
 }
 
 /// Bits of `CallRecord::flags`.
@@ -159,6 +228,8 @@ pub struct WindowHeader {
     pub weight: u32,
     /// Calls of this thread that were only counted, directly before this window.
     pub counted_before: u64,
+    /// `ThreadSlot::context` before the first call.
+    pub context: u64,
 }
 
 /// What travels through a pod's ring of windows: the header and its first `count` calls.
@@ -265,8 +336,11 @@ pub struct ThreadSlot {
     pub context: u64,
     /// Calls of the unfinished window that were not familiar.
     pub strange: u32,
-    /// Familiar windows so far.
+    /// Familiar windows since the last one that was shipped.
     pub familiar_windows: u32,
+    /// How many familiar windows make the next one that is shipped; 0: not decided.
+    pub sample_at: u32,
+    pub reserved: u32,
     pub polled: Polled,
     pub pod: u32,
     /// The thread that has or had the slot.
@@ -314,15 +388,110 @@ pub struct FamiliarEntry {
     pub ceiling: u32,
 }
 
+/// What a descriptor stands for and whose turn it is on it, in its pod's table.
+///
+/// Written by the calls of the process, whose threads may race: an entry is an estimate. A sidecar
+/// may write its pod's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct DescriptorEntry {
+    /// `descriptor_key`; 0 in a free entry.
+    pub key: u64,
+    /// When this life of the number began; 0: before it was followed.
+    pub since_ns: u64,
+    /// `peer_hash` of whom a client socket was connected to; 0 where not known.
+    pub peer: u64,
+    /// The last transfer: time and `turn` bits; 0: none in this life.
+    pub turn: u64,
+    /// A client's first send since the last answer; 0: none is open.
+    pub asked_ns: u64,
+    /// Thread of the last transfer.
+    pub tid: u32,
+    /// One of `role`.
+    pub role: u32,
+    /// Cgroup of the container.
+    pub container: u64,
+}
+
+impl DescriptorEntry {
+    pub const fn pid(&self) -> u32 {
+        (self.key >> 32) as u32
+    }
+
+    pub const fn fd(&self) -> i32 {
+        self.key as u32 as i32
+    }
+}
+
+/// Key of a descriptor of a process: never 0, as no process has id 0.
+#[inline(always)]
+pub const fn descriptor_key(pid: u32, fd: i32) -> u64 {
+    (pid as u64) << 32 | fd as u32 as u64
+}
+
+/// Where the entry of a descriptor is looked for first.
+#[inline(always)]
+pub const fn descriptor_place(key: u64) -> u64 {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) & (DESCRIPTORS as u64 - 1)
+}
+
+/// A socket address as eight bytes: never 0. Addresses are compared by this alone. `address` holds the
+/// address and zeros after it, as a little-endian machine has them in memory.
+#[inline(always)]
+pub fn peer_hash(address: &[u64; PEER_BYTES / 8]) -> u64 {
+    const INET: u64 = 2;
+    const INET6: u64 = 10;
+    const FAMILY_AND_PORT: u64 = 0xffff_ffff;
+    let (words, first) = match address[0] & 0xffff {
+        INET => (1, u64::MAX),
+        // Without the flow label, and up to the end of the address.
+        INET6 => (3, FAMILY_AND_PORT),
+        _ => (PEER_BYTES / 8, u64::MAX),
+    };
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for (index, word) in address.iter().enumerate() {
+        if index >= words {
+            break;
+        }
+        let word = if index == 0 { word & first } else { *word };
+        hash = (hash ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash ^= hash >> 31;
+    }
+    if hash == 0 { 1 } else { hash }
+}
+
+/// Stands in the place of a context for the exchanges with a peer: `context_key` of it is the key
+/// of their entry in the table of familiar contexts.
+#[inline(always)]
+pub const fn exchange_context(peer: u64) -> u64 {
+    peer.wrapping_mul(0x94d0_49bb_1331_11eb) ^ 0x5851_f42d_4c95_7f2d
+}
+
+/// The same for a container's own answers.
+pub const SERVICE_CONTEXT: u64 = 0xd134_2543_de82_ef95;
+
 /// What a sidecar asks for, in the one entry of its pod's `REDUCTION`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "user", derive(Pod, Zeroable))]
 pub struct Reduction {
-    /// Every this many familiar windows of a thread one is shipped, with this as its weight; 0:
-    /// every window is shipped and nothing is counted.
+    /// Of so many familiar windows of a thread one is shipped on average, with the number that it
+    /// stands for as its weight; 0: every window is shipped and nothing is counted.
     pub sample: u32,
     pub reserved: u32,
+    /// HTTP heads kept so far: the next one stands at this number modulo `HEADS`.
+    pub heads: u64,
+}
+
+/// An HTTP head of a reduced pod, kept in place until it is overwritten.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct KeptHead {
+    /// Number of the head, plus one; 0 while it is written.
+    pub number: u64,
+    pub event: Event,
 }
 
 /// Counts of one kind of call on one processor since the pod's start. All wrap.
@@ -411,6 +580,10 @@ pub mod kind {
     pub const EXEC: u32 = 6;
     pub const EXIT: u32 = 7;
     pub const OOM_KILL: u32 = 8;
+    /// An exchange that is not familiar, of a descriptor that was followed while the pod was reduced:
+    /// `at_ns` is when it ended, the first 8 bytes of `bytes` when it began, the next 8 the peer's
+    /// hash, `extra` the role of the descriptor and one of `ended`.
+    pub const EXCHANGE: u32 = 9;
 }
 
 /// Byte offsets within kernel structures, from the kernel's BTF. Part of the programs' read-only
@@ -448,6 +621,8 @@ pub mod lost {
     pub const NO_ACCOUNT: u32 = 4;
     /// Calls whose decision named a slot that was another thread's.
     pub const STALE_SLOT: u32 = 5;
+    /// Descriptors that the table had no room for.
+    pub const NO_DESCRIPTOR: u32 = 6;
     pub const COUNT: u32 = 8;
 }
 
@@ -480,7 +655,31 @@ mod user {
 
 #[cfg(test)]
 mod tests {
-    use super::{class_floor, duration_class};
+    use super::{PEER_BYTES, class_floor, duration_class, peer_hash};
+
+    #[test]
+    fn peers_are_told_apart_by_family_port_and_address() {
+        let hash = |bytes: &[u8]| {
+            let mut all = [0; PEER_BYTES];
+            all[..bytes.len()].copy_from_slice(bytes);
+            let words = core::array::from_fn(|word| {
+                u64::from_le_bytes(core::array::from_fn(|byte| all[word * 8 + byte]))
+            });
+            peer_hash(&words)
+        };
+        let inet = [2, 0, 0x18, 0xeb, 127, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9];
+        assert_eq!(hash(&inet), hash(&inet[..8]));
+        assert_ne!(hash(&inet), hash(&[2, 0, 0x18, 0xec, 127, 0, 0, 1]));
+        let mut inet6 = [7; 28];
+        inet6[..4].copy_from_slice(&[10, 0, 0, 80]);
+        let mut other_flow = inet6;
+        other_flow[5] = 1;
+        assert_eq!(hash(&inet6), hash(&other_flow));
+        let mut other_address = inet6;
+        other_address[23] = 1;
+        assert_ne!(hash(&inet6), hash(&other_address));
+        assert_ne!(hash(b"\x01\0/run/a.sock"), hash(b"\x01\0/run/b.sock"));
+    }
 
     #[test]
     fn classes_of_durations_are_in_order_and_begin_where_they_say() {

@@ -64,6 +64,10 @@ pub struct Window {
     pub tid: u32,
     /// Number of this window among the thread's windows.
     pub sequence: u64,
+    /// Windows that this one stands for: itself, and alike ones that were only counted.
+    pub weight: u32,
+    /// False when the unit of work began or ended among calls that were only counted.
+    pub whole: bool,
     pub calls: Vec<WindowCall>,
 }
 

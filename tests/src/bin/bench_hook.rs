@@ -13,6 +13,7 @@ use aya::{Btf, Ebpf, programs::BtfTracePoint};
 use stethos::capture::{
     self, Settings,
     kernel::{Capacity, PID_TARGET},
+    reader::monotonic_ns,
     reduction::ContextTokens,
     targets::Target,
 };
@@ -71,16 +72,17 @@ fn watch(target: Target, container: Option<u64>) -> anyhow::Result<()> {
     let capture::Live {
         mut records,
         stop,
-        mut reducer,
+        reducer,
         ..
     } = capture::start(&[target], settings)?;
     if let Some(container) = container {
         let call = syscalls::Sysno::getppid.id() as u16;
         let context = (0..CONTEXT_TOKENS).fold(ContextTokens::default(), |c, _| c.after(call, 1));
+        let mut reducer = reducer.lock();
         if let Err(full) = reducer.learn(container, context, u8::MAX) {
             bail!("no room for a context: {full:?}");
         }
-        reducer.start(1024);
+        reducer.start(1024, monotonic_ns());
     }
     let reader = std::thread::spawn(move || while records.blocking_recv().is_some() {});
     wait()?;

@@ -114,6 +114,8 @@ impl Server {
             pid: 10,
             tid: 10,
             sequence: self.sequence,
+            weight: 1,
+            whole: true,
             calls,
         }
     }

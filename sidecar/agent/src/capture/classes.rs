@@ -1,7 +1,11 @@
 //! What the kernel programs do at each call, by the call's name.
 
 use stethos_events::{CALL_NUMBERS, class};
-use stethos_patterns::names::{self, CallTable};
+use stethos_patterns::{
+    Role,
+    descriptors::{Action, action},
+    names::{self, CallTable},
+};
 
 /// `CALL_CLASS` for this machine's call numbers.
 pub fn table() -> Vec<u32> {
@@ -25,6 +29,20 @@ fn of(calls: &CallTable, nr: u16) -> u32 {
     if calls.takes_descriptor(nr) {
         bits |= class::DESCRIPTOR;
     }
+    bits |= match action(calls, nr) {
+        Action::Make(Role::File) => class::MAKE_FILE,
+        Action::Make(_) => class::MAKE_OTHER,
+        Action::Accept => class::ACCEPT,
+        Action::Listen => class::LISTEN,
+        Action::Connect => class::CONNECT,
+        Action::Duplicate => class::DUPLICATE,
+        Action::Close => class::CLOSE,
+        Action::Read => class::RECEIVE,
+        Action::Write => class::SEND,
+        Action::FileWork => class::FILE_WORK,
+        // What `fcntl` did, its number alone does not say.
+        Action::Control | Action::Nothing => 0,
+    };
     bits | match calls.name(nr) {
         "open" | "creat" => class::PATH_0 | class::OPEN,
         "openat" | "openat2" => class::PATH_1 | class::OPEN,
@@ -61,6 +79,9 @@ mod tests {
             ("exit_group", class::EXIT),
             ("pwrite64", class::DESCRIPTOR),
             ("io_uring_enter", class::WAIT | class::DESCRIPTOR),
+            ("accept4", class::ACCEPT | class::DESCRIPTOR),
+            ("sendfile", class::SEND | class::DESCRIPTOR),
+            ("pread64", class::FILE_WORK),
         ] {
             let Ok(call) = name.parse::<Sysno>() else {
                 continue;

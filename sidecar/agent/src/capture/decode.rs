@@ -1,16 +1,17 @@
 //! Bytes of the rings into records.
 
 use stethos_events::{
-    CallRecord, EVENT_HEAD, Event, Polled, WINDOW_CALLS, WindowHeader, class, end, flag, kind,
-    run_state,
+    CallRecord, EVENT_HEAD, Event, Polled, WINDOW_CALLS, WindowHeader, class, end, ended, flag,
+    kind, role, run_state,
 };
+use stethos_patterns::{Outcome, Role, descriptors::Exchange};
 use thiserror::Error;
 
-use super::classes;
+use super::{classes, reduction::ContextTokens};
 use crate::{
     record::{
         Call, CallWindow, ContainerIndex, Detail, Direction, HttpHead, InsideCall, Lifecycle,
-        LifecycleEvent, Record, RunState, Subject, ThreadState, WindowEnd,
+        LifecycleEvent, Record, RunState, Subject, ThreadState, TimedExchange, WindowEnd,
     },
     trace::http,
 };
@@ -70,6 +71,13 @@ pub fn call_window(
         lost_before: if skip == 0 { header.lost_before } else { 0 },
         counted_before: if skip == 0 { header.counted_before } else { 0 },
         weight: header.weight.max(1),
+        context: calls
+            .iter()
+            .take(skip)
+            .fold(ContextTokens(header.context), |context, call| {
+                context.after(call.nr, call.ret)
+            })
+            .0,
         calls: calls.iter().skip(skip).map(call).collect(),
         end: match header.end {
             end::WAIT => WindowEnd::Wait,
@@ -207,8 +215,51 @@ pub fn record(
             group_dead: event.extra[1] == 1,
         })),
         kind::OOM_KILL => Some(lifecycle(LifecycleEvent::OomKill)),
+        kind::EXCHANGE => return exchange(container, event, payload).map(Some),
         other => return Err(DecodeError::UnknownEvent(other)),
     })
+}
+
+/// The record of an exchange, its peer still to be named.
+fn exchange(
+    container: ContainerIndex,
+    event: &Event,
+    payload: &[u8],
+) -> Result<Record, DecodeError> {
+    let short = || DecodeError::ShortEvent(EVENT_HEAD + payload.len());
+    let begun = payload
+        .first_chunk()
+        .map(|bytes| u64::from_ne_bytes(*bytes))
+        .ok_or_else(short)?;
+    let failed = match event.extra[1] {
+        ended::ANSWERED => None,
+        ended::ABANDONED => Some(Outcome::NoReturn),
+        _ => Some(Outcome::from_return(event.ret)),
+    };
+    Ok(Record::Exchange(TimedExchange {
+        at_ns: event.at_ns,
+        container,
+        exchange: Exchange {
+            pid: event.pid,
+            tid: event.tid,
+            fd: event.fd,
+            role: if event.extra[0] == role::SERVER {
+                Role::Server
+            } else {
+                Role::Client
+            },
+            peer: None,
+            sent_ns: begun,
+            received_ns: event.at_ns,
+            failed,
+        },
+    }))
+}
+
+/// Hash of the peer that an exchange was with; 0 where not known.
+pub fn exchange_peer(payload: &[u8]) -> u64 {
+    let bytes = payload.get(8..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -89,6 +89,11 @@ impl Facts {
         self.describe(node, pid, container, at_ns, out);
     }
 
+    /// Has every process described again when it is seen next.
+    pub fn describe_again(&mut self) {
+        self.processes.clear();
+    }
+
     /// Announces what a process is now: first sight, after an exec, after it began to listen.
     pub fn describe(
         &mut self,

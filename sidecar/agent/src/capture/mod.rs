@@ -5,10 +5,12 @@ pub mod btf;
 pub mod classes;
 pub mod decode;
 pub mod facts;
+pub mod followed;
 pub mod inner_maps;
 pub mod kernel;
 pub mod lookup;
 pub mod node;
+pub mod peers;
 pub mod pod;
 pub mod reader;
 pub mod recording;
@@ -39,7 +41,7 @@ use self::{
     node::{Node, OwnNode},
     pod::{Pod, PodMaps, Slots},
     reader::Reader,
-    reduction::Reducer,
+    reduction::{Reducer, SharedReducer},
     targets::Target,
 };
 use crate::record::{Header, Record};
@@ -71,7 +73,7 @@ pub struct Live {
     /// What happened just before, at any moment.
     pub slots: Arc<Slots>,
     /// What the kernel ships and what it only counts; at first it ships everything.
-    pub reducer: Reducer,
+    pub reducer: SharedReducer,
 }
 
 /// Stops the reader when dropped.
@@ -205,7 +207,8 @@ fn read(
     settings: Settings,
 ) -> Result<Live, KernelError> {
     let pod = Pod::map(maps)?;
-    let (slots, reducer) = (pod.slots.clone(), Reducer::map(maps)?);
+    let slots = pod.slots.clone();
+    let reducer = SharedReducer::new(Reducer::map(maps)?);
     let header = Header {
         arch: std::env::consts::ARCH.to_owned(),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
@@ -222,7 +225,7 @@ fn read(
     };
     let (sender, records) = mpsc::channel(BATCHES);
     let flag = Arc::new(AtomicBool::new(false));
-    let mut reader = Reader::new(node, pod, settings);
+    let mut reader = Reader::new(node, pod, settings, reducer.clone());
     let stop = flag.clone();
     let thread = std::thread::Builder::new()
         .name("capture".to_owned())

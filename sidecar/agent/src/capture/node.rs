@@ -13,7 +13,7 @@ use stethos_events::lost;
 use super::{
     kernel::{Found, Kernel, Place},
     lookup::Lookup,
-    pod::Pod,
+    pod::{Pod, PodMaps},
 };
 use crate::record::DescriptorTarget;
 
@@ -75,7 +75,7 @@ pub trait Node: Send {
     fn process(&mut self, pid: u32) -> ProcessFacts;
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget>;
     /// New maps that replace the pod's, when there are: counters then began again.
-    fn renewed(&mut self) -> Option<Pod> {
+    fn renewed(&mut self) -> Option<(Pod, PodMaps)> {
         None
     }
 }

@@ -17,6 +17,8 @@ use stethos_events::{
 };
 use thiserror::Error;
 
+use super::followed::{Followed, Heads};
+
 #[derive(Debug, Error)]
 pub enum MappingError {
     #[error("the {what} could not be mapped: {source}")]
@@ -42,6 +44,10 @@ pub struct PodMaps {
     pub reduction: OwnedFd,
     /// Array of `COUNT_ROWS` rows for every processor.
     pub counts: OwnedFd,
+    /// Array of `DESCRIPTORS` descriptors that are followed; a sidecar may write it.
+    pub followed: OwnedFd,
+    /// Array of `HEADS` HTTP heads.
+    pub heads: OwnedFd,
     pub processors: u32,
 }
 
@@ -54,6 +60,8 @@ impl PodMaps {
             &self.familiar,
             &self.reduction,
             &self.counts,
+            &self.followed,
+            &self.heads,
         ]
         .into_iter()
         .chain(&self.banks)
@@ -65,6 +73,8 @@ pub struct Pod {
     pub windows: Ring,
     pub events: Ring,
     pub slots: Arc<Slots>,
+    pub followed: Followed,
+    pub heads: Heads,
 }
 
 impl Pod {
@@ -73,6 +83,8 @@ impl Pod {
             windows: Ring::map(&maps.windows, maps.window_ring_bytes)?,
             events: Ring::map(&maps.events, maps.event_ring_bytes)?,
             slots: Arc::new(Slots::map(&maps.banks)?),
+            followed: Followed::map(&maps.followed)?,
+            heads: Heads::map(&maps.heads)?,
         })
     }
 }

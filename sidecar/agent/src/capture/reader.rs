@@ -1,6 +1,7 @@
 //! Reads rings, slots and counters into batches of records.
 
 mod counting;
+mod reduced;
 mod renewal;
 
 use std::{
@@ -16,6 +17,7 @@ use super::{
     facts::Facts,
     node::{Node, Unanswered},
     pod::{Pod, SlotRef},
+    reduction::SharedReducer,
 };
 use crate::record::{ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
 
@@ -52,6 +54,9 @@ pub struct Reader {
     counters: counting::HeardCounters,
     /// What was counted in maps that were replaced.
     before: renewal::Before,
+    reduced: reduced::ReducedPod,
+    /// Change of reduction that was told last.
+    reduced_told: Nanos,
     /// The node did not answer the last question.
     unanswered: bool,
     next_snapshot: Instant,
@@ -60,7 +65,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(node: Box<dyn Node>, pod: Pod, settings: Settings) -> Self {
+    pub fn new(
+        node: Box<dyn Node>,
+        pod: Pod,
+        settings: Settings,
+        reducer: SharedReducer,
+    ) -> Self {
         let now = Instant::now();
         let listen_call = names::table(std::env::consts::ARCH).number("listen");
         Self {
@@ -75,6 +85,8 @@ impl Reader {
             lost_told: [0; lost::COUNT as usize],
             counters: counting::HeardCounters::default(),
             before: renewal::Before::default(),
+            reduced: reduced::ReducedPod::new(reducer),
+            reduced_told: 0,
             unanswered: false,
             next_snapshot: now,
             next_tick: now + TICK,
@@ -89,9 +101,10 @@ impl Reader {
         let mut out = Vec::new();
         self.drain(&mut out);
         self.standing(&mut out);
-        if let Some(pod) = self.node.renewed() {
-            self.renew(pod, &mut out);
+        if let Some((pod, maps)) = self.node.renewed() {
+            self.renew(pod, &maps, &mut out);
         }
+        self.tell_reduced(&mut out);
         let now = Instant::now();
         if now >= self.next_snapshot {
             self.next_snapshot = now + self.settings.snapshot_interval;
@@ -155,8 +168,9 @@ impl Reader {
         let container = facts.container(node, event.cgroup, event.at_ns, out);
         let last_of_process = event.kind == kind::EXIT && event.extra[1] == 1;
         if !last_of_process {
-            facts.process(node, event.pid, container, event.at_ns, out);
+            self.process(event.pid, container, event.cgroup, event.at_ns, out);
         }
+        let (facts, node) = (&mut self.facts, self.node.as_mut());
         match event.kind {
             kind::PATH if event.ret >= 0 && !facts.newly_opened(container, payload) => {
                 return Ok(());
@@ -165,7 +179,8 @@ impl Reader {
             kind::EXEC => facts.describe(node, event.pid, container, event.at_ns, out),
             _ => {}
         }
-        out.extend(decode::record(container, &event, payload)?);
+        let record = decode::record(container, &event, payload)?;
+        out.extend(record.map(|record| self.reduced.completed(&event, payload, record)));
         Ok(())
     }
 
@@ -173,7 +188,7 @@ impl Reader {
         let at_ns = calls.last().map_or(0, |call| call.exit_ns);
         let (facts, node) = (&mut self.facts, self.node.as_mut());
         let container = facts.container(node, header.cgroup, at_ns, out);
-        facts.process(node, header.pid, container, at_ns, out);
+        self.process(header.pid, container, header.cgroup, at_ns, out);
         let (mut skip, mut rescued) = (0, 0);
         match self.peeked.remove(&header.tid) {
             Some(peeked) if peeked.sequence == header.sequence => skip = peeked.calls,
@@ -199,6 +214,8 @@ impl Reader {
             window.lost_before = window.lost_before.max(1);
         }
         *self.delivered.entry(container).or_default() += window.calls.len() as u64;
+        self.lives(&window, out);
+        let (facts, node) = (&mut self.facts, self.node.as_mut());
         for call in &window.calls {
             let hard = (-4095..0).contains(&call.ret) && ![-4, -11, -115, -114].contains(&call.ret);
             if hard || call.duration_ns > LONG_CALL_NS {
@@ -211,6 +228,21 @@ impl Reader {
         if !window.calls.is_empty() || window.end == WindowEnd::ThreadExit {
             out.push(Record::Window(window));
         }
+    }
+
+    /// Announces a process that was not seen before, here and to the kernel.
+    fn process(
+        &mut self,
+        pid: u32,
+        container: ContainerIndex,
+        cgroup: u64,
+        at_ns: Nanos,
+        out: &mut Vec<Record>,
+    ) {
+        let from = out.len();
+        let node = self.node.as_mut();
+        self.facts.process(node, pid, container, at_ns, out);
+        self.tell_kernel(&out[from..], cgroup);
     }
 
     /// Hands on the calls that have stood in a slot for a while.
@@ -282,6 +314,8 @@ impl Reader {
             account.lost_decode = self.decode_failed;
         }
         self.tell_lost();
+        self.tell_counts(now, out);
+        self.tell_pending(now, out);
         let mut accounts: Vec<_> = accounts.into_iter().collect();
         accounts.sort_by_key(|(container, _)| *container);
         out.push(Record::Tick(Tick {

@@ -4,27 +4,44 @@
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::{AsFd as _, OwnedFd},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use memmap2::{MmapOptions, MmapRaw};
 use stethos_events::{
     COUNT_CLASSES, COUNT_ROWS, CountRow, FAMILIAR_ENTRIES, FAMILIAR_PROBES, FamiliarEntry,
-    Reduction, context_key, token,
+    Reduction, SERVICE_CONTEXT, context_key, exchange_context, token,
 };
 
-use super::pod::{MappingError, PodMaps, page_size};
+use super::{
+    peers,
+    pod::{MappingError, PodMaps, page_size},
+};
+use crate::record::{ContainerIndex, Nanos};
 
-/// A kind of call of one container: the call's number and outcome as `stethos_events::token`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What is counted in one row, in a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
     pub cgroup: u64,
-    pub token: u16,
+    pub of: KindOf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KindOf {
+    /// Number and outcome as `stethos_events::token`.
+    Call(u16),
+    /// Answers of a peer.
+    Answers(String),
+    /// The container's own answers.
+    Service,
 }
 
 /// The last tokens of a thread, as the kernel keeps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ContextTokens(u64);
+pub struct ContextTokens(pub u64);
 
 impl ContextTokens {
     /// The context after one more call.
@@ -38,35 +55,60 @@ impl ContextTokens {
     }
 }
 
-/// Why a context could not be made familiar; its calls are then shipped.
+/// Why something could not be made familiar; it is then shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
     /// The table has no entry left where the context belongs.
     Table,
-    /// `COUNT_ROWS` kinds of calls have rows.
+    /// `COUNT_ROWS` kinds have rows.
     Rows,
 }
 
-/// What was counted of one kind of call since the pod's start.
+/// What was counted of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
     pub calls: u64,
     pub waited_ns: u64,
-    /// Calls by duration class.
+    /// By duration class.
     pub classes: Vec<u64>,
+}
+
+/// The reducer as the reader and whoever steers it share it.
+#[derive(Clone)]
+pub struct SharedReducer(Arc<Mutex<Reducer>>);
+
+impl SharedReducer {
+    pub fn new(reducer: Reducer) -> Self {
+        Self(Arc::new(Mutex::new(reducer)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Reducer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The sidecar's side of the reduction of its pod.
 pub struct Reducer {
+    maps: Mapped,
+    rows: HashMap<Kind, u32>,
+    /// What is familiar: row and ceiling by `context_key`.
+    known: HashMap<u64, (u32, u8)>,
+    /// Of so many familiar windows one is shipped, and since when.
+    sample: (u32, Nanos),
+    /// Counts that were told, by row.
+    told: HashMap<u32, Counted>,
+    containers: HashMap<ContainerIndex, u64>,
+}
+
+struct Mapped {
     familiar: MmapRaw,
     reduction: MmapRaw,
     counts: MmapRaw,
     processors: usize,
-    rows: HashMap<Kind, u32>,
 }
 
-impl Reducer {
-    pub fn map(maps: &PodMaps) -> Result<Self, MappingError> {
+impl Mapped {
+    fn new(maps: &PodMaps) -> Result<Self, MappingError> {
         let processors = maps.processors as usize;
         let counts = size_of::<CountRow>() * COUNT_ROWS * processors;
         Ok(Self {
@@ -80,8 +122,44 @@ impl Reducer {
                 .map_raw_read_only(&maps.counts.as_fd())
                 .map_err(failed)?,
             processors,
-            rows: HashMap::new(),
         })
+    }
+}
+
+impl Reducer {
+    pub fn map(maps: &PodMaps) -> Result<Self, MappingError> {
+        Ok(Self {
+            maps: Mapped::new(maps)?,
+            rows: HashMap::new(),
+            known: HashMap::new(),
+            sample: (0, 0),
+            told: HashMap::new(),
+            containers: HashMap::new(),
+        })
+    }
+
+    /// The cgroup of a container.
+    pub fn know(&mut self, container: ContainerIndex, cgroup: u64) {
+        self.containers.insert(container, cgroup);
+    }
+
+    pub fn cgroup(&self, container: ContainerIndex) -> Option<u64> {
+        self.containers.get(&container).copied()
+    }
+
+    /// Goes on with new maps, in which counts begin again: what was familiar stays so.
+    pub fn renew(&mut self, maps: &PodMaps) -> Result<(), MappingError> {
+        self.maps = Mapped::new(maps)?;
+        self.told.clear();
+        for (key, (row, ceiling)) in &self.known {
+            // Empty tables have room for what had it before, in whatever order it comes: an
+            // entry may still find none where others were in its way, and is then shipped.
+            if let Some(entry) = self.free(*key) {
+                entry.set(*key, *row, *ceiling);
+            }
+        }
+        self.sampling().store(self.sample.0, Ordering::Release);
+        Ok(())
     }
 
     /// Makes a context familiar in a container, up to durations of class `ceiling`. A context that
@@ -92,46 +170,99 @@ impl Reducer {
         context: ContextTokens,
         ceiling: u8,
     ) -> Result<(), NoRoom> {
-        let key = context_key(context.0, cgroup);
-        let entry = (0..FAMILIAR_PROBES as u64)
-            .map(|probe| (key.wrapping_add(probe) & (FAMILIAR_ENTRIES as u64 - 1)) as usize)
-            .map(|at| self.entry(at))
-            .find(|entry| [0, key].contains(&entry.key.load(Ordering::Relaxed)))
-            .ok_or(NoRoom::Table)?;
+        let of = KindOf::Call(context.last());
+        self.enter(context_key(context.0, cgroup), Kind { cgroup, of }, ceiling)
+    }
+
+    /// Makes the answers of a peer to a container familiar, up to durations of class `ceiling`.
+    pub fn learn_answers(&mut self, cgroup: u64, peer: &str, ceiling: u8) -> Result<(), NoRoom> {
         let kind = Kind {
             cgroup,
-            token: context.last(),
+            of: KindOf::Answers(peer.to_owned()),
         };
+        for hash in peers::hashes(peer) {
+            let key = context_key(exchange_context(hash), cgroup);
+            self.enter(key, kind.clone(), ceiling)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a container's own answers familiar, up to durations of class `ceiling`.
+    pub fn learn_service(&mut self, cgroup: u64, ceiling: u8) -> Result<(), NoRoom> {
+        let kind = Kind {
+            cgroup,
+            of: KindOf::Service,
+        };
+        self.enter(context_key(SERVICE_CONTEXT, cgroup), kind, ceiling)
+    }
+
+    fn enter(&mut self, key: u64, kind: Kind, ceiling: u8) -> Result<(), NoRoom> {
         let next = self.rows.len() as u32;
         let row = match self.rows.get(&kind) {
             Some(row) => *row,
             None if next as usize == COUNT_ROWS => return Err(NoRoom::Rows),
             None => next,
         };
-        entry.row.store(row, Ordering::Relaxed);
-        entry.ceiling.store(u32::from(ceiling), Ordering::Relaxed);
-        // The key comes last: the kernel reads the rest only where it finds it.
-        entry.key.store(key, Ordering::Release);
+        let entry = self.free(key).ok_or(NoRoom::Table)?;
+        entry.set(key, row, ceiling);
         self.rows.insert(kind, row);
+        self.known.insert(key, (row, ceiling));
         Ok(())
     }
 
-    /// Begins to reduce: of every `sample` familiar windows of a thread one is shipped.
-    pub fn start(&self, sample: u32) {
-        self.sample().store(sample.max(1), Ordering::Release);
+    /// Nothing is familiar any more. Rows keep their kinds.
+    pub fn forget(&mut self) {
+        self.known.clear();
+        for at in 0..FAMILIAR_ENTRIES {
+            self.entry(at).key.store(0, Ordering::Release);
+        }
+    }
+
+    /// Begins to reduce: of `sample` familiar windows of a thread one is shipped on average.
+    pub fn start(&mut self, sample: u32, now: Nanos) {
+        self.set_sample(sample.max(1), now);
     }
 
     /// Has every window shipped again.
-    pub fn stop(&self) {
-        self.sample().store(0, Ordering::Release);
+    pub fn stop(&mut self, now: Nanos) {
+        self.set_sample(0, now);
     }
 
-    /// What was counted so far, by kind of call.
+    fn set_sample(&mut self, sample: u32, now: Nanos) {
+        self.sampling().store(sample, Ordering::Release);
+        if sample != self.sample.0 {
+            self.sample = (sample, now);
+        }
+    }
+
+    /// Of how many familiar windows one is shipped, and since when; 0 for all.
+    pub fn sample(&self) -> (u32, Nanos) {
+        self.sample
+    }
+
+    /// What was counted so far, by kind.
     pub fn counted(&self) -> BTreeMap<Kind, Counted> {
         self.rows
             .iter()
-            .map(|(kind, row)| (*kind, self.row(*row as usize)))
+            .map(|(kind, row)| (kind.clone(), self.row(*row as usize)))
             .collect()
+    }
+
+    /// What was counted since the last call of this function, by kind; what was not is left out.
+    pub fn counted_since(&mut self) -> BTreeMap<Kind, Counted> {
+        let mut since = BTreeMap::new();
+        for (kind, row) in &self.rows {
+            let now = self.row(*row as usize);
+            let before = self.told.insert(*row, now.clone());
+            let counted = match before {
+                Some(before) => now.less(&before),
+                None => now,
+            };
+            if counted.calls > 0 {
+                since.insert(kind.clone(), counted);
+            }
+        }
+        since
     }
 
     fn row(&self, row: usize) -> Counted {
@@ -140,8 +271,8 @@ impl Reducer {
             waited_ns: 0,
             classes: vec![0; COUNT_CLASSES],
         };
-        let first = self.counts.as_ptr().cast::<CountRow>();
-        for processor in 0..self.processors {
+        let first = self.maps.counts.as_ptr().cast::<CountRow>();
+        for processor in 0..self.maps.processors {
             // SAFETY: within the mapping, valid for any bytes; the kernel goes on writing.
             let part = unsafe { first.add(processor * COUNT_ROWS + row).read_volatile() };
             sum.calls += part.calls;
@@ -153,10 +284,23 @@ impl Reducer {
         sum
     }
 
+    /// The entry of a key, or the free one that it may have.
+    fn free(&self, key: u64) -> Option<SharedEntry<'_>> {
+        (0..FAMILIAR_PROBES as u64)
+            .map(|probe| (key.wrapping_add(probe) & (FAMILIAR_ENTRIES as u64 - 1)) as usize)
+            .map(|at| self.entry(at))
+            .find(|entry| [0, key].contains(&entry.key.load(Ordering::Relaxed)))
+    }
+
     fn entry(&self, at: usize) -> SharedEntry<'_> {
         // SAFETY: within the mapping; members are aligned and shared with the kernel alone.
         unsafe {
-            let entry = self.familiar.as_mut_ptr().cast::<FamiliarEntry>().add(at);
+            let entry = self
+                .maps
+                .familiar
+                .as_mut_ptr()
+                .cast::<FamiliarEntry>()
+                .add(at);
             SharedEntry {
                 key: AtomicU64::from_ptr(&raw mut (*entry).key),
                 row: AtomicU32::from_ptr(&raw mut (*entry).row),
@@ -165,10 +309,23 @@ impl Reducer {
         }
     }
 
-    fn sample(&self) -> &AtomicU32 {
-        let reduction = self.reduction.as_mut_ptr().cast::<Reduction>();
+    fn sampling(&self) -> &AtomicU32 {
+        let reduction = self.maps.reduction.as_mut_ptr().cast::<Reduction>();
         // SAFETY: within the mapping; shared with the kernel alone.
         unsafe { AtomicU32::from_ptr(&raw mut (*reduction).sample) }
+    }
+}
+
+impl Counted {
+    fn less(&self, before: &Self) -> Self {
+        let classes = self.classes.iter().zip(&before.classes);
+        Self {
+            calls: self.calls.saturating_sub(before.calls),
+            waited_ns: self.waited_ns.wrapping_sub(before.waited_ns),
+            classes: classes
+                .map(|(now, before)| now.saturating_sub(*before))
+                .collect(),
+        }
     }
 }
 
@@ -176,6 +333,15 @@ struct SharedEntry<'a> {
     key: &'a AtomicU64,
     row: &'a AtomicU32,
     ceiling: &'a AtomicU32,
+}
+
+impl SharedEntry<'_> {
+    fn set(&self, key: u64, row: u32, ceiling: u8) {
+        self.row.store(row, Ordering::Relaxed);
+        self.ceiling.store(u32::from(ceiling), Ordering::Relaxed);
+        // The key comes last: the kernel reads the rest only where it finds it.
+        self.key.store(key, Ordering::Release);
+    }
 }
 
 fn mapped(map: &OwnedFd, bytes: usize) -> Result<MmapRaw, MappingError> {

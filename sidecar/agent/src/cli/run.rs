@@ -10,12 +10,18 @@ use serde_json::{Value, json};
 
 use super::{capture_settings, diagnosis_config, measured::Measured};
 use crate::{
-    capture,
+    capture::{
+        self,
+        reader::monotonic_ns,
+        reduction::{ContextTokens, NoRoom, SharedReducer},
+    },
     config::Config,
+    diagnosis::attention::{Familiar, Order},
     export::{self, ExportConfig, Exporter},
     learning::{self, Change, Learning, progress::Bounds},
     models::Models,
     pipeline::{Outcome, Pipeline, terminated},
+    record::Tick,
 };
 
 /// Time that the last diagnoses have to leave.
@@ -41,6 +47,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         header,
         mut records,
         stop,
+        reducer,
         ..
     } = capture::start_with(
         &config.capture.node(),
@@ -58,10 +65,14 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         mode = header.capture_mode,
         "capturing"
     );
-    let pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
+    let mut pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
+    if config.capture.reduce {
+        pipeline.reduce();
+    }
     let mut sidecar = Sidecar {
         pipeline,
         exporter,
+        reducer,
         json: config.json,
         told: Instant::now(),
         measured: Measured::default(),
@@ -118,6 +129,7 @@ fn learning_settings(config: &Config) -> learning::Settings {
 struct Sidecar {
     pipeline: Pipeline,
     exporter: Option<Exporter>,
+    reducer: SharedReducer,
     json: bool,
     told: Instant,
     measured: Measured,
@@ -126,6 +138,7 @@ struct Sidecar {
 impl Sidecar {
     /// Hands on what came of a batch: to the collector, to standard output, to the log.
     fn tell(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+        self.carry_out(&outcome.orders);
         for change in &outcome.changes {
             self.tell_change(change)?;
         }
@@ -143,8 +156,8 @@ impl Sidecar {
             );
             self.print(&line)?;
         }
-        if outcome.tick.is_some() {
-            self.tell_progress()?;
+        if let Some(tick) = &outcome.tick {
+            self.tell_progress(tick)?;
         }
         if let Some(exporter) = &mut self.exporter {
             self.measured
@@ -155,6 +168,56 @@ impl Sidecar {
             }
         }
         Ok(())
+    }
+
+    /// Steers what the kernel ships.
+    fn carry_out(&mut self, orders: &[Order]) {
+        if orders.is_empty() {
+            return;
+        }
+        let now = monotonic_ns();
+        let (mut learned, mut refused) = (0, 0);
+        let mut reducer = self.reducer.lock();
+        for order in orders {
+            match order {
+                Order::Learn {
+                    container,
+                    familiar,
+                    ceiling,
+                } => {
+                    let Some(cgroup) = reducer.cgroup(*container) else {
+                        continue;
+                    };
+                    let result = match familiar {
+                        Familiar::Context(context) => {
+                            reducer.learn(cgroup, ContextTokens(*context), *ceiling)
+                        }
+                        Familiar::Answers(peer) => reducer.learn_answers(cgroup, peer, *ceiling),
+                        Familiar::Service => reducer.learn_service(cgroup, *ceiling),
+                    };
+                    match result {
+                        Ok(()) => learned += 1,
+                        // Kinds without a row go on being shipped.
+                        Err(NoRoom::Rows) => {}
+                        Err(NoRoom::Table) => refused += 1,
+                    }
+                }
+                Order::Forget => reducer.forget(),
+                Order::Count { sample } => {
+                    reducer.start(*sample, now);
+                    tracing::info!(sample, "familiar calls are only counted");
+                }
+                Order::Ship { reason } => {
+                    reducer.stop(now);
+                    tracing::info!(reason, "every call is shipped");
+                }
+            }
+        }
+        drop(reducer);
+        if refused > 0 {
+            self.pipeline.no_room(now);
+        }
+        tracing::debug!(learned, refused, "contexts became familiar");
     }
 
     fn tell_change(&mut self, change: &Change) -> anyhow::Result<()> {
@@ -218,11 +281,31 @@ impl Sidecar {
         self.print(&line)
     }
 
-    fn tell_progress(&mut self) -> anyhow::Result<()> {
+    /// What is captured of one container: totals since the start.
+    fn tell_capture(&mut self, tick: &Tick) -> anyhow::Result<()> {
+        let reduced = self.reducer.lock().sample().0 != 0;
+        for (container, account) in &tick.accounts {
+            let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
+            self.print(&json!({
+                "stethos.phase": "capturing",
+                "container": self.pipeline.name(*container),
+                "seen": account.seen,
+                "delivered": account.delivered,
+                "counted": account.counted,
+                "held": account.held,
+                "lost": lost,
+                "reduced": reduced,
+            }))?;
+        }
+        Ok(())
+    }
+
+    fn tell_progress(&mut self, tick: &Tick) -> anyhow::Result<()> {
         if self.told.elapsed() < PROGRESS {
             return Ok(());
         }
         self.told = Instant::now();
+        self.tell_capture(tick)?;
         let Some(learning) = self.pipeline.learning() else {
             return Ok(());
         };

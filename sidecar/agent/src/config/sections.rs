@@ -34,6 +34,9 @@ pub struct CaptureConfig {
     /// do is counted as lost. A thousand take 7 MB of kernel memory.
     #[schemars(extend("x-range" = ["64", "524288"]))]
     pub max_threads: u32,
+    /// Whether what is familiar is only counted in the kernel, once everything is learned and while
+    /// nothing is out of the ordinary; a sample is shipped all the same.
+    pub reduce: bool,
 }
 
 impl Default for CaptureConfig {
@@ -44,6 +47,7 @@ impl Default for CaptureConfig {
             poll_interval: Duration::from_millis(25),
             snapshot_interval: Duration::from_millis(250),
             max_threads: 512,
+            reduce: true,
         }
     }
 }

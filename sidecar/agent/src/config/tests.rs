@@ -196,7 +196,7 @@ fn a_value_of_the_wrong_type_is_named_with_key_and_place() {
         (
             "capture: 5",
             "capture",
-            "ring_size, poll_interval, snapshot_interval, max_threads",
+            "ring_size, poll_interval, snapshot_interval, max_threads, reduce",
         ),
         (
             "plugins: { load: [{ for: { image: a } }] }",

@@ -7,7 +7,7 @@ use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::incident::{Incident, StrangeRun};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{Diagnosis, FaultClass, Hypothesis, IncidentState, Report};
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::wording;
 use crate::record::{ContainerIndex, Nanos};
@@ -113,6 +113,11 @@ impl Board {
         self.incidents
             .iter_mut()
             .for_each(|incident| incident.ended(pid, at_ns));
+    }
+
+    /// True while an incident is open.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.incidents.iter().any(Incident::is_open)
     }
 
     /// True when a signal of this container could belong to an open incident.

@@ -13,8 +13,8 @@ use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig, JudgedWindo
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
 use crate::diagnosis::report::Report;
-use crate::diagnosis::sequential::SECOND;
-use crate::diagnosis::signal::Signal;
+use crate::sequential::SECOND;
+use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
 use crate::diagnosis::signals::errors::Errors;
@@ -24,7 +24,7 @@ use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
 use crate::diagnosis::signals::{Scene, frozen, stuck, test_limit};
 use crate::diagnosis::strange;
-use crate::record::{ContainerIndex, Header, Lifecycle, Nanos, Record, Tick};
+use crate::record::{ContainerIndex, CountedKind, Counts, Header, Lifecycle, Nanos, Record, Tick};
 
 /// Incidents are looked at this often.
 const STEP: Nanos = SECOND / 10;
@@ -45,6 +45,10 @@ pub struct Engine {
     stepped: Nanos,
     /// Durations that reach back before this are not judged.
     stalled_until: Nanos,
+    /// Calls are only counted now: what compares shares rests.
+    reduced: bool,
+    /// When something was last out of the ordinary.
+    disturbed_ns: Nanos,
     tick: Option<Tick>,
     /// Calls per second of each container, over the last seconds.
     load: BTreeMap<ContainerIndex, f64>,
@@ -69,6 +73,8 @@ impl Engine {
             now: 0,
             stepped: 0,
             stalled_until: 0,
+            reduced: false,
+            disturbed_ns: 0,
             tick: None,
             load: BTreeMap::new(),
             pod: Pod::default(),
@@ -89,6 +95,11 @@ impl Engine {
     pub fn watch(&mut self, container: ContainerIndex, model: ContainerModel) {
         self.models
             .insert(container, Reference::new(model, &self.config));
+    }
+
+    /// The learned normal of a container.
+    pub(crate) fn model(&self, container: ContainerIndex) -> Option<&Reference> {
+        self.models.get(&container)
     }
 
     /// Takes a record. Windows and HTTP heads come judged, through the other methods.
@@ -119,7 +130,30 @@ impl Engine {
                 self.step();
             }
             Record::Tick(tick) => self.on_tick(tick),
-            Record::Window(_) | Record::Http(_) => {}
+            Record::Reduced(reduced) => {
+                self.advance(reduced.at_ns);
+                self.reduced = reduced.sample != 0;
+            }
+            Record::Counts(counts) => self.on_counts(counts),
+            Record::Life(life) => self.pod.on_life(life),
+            Record::Window(_) | Record::Http(_) | Record::Exchange(_) => {}
+        }
+    }
+
+    /// When something was last out of the ordinary: a signal that says something by itself, an open
+    /// incident, a test that has found something and is not done.
+    pub fn disturbed_ns(&self) -> Nanos {
+        self.disturbed_ns
+    }
+
+    /// Answers that were only counted are answers.
+    fn on_counts(&mut self, counts: &Counts) {
+        self.advance(counts.at_ns);
+        for row in &counts.rows {
+            if let CountedKind::Answers { peer } = &row.kind {
+                self.exchanges
+                    .answered(counts.container, peer, counts.at_ns);
+            }
         }
     }
 
@@ -142,6 +176,7 @@ impl Engine {
             pod: &self.pod,
             surprising: excess == Some(true),
             limit: self.limit,
+            reduced: self.reduced,
         };
         let concerned = self.board.concerns(window.container);
         let mut closed = Vec::new();
@@ -201,7 +236,7 @@ impl Engine {
         };
         let judged = self
             .exchanges
-            .judge(container, exchange, &peer, model, &self.pod, self.limit);
+            .judge(container, exchange, &peer, model, &self.pod, self.limit, self.reduced);
         self.advance(exchange.received_ns);
         if judged.answered {
             self.board.relieve(
@@ -311,6 +346,9 @@ impl Engine {
         let (Some(excess), Some(model)) = (excess, self.models.get(&window.container)) else {
             return;
         };
+        if self.reduced {
+            return;
+        }
         let usual = match (self.load.get(&window.container), model.load()) {
             (Some(now), normal) if normal > 0.0 => (normal / 3.0..=normal * 3.0).contains(now),
             _ => true,
@@ -336,7 +374,7 @@ impl Engine {
             .pod
             .process(window.pid)
             .is_none_or(|p| p.executable.is_empty() || model.knows_executable(&p.executable));
-        if !whole || !known || self.pod.is_starting(window.pid, window.end_ns()) {
+        if !whole || !window.whole || !known || self.pod.is_starting(window.pid, window.end_ns()) {
             return None;
         }
         Some(window_score(&verdict.surprise) > model.window_limit(judged.pattern))
@@ -351,6 +389,10 @@ impl Engine {
     }
 
     fn take(&mut self, signal: Signal) {
+        let error = matches!(signal.kind, Kind::Error { .. });
+        if error || signal.standing >= Standing::Symptom {
+            self.disturbed_ns = self.disturbed_ns.max(self.now);
+        }
         self.board.take(signal, self.now, &self.pod);
     }
 
@@ -363,6 +405,10 @@ impl Engine {
             return;
         }
         self.stepped = self.now;
+        let restless = self.exchanges.restless() || self.durations.restless();
+        if restless || self.errors.restless() || self.board.is_busy() {
+            self.disturbed_ns = self.now;
+        }
         let stability = &self.stability;
         let over = self
             .board

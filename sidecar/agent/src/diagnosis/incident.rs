@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{AffectedCall, FaultClass, IncidentState};
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Cause, Kind, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 

@@ -9,9 +9,11 @@
 //! | `pod` | who is who: containers, processes, listeners, descriptors |
 //! | `evidence`, `incident`, `board` | signals that belong together, and their life |
 //! | `classify` | evidence to classes with confidence |
+//! | [`attention`] | whether everything has to be shipped, or what is unfamiliar is enough |
 //! | `strange`, `wording`, `figures` | what a person reads |
 //! | [`report`], [`verdict`] | what comes out; what plugins say |
 
+pub mod attention;
 mod board;
 mod classify;
 pub mod engine;
@@ -23,7 +25,6 @@ pub mod observation;
 mod pod;
 mod reference;
 pub mod report;
-mod sequential;
 mod signal;
 mod signals;
 mod strange;

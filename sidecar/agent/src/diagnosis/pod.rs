@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::diagnosis::sequential::SECOND;
+use stethos_patterns::Role;
+
+use crate::sequential::SECOND;
 use crate::record::{
-    Account, ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorTarget, Detail, Lifecycle,
-    LifecycleEvent, Nanos, ProcessInfo, Subject, Tick,
+    Account, ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorLife, DescriptorTarget,
+    Detail, Lifecycle, LifecycleEvent, Nanos, ProcessInfo, Subject, Tick,
 };
 
 const MAX_PROCESSES: usize = 4096;
@@ -172,6 +174,20 @@ impl Pod {
             self.listens.insert(address.clone(), process.container);
         }
         self.set_descriptor(info.pid, info.fd, info.at_ns, info.target.clone());
+    }
+
+    /// What is known of an earlier life of the descriptor does not hold any more.
+    pub(crate) fn on_life(&mut self, life: &DescriptorLife) {
+        match &life.peer {
+            Some(peer) if life.role == Role::Client => {
+                let target = DescriptorTarget::Tcp {
+                    local: String::new(),
+                    peer: peer.clone(),
+                };
+                self.set_descriptor(life.pid, life.fd, life.since_ns, target);
+            }
+            _ => self.on_close(life.pid, life.fd, life.since_ns),
+        }
     }
 
     fn set_descriptor(&mut self, pid: u32, fd: i32, at_ns: Nanos, target: DescriptorTarget) {

@@ -131,6 +131,13 @@ impl Reference {
         }
     }
 
+    /// Peers that normally answer, and how long they take.
+    pub(crate) fn answering(&self) -> impl Iterator<Item = (&str, Limit)> + '_ {
+        self.peers
+            .iter()
+            .map(|(peer, limit)| (peer.as_str(), *limit))
+    }
+
     /// Normal exchanges with a peer.
     pub(crate) fn exchanges(&self, peer: &str) -> u64 {
         self.model

@@ -155,6 +155,8 @@ mod tests {
             pid: 1,
             tid: 1,
             sequence: second,
+            weight: 1,
+            whole: true,
             calls,
         }
     }

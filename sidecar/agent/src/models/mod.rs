@@ -267,8 +267,10 @@ impl Watched {
             .patterns
             .nearest(&window.codes())
             .map(|(index, _)| index);
-        self.profile.window(window, pattern);
-        self.profile_calls += window.calls.len() as u64;
+        if window.whole {
+            self.profile.window(window, pattern);
+            self.profile_calls += window.calls.len() as u64;
+        }
         pattern.and_then(|index| u32::try_from(index).ok())
     }
 

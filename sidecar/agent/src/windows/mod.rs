@@ -44,6 +44,12 @@ pub struct Windows {
     units: HashMap<(u32, u32), Unit>,
     containers: HashMap<u32, ContainerIndex>,
     listens: HashMap<u32, Vec<String>>,
+    /// Calls are only counted now: exchanges come from the kernel.
+    reduced: bool,
+    /// Exchanges that began before are the kernel's.
+    whole_since_ns: Nanos,
+    /// Roles of the descriptors of the last record's calls.
+    roles: Vec<Role>,
 }
 
 impl Windows {
@@ -55,7 +61,15 @@ impl Windows {
             units: HashMap::new(),
             containers: HashMap::new(),
             listens: HashMap::new(),
+            reduced: false,
+            whole_since_ns: 0,
+            roles: Vec::new(),
         }
+    }
+
+    /// Roles of the descriptors of the calls of the last [`Record::Window`].
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
     }
 
     /// Takes one record; what it completes is added to `out`.
@@ -91,7 +105,23 @@ impl Windows {
                 self.close_silent(tick.at_ns, out);
                 self.pending(tick.at_ns, out);
             }
-            Record::Container(_) | Record::Http(_) => {}
+            Record::Reduced(reduced) => {
+                self.descriptors.drop_turns();
+                self.reduced = reduced.sample != 0;
+                self.whole_since_ns = reduced.at_ns;
+            }
+            Record::Exchange(timed) => out.push(match timed.exchange.received_ns {
+                0 => Piece::Pending(timed.container, vec![timed.exchange.clone()]),
+                _ => Piece::Exchange(timed.container, timed.exchange.clone()),
+            }),
+            Record::Life(life) => self.descriptors.begin_life(
+                life.pid,
+                life.fd,
+                life.role,
+                life.peer.clone(),
+                life.since_ns,
+            ),
+            Record::Container(_) | Record::Http(_) | Record::Counts(_) => {}
         }
     }
 
@@ -122,9 +152,17 @@ impl Windows {
                 .map_or(unit.end_ns(), |call| call.enter_ns);
             out.extend(unit.gap(at_ns).map(Piece::Window));
         } else if window.counted_before > 0 {
-            // What was counted stands between the calls before and these.
-            out.extend(unit.finish().map(Piece::Window));
+            // What was counted stands between the calls before and these. A window that was full
+            // ended somewhere in a unit of work, and so may those have that were counted.
+            let begins = window
+                .calls
+                .first()
+                .is_some_and(|call| self.calls.is_wait(call.nr));
+            let ended = unit.resume(window.weight, begins);
+            out.extend(ended.map(Piece::Window));
         }
+        unit.weigh(window.weight);
+        self.roles.clear();
         for call in &window.calls {
             let observed = self.descriptors.observe(&ObservedCall {
                 pid: window.pid,
@@ -141,11 +179,16 @@ impl Windows {
             } else {
                 observed.role
             };
+            self.roles.push(role);
             out.extend(unit.push(self.calls, call, role).map(Piece::Window));
-            if let Some(exchange) = observed.exchange {
+            let own = |exchange: &Exchange| {
+                !self.reduced && exchange.sent_ns >= self.whole_since_ns
+            };
+            if let Some(exchange) = observed.exchange.filter(own) {
                 out.push(Piece::Exchange(window.container, exchange));
             }
         }
+        unit.window_ended(window.end);
         if window.end == WindowEnd::ThreadExit {
             out.extend(unit.finish().map(Piece::Window));
             self.units.remove(&key);
@@ -199,6 +242,9 @@ impl Windows {
 
     fn pending(&mut self, now_ns: Nanos, out: &mut Vec<Piece>) {
         let mut by_container: HashMap<ContainerIndex, Vec<Exchange>> = HashMap::new();
+        if self.reduced {
+            return;
+        }
         for exchange in self.descriptors.pending(now_ns) {
             if let Some(container) = self.containers.get(&exchange.pid) {
                 by_container.entry(*container).or_default().push(exchange);

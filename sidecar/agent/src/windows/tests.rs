@@ -27,6 +27,7 @@ fn window(sequence: u64, lost_before: u32, calls: Vec<Call>, end: WindowEnd) -> 
         lost_before,
         counted_before: 0,
         weight: 1,
+        context: 0,
         calls,
         end,
     })

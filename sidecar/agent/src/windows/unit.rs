@@ -2,7 +2,7 @@
 
 use stethos_patterns::{Outcome, Role, Token, Window, WindowCall, names::CallTable};
 
-use crate::record::{Call, ContainerIndex, Nanos};
+use crate::record::{Call, ContainerIndex, Nanos, WindowEnd};
 
 pub(super) struct Unit {
     container: ContainerIndex,
@@ -13,6 +13,11 @@ pub(super) struct Unit {
     /// The last call wrote to a served connection: a read after it starts a new request.
     answered: bool,
     end_ns: Nanos,
+    /// Of the calls so far: `Window::weight`, `Window::whole`.
+    weight: u32,
+    whole: bool,
+    /// The kernel ended its window here because it was full, not because the thread waits.
+    cut: bool,
 }
 
 impl Unit {
@@ -25,6 +30,31 @@ impl Unit {
             calls: Vec::new(),
             answered: false,
             end_ns: 0,
+            weight: 1,
+            whole: true,
+            cut: false,
+        }
+    }
+
+    /// Calls were only counted since the last one; those that come now stand for `weight` times
+    /// as many. `whole` says whether a unit begins with them. Gives the unit that ended.
+    pub(super) fn resume(&mut self, weight: u32, whole: bool) -> Option<Window> {
+        self.whole &= !self.cut;
+        let ended = self.finish();
+        self.weight = weight;
+        self.whole = whole;
+        ended
+    }
+
+    /// A window of the kernel ended here.
+    pub(super) fn window_ended(&mut self, end: WindowEnd) {
+        self.cut = matches!(end, WindowEnd::Full | WindowEnd::Peeked);
+    }
+
+    /// The calls that come now stand for so many times as many.
+    pub(super) fn weigh(&mut self, weight: u32) {
+        if self.calls.is_empty() {
+            self.weight = weight;
         }
     }
 
@@ -88,10 +118,13 @@ impl Unit {
             pid: self.pid,
             tid: self.tid,
             sequence: self.sequence,
+            weight: self.weight,
+            whole: self.whole,
             calls: std::mem::take(&mut self.calls),
         };
         self.sequence += 1;
         self.answered = false;
+        self.whole = true;
         Some(window)
     }
 }

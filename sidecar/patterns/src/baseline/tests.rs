@@ -73,6 +73,8 @@ fn roles_and_outcomes_are_kept_apart() {
         pid: 1,
         tid: 1,
         sequence: 0,
+        weight: 1,
+        whole: true,
         calls: vec![
             call(READ, Role::File, 10, 0, 1000),
             call(READ, Role::Client, 10, 0, 500_000),

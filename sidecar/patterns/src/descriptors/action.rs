@@ -3,8 +3,9 @@
 use crate::names::{CallKind, CallTable};
 use crate::window::Role;
 
+/// What a call does to the table of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub enum Action {
     Nothing,
     /// The returned descriptor has this role.
     Make(Role),
@@ -31,7 +32,7 @@ impl Actions {
         for nr in table.numbers() {
             let index = usize::from(nr);
             actions.resize(index + 1, Action::Nothing);
-            actions[index] = action_of(table.name(nr), table.kind(nr));
+            actions[index] = action(table, nr);
         }
         Actions(actions)
     }
@@ -42,6 +43,11 @@ impl Actions {
             .copied()
             .unwrap_or(Action::Nothing)
     }
+}
+
+/// What the call with this number does.
+pub fn action(table: &CallTable, nr: u16) -> Action {
+    action_of(table.name(nr), table.kind(nr))
 }
 
 fn action_of(name: &str, kind: CallKind) -> Action {

@@ -70,6 +70,10 @@ impl Entries {
             .flat_map(|(pid, table)| table.iter().map(move |(fd, entry)| (*pid, *fd, entry)))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> + '_ {
+        self.processes.values_mut().flat_map(HashMap::values_mut)
+    }
+
     /// A new life of a number from `since_ns` on, known from something that happened at `at_ns`;
     /// none when a later life is already known or the process had ended then.
     pub(super) fn open(

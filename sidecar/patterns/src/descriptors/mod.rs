@@ -14,7 +14,8 @@ mod hints;
 use crate::names;
 use crate::window::Role;
 
-use action::{Action, Actions};
+use action::Actions;
+pub use action::{Action, action};
 pub use call::{Observed, ObservedCall};
 use entries::{Entries, Entry};
 pub use exchange::Exchange;
@@ -134,6 +135,30 @@ impl DescriptorTable {
             entry.role = role;
             entry.peer = peer;
         }
+    }
+
+    /// A descriptor has been this since then, as told from outside; `Role::None`: it was closed.
+    pub fn begin_life(
+        &mut self,
+        pid: u32,
+        fd: i32,
+        role: Role,
+        peer: Option<String>,
+        since_ns: u64,
+    ) {
+        if fd < 0 {
+            return;
+        }
+        if let Some(entry) = self.entries.open(pid, fd, role, since_ns, since_ns) {
+            entry.peer = peer;
+        }
+    }
+
+    /// Forgets whose turn it is on every socket: what comes now does not follow on what was seen.
+    pub fn drop_turns(&mut self) {
+        self.entries
+            .iter_mut()
+            .for_each(|entry| entry.turn = Turn::default());
     }
 
     /// What a descriptor stands for now; `Role::None` when not known.

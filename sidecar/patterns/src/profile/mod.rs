@@ -21,8 +21,10 @@ const PRIOR: f64 = 1.0;
 /// One interval of one container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Calls behind the values, waits and gaps not counted.
+    /// Calls behind the values, waits and gaps not counted. Each counts once, whatever the weight
+    /// of its window.
     pub calls: u64,
+    /// The same of windows.
     pub windows: u64,
     /// [`ProfileLayout::dimension`] values.
     pub values: Vec<f32>,
@@ -49,7 +51,9 @@ pub struct ProfileBuilder {
 
 #[derive(Debug)]
 struct Counts {
+    /// Without and with their weight.
     calls: u64,
+    weighed: u64,
     windows: u64,
     errors: u64,
     tokens: Vec<u64>,
@@ -67,9 +71,9 @@ struct Mean {
 }
 
 impl Mean {
-    fn record(&mut self, value: u64) {
-        self.sum += (value as f64).ln_1p();
-        self.count += 1.0;
+    fn record(&mut self, value: u64, weight: u64) {
+        self.sum += (value as f64).ln_1p() * weight as f64;
+        self.count += weight as f64;
     }
 
     fn drawn_towards(&self, typical: f32) -> f32 {
@@ -81,6 +85,7 @@ impl Counts {
     fn new(layout: &ProfileLayout) -> Self {
         Counts {
             calls: 0,
+            weighed: 0,
             windows: 0,
             errors: 0,
             tokens: vec![0; layout.token_slots()],
@@ -103,41 +108,44 @@ impl ProfileBuilder {
         }
     }
 
-    /// Takes one window; `pattern` is its index among the frozen patterns.
+    /// Takes one window, as often as its weight says; `pattern` is its index among the frozen
+    /// patterns.
     pub fn window(&mut self, window: &Window, pattern: Option<usize>) {
-        let before = self.counts.calls;
+        let before = self.counts.weighed;
+        let weight = u64::from(window.weight);
         for call in &window.calls {
-            self.call(call);
+            self.call(call, weight);
         }
         self.counts.windows += 1;
         let none = self.layout.patterns();
         let slot = pattern.filter(|index| *index < none).unwrap_or(none);
-        self.counts.patterns[slot] += self.counts.calls - before;
+        self.counts.patterns[slot] += self.counts.weighed - before;
     }
 
-    fn call(&mut self, call: &WindowCall) {
+    fn call(&mut self, call: &WindowCall, weight: u64) {
         if call.token == Token::GAP || self.table.is_wait(call.token.call) {
             return;
         }
         self.counts.calls += 1;
-        self.counts.errors += u64::from(call.token.outcome.is_error());
-        self.counts.tokens[self.layout.token_slot(self.vocabulary.id(&call.token))] += 1;
+        self.counts.weighed += weight;
+        self.counts.errors += u64::from(call.token.outcome.is_error()) * weight;
+        self.counts.tokens[self.layout.token_slot(self.vocabulary.id(&call.token))] += weight;
         if call.token.outcome != Outcome::Ok {
             return;
         }
         let kind = self.table.kind(call.token.call);
         if let Some(slot) = duration_slot(kind, call.role) {
-            self.counts.durations[slot].record(call.duration_ns);
+            self.counts.durations[slot].record(call.duration_ns, weight);
         }
         if let Some(slot) = size_slot(kind, call.role) {
-            self.counts.sizes[slot].record(call.ret.unsigned_abs());
+            self.counts.sizes[slot].record(call.ret.unsigned_abs(), weight);
         }
     }
 
     /// The profile of the interval since the last call of this function, which starts the next.
     pub fn finish(&mut self) -> Profile {
         let counts = std::mem::replace(&mut self.counts, Counts::new(&self.layout));
-        let all = counts.calls.max(1) as f64;
+        let all = counts.weighed.max(1) as f64;
         // The square root makes the sampling noise of a share independent of the share.
         let share = |n: &u64| (*n as f64 / all).sqrt() as f32;
         let mut values: Vec<f32> = Vec::with_capacity(self.layout.dimension());

@@ -23,6 +23,8 @@ fn window(calls: Vec<WindowCall>) -> Window {
         pid: 1,
         tid: 1,
         sequence: 0,
+        weight: 1,
+        whole: true,
         calls,
     }
 }

@@ -184,6 +184,8 @@ fn maps(welcome: Welcome, message: Message) -> Option<PodMaps> {
         familiar: descriptors.next()?,
         reduction: descriptors.next()?,
         counts: descriptors.next()?,
+        followed: descriptors.next()?,
+        heads: descriptors.next()?,
         processors: welcome.processors,
         banks: descriptors.collect(),
     };
@@ -204,7 +206,7 @@ pub struct BrokerNode {
     path: PathBuf,
     wish: Join,
     state: State,
-    renewed: Option<Pod>,
+    renewed: Option<(Pod, PodMaps)>,
 }
 
 impl BrokerNode {
@@ -270,7 +272,7 @@ impl BrokerNode {
             match Pod::map(&maps) {
                 Ok(pod) => {
                     self.wish.has = Some(id);
-                    self.renewed = Some(pod);
+                    self.renewed = Some((pod, maps));
                     tracing::warn!(away_ms, "joined the node broker again, with new maps");
                 }
                 Err(error) => {
@@ -361,7 +363,7 @@ impl Node for BrokerNode {
         }
     }
 
-    fn renewed(&mut self) -> Option<Pod> {
+    fn renewed(&mut self) -> Option<(Pod, PodMaps)> {
         self.renewed.take()
     }
 }

@@ -2,7 +2,8 @@
 
 use aya::maps::MapData;
 use stethos_events::{
-    BANK_SLOTS, COUNT_ROWS, CountRow, FAMILIAR_ENTRIES, FamiliarEntry, Reduction, ThreadSlot,
+    BANK_SLOTS, COUNT_ROWS, CountRow, DESCRIPTORS, DescriptorEntry, FAMILIAR_ENTRIES,
+    FamiliarEntry, HEADS, KeptHead, Reduction, ThreadSlot,
 };
 
 use super::{
@@ -31,13 +32,16 @@ impl Capacity {
 }
 
 /// The maps of one pod in maps of maps under its index: name of the map of maps, and of the pin.
-pub(super) const OF_POD: [(&str, &str); 5] = [
+pub(super) const OF_POD: [(&str, &str); 7] = [
     ("WINDOWS", "windows"),
     ("EVENTS", "events"),
     ("FAMILIAR", "familiar"),
     ("REDUCTION", "reduction"),
     ("COUNTS", "counts"),
+    ("DESCRIPTORS_OF", "descriptors"),
+    ("HEADS_OF", "heads"),
 ];
+
 /// New maps of one pod.
 pub(super) struct NewMaps {
     /// In the order of `OF_POD`.
@@ -58,6 +62,8 @@ impl NewMaps {
                 array::<FamiliarEntry>("stethos_known", FAMILIAR_ENTRIES as u32, Access::Write, 0)?,
                 array::<Reduction>("stethos_reduce", 1, Access::Write, 0)?,
                 array::<CountRow>("stethos_counts", rows, Access::Read, inner_maps::SIZED)?,
+                array::<DescriptorEntry>("stethos_fds", DESCRIPTORS as u32, Access::Write, 0)?,
+                array::<KeptHead>("stethos_heads", HEADS as u32, Access::Read, 0)?,
             ],
             banks: (0..capacity.banks())
                 .map(|_| bank())
@@ -73,7 +79,7 @@ impl NewMaps {
 
     /// Descriptors for the sidecar.
     pub(super) fn handed_out(&self, capacity: Capacity) -> Result<PodMaps, KernelError> {
-        let [windows, events, familiar, reduction, counts] = &self.of_pod;
+        let [windows, events, familiar, reduction, counts, followed, heads] = &self.of_pod;
         Ok(PodMaps {
             windows: descriptor(windows)?,
             window_ring_bytes: capacity.window_ring_bytes,
@@ -87,6 +93,8 @@ impl NewMaps {
             familiar: descriptor(familiar)?,
             reduction: descriptor(reduction)?,
             counts: descriptor(counts)?,
+            followed: descriptor(followed)?,
+            heads: descriptor(heads)?,
             processors: self.processors,
         })
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Reader, counting::HeardCounters, monotonic_ns, standing_calls};
 use crate::{
-    capture::pod::Pod,
+    capture::pod::{Pod, PodMaps},
     record::{Account, ContainerIndex, Nanos, Record},
 };
 
@@ -26,7 +26,7 @@ impl Before {
 
 impl Reader {
     /// Goes on with new maps. Nothing is written into the old ones any more.
-    pub(super) fn renew(&mut self, pod: Pod, out: &mut Vec<Record>) {
+    pub(super) fn renew(&mut self, pod: Pod, maps: &PodMaps, out: &mut Vec<Record>) {
         self.drain(out);
         let standing: Vec<_> = self
             .pod
@@ -66,6 +66,11 @@ impl Reader {
         self.counters = HeardCounters::default();
         self.lost_told = Default::default();
         self.peeked.clear();
+        self.tell_counts(monotonic_ns(), out);
         self.pod = pod;
+        self.facts.describe_again();
+        if let Err(error) = self.reduced.renew(maps) {
+            tracing::error!(%error, "every call is shipped from now on");
+        }
     }
 }

@@ -16,6 +16,10 @@ const LIFECYCLE: u8 = 6;
 const THREADS: u8 = 7;
 const DESCRIPTOR: u8 = 8;
 const TICK: u8 = 9;
+const REDUCED: u8 = 10;
+const COUNTS: u8 = 11;
+const EXCHANGE: u8 = 12;
+const LIFE: u8 = 13;
 
 /// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
 /// one to the end of the call before it; differences wrap, so that any times survive.
@@ -28,6 +32,7 @@ struct WindowColumns {
     lost_before: u32,
     counted_before: u64,
     weight: u32,
+    context: u64,
     end: WindowEnd,
     numbers: Vec<u16>,
     descriptors: Vec<i32>,
@@ -59,6 +64,10 @@ pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Resul
         Record::Threads(fields) => put(THREADS, fields),
         Record::Descriptor(fields) => put(DESCRIPTOR, fields),
         Record::Tick(fields) => put(TICK, fields),
+        Record::Reduced(fields) => put(REDUCED, fields),
+        Record::Counts(fields) => put(COUNTS, fields),
+        Record::Exchange(fields) => put(EXCHANGE, fields),
+        Record::Life(fields) => put(LIFE, fields),
     }
 }
 
@@ -82,6 +91,10 @@ pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record
         THREADS => Record::Threads(take(bytes)?),
         DESCRIPTOR => Record::Descriptor(take(bytes)?),
         TICK => Record::Tick(take(bytes)?),
+        REDUCED => Record::Reduced(take(bytes)?),
+        COUNTS => Record::Counts(take(bytes)?),
+        EXCHANGE => Record::Exchange(take(bytes)?),
+        LIFE => Record::Life(take(bytes)?),
         kind => return Err(Reason::UnknownRecord { kind }),
     })
 }
@@ -98,6 +111,10 @@ pub(super) fn time_of(record: &Record) -> Option<Nanos> {
         Record::Threads(r) => r.at_ns,
         Record::Descriptor(r) => r.at_ns,
         Record::Tick(r) => r.at_ns,
+        Record::Reduced(r) => r.at_ns,
+        Record::Counts(r) => r.at_ns,
+        Record::Exchange(r) => r.at_ns,
+        Record::Life(r) => r.since_ns,
     })
 }
 
@@ -124,6 +141,7 @@ fn to_columns(window: &CallWindow, clock: &mut BlockClock) -> WindowColumns {
         lost_before: window.lost_before,
         counted_before: window.counted_before,
         weight: window.weight,
+        context: window.context,
         end: window.end,
         starts: starts.collect(),
         numbers: calls.iter().map(|call| call.nr).collect(),
@@ -193,6 +211,7 @@ fn from_columns(columns: WindowColumns, clock: &mut BlockClock) -> Result<CallWi
         lost_before: columns.lost_before,
         counted_before: columns.counted_before,
         weight: columns.weight,
+        context: columns.context,
         calls,
         end: columns.end,
     })

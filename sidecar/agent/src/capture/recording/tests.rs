@@ -2,6 +2,8 @@ use std::io::{self, Write};
 
 use crate::record::*;
 
+use stethos_patterns::{Outcome, Role, Token, descriptors::Exchange};
+
 use super::*;
 
 mod hostile;
@@ -38,6 +40,7 @@ fn window(sequence: u64, calls: Vec<Call>) -> Record {
         lost_before: 0,
         counted_before: 6,
         weight: 7,
+        context: 0x1234_5678_9abc_def0,
         calls,
         end: WindowEnd::Wait,
     })
@@ -145,7 +148,52 @@ fn one_of_each() -> Vec<Record> {
             },
         }),
         tick(8),
+        Record::Reduced(Reduced {
+            at_ns: 9,
+            sample: 200,
+        }),
+        Record::Counts(Counts {
+            at_ns: 10,
+            container,
+            rows: vec![
+                counted(CountedKind::Call(Token::new(0, -11))),
+                counted(CountedKind::Answers {
+                    peer: "[::1]:5".into(),
+                }),
+                counted(CountedKind::Service),
+            ],
+        }),
+        Record::Exchange(TimedExchange {
+            at_ns: 11,
+            container,
+            exchange: Exchange {
+                pid,
+                tid,
+                fd,
+                role: Role::Client,
+                peer: None,
+                sent_ns: 3,
+                received_ns: 11,
+                failed: Some(Outcome::Errno(104)),
+            },
+        }),
+        Record::Life(DescriptorLife {
+            since_ns: 12,
+            pid,
+            fd,
+            role: Role::Server,
+            peer: None,
+        }),
     ]
+}
+
+fn counted(kind: CountedKind) -> CountedRow {
+    CountedRow {
+        kind,
+        count: 300,
+        duration_ns: 70_000,
+        classes: vec![(1, 200), (9, 100)],
+    }
 }
 
 fn written(records: &[Record]) -> Vec<u8> {
@@ -207,7 +255,7 @@ fn the_encoding_is_that_of_this_version() {
         encoded.extend(entry::encode(&record, &mut clock).unwrap());
     }
     let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(found, include_str!("version-2.hex").replace('\n', ""));
+    assert_eq!(found, include_str!("version-3.hex").replace('\n', ""));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use stethos_patterns::names::CallKind;
 use stethos_patterns::{Outcome, WindowCall};
 
 use crate::diagnosis::errno::EINPROGRESS;
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
 use crate::diagnosis::signals::Scene;
 use crate::record::{ContainerIndex, Nanos};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use stethos_patterns::names::CallKind;
 use stethos_patterns::{Role, Token, WindowCall};
 
-use crate::diagnosis::sequential::{SECOND, ShareTest};
+use crate::sequential::{SECOND, ShareTest};
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::signals::exchanges::duration;
-use crate::diagnosis::signals::{MAX_KEYS, Scene};
+use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Nanos};
 
 const SLOW_SHARE: f64 = 0.8;
@@ -27,7 +27,7 @@ impl Durations {
             scene.table.kind(call.token.call),
             CallKind::Read | CallKind::Write | CallKind::Sync | CallKind::File | CallKind::Open
         );
-        if !works || !(call.role == Role::File || scene.table.is_open(call.token.call)) {
+        if scene.reduced || !works || !(call.role == Role::File || scene.table.is_open(call.token.call)) {
             return None;
         }
         let normal = scene.model?.call_limit(call.token, call.role)?;
@@ -59,6 +59,10 @@ impl Durations {
             true => signal.standing(Standing::Opens, evidence.min(12.0)),
             false => signal,
         })
+    }
+
+    pub(crate) fn restless(&self) -> bool {
+        self.tests.values().any(|test| test.evidence() > RESTLESS)
     }
 
     pub(crate) fn reset(&mut self, container: ContainerIndex) {

@@ -22,9 +22,9 @@ use stethos_patterns::names::{CallKind, CallTable};
 use stethos_patterns::{Role, Token, WindowCall};
 
 use crate::diagnosis::errno::*;
-use crate::diagnosis::sequential::{SECOND, ShareTest};
+use crate::sequential::{SECOND, ShareTest};
 use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
-use crate::diagnosis::signals::{MAX_KEYS, Scene};
+use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Nanos};
 
 /// Repetitions count within this time.
@@ -195,7 +195,7 @@ impl Errors {
         failed: u64,
         attempts: u64,
     ) -> Option<Signal> {
-        if scene.pod.is_starting(scene.pid, call.end_ns()) {
+        if scene.reduced || scene.pod.is_starting(scene.pid, call.end_ns()) {
             return None;
         }
         let (p0, p1) = shares(scene.table, call.token, failed, attempts)?;
@@ -240,7 +240,15 @@ impl Errors {
         result.map(|(standing, weight)| signal.standing(standing, weight))
     }
 
+    pub(crate) fn restless(&self) -> bool {
+        let mut tests = self.rates.values().flatten();
+        tests.any(|(_, test)| test.evidence() > RESTLESS)
+    }
+
     fn count_good(&mut self, scene: &Scene<'_>, call: &WindowCall) {
+        if scene.reduced {
+            return;
+        }
         let Some(tests) = self.rates.get_mut(&(scene.container, call.token.call)) else {
             return;
         };
@@ -265,7 +273,7 @@ fn known_shares(scene: &Scene<'_>, token: Token) -> Option<(f64, f64)> {
 /// Share of failing calls as learned (with a margin of two) and as tested against: five times
 /// more for errors that have a class, most calls for those that a different mix of requests
 /// brings as well. None when normal work fails too often to tell.
-fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option<(f64, f64)> {
+pub(crate) fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option<(f64, f64)> {
     let seldom = attempts < SELDOM && failed == 0;
     let p0 = if seldom {
         0.05

@@ -7,9 +7,9 @@ use stethos_patterns::{Outcome, Role};
 
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::{Limit, Reference};
-use crate::diagnosis::sequential::{SECOND, ShareTest};
+use crate::sequential::{SECOND, ShareTest};
 use crate::diagnosis::signal::{Cause, Kind, Normal, Place, Signal, Standing};
-use crate::diagnosis::signals::MAX_KEYS;
+use crate::diagnosis::signals::{MAX_KEYS, RESTLESS};
 use crate::record::{ContainerIndex, Nanos};
 
 /// Share of slow exchanges that is tested against: nearly all.
@@ -59,8 +59,16 @@ impl Exchanges {
         model: &Reference,
         pod: &Pod,
         limit: f64,
+        reduced: bool,
     ) -> Judged {
         let place = place_of(container, exchange);
+        if reduced && exchange.failed.is_none() {
+            // Those that are told are the unusual ones, and their share says nothing.
+            if exchange.role == Role::Client {
+                self.answered(container, peer, place.end_ns);
+            }
+            return Judged::default();
+        }
         match (exchange.role, exchange.failed) {
             (Role::Client, Some(Outcome::Ok)) => {
                 let kind = Kind::ClosedEarly {
@@ -99,8 +107,7 @@ impl Exchanges {
         if self.clients.len() >= MAX_KEYS && !self.clients.contains_key(&key) {
             return Judged::default();
         }
-        let answered = self.answered.entry(key.clone()).or_default();
-        *answered = (*answered).max(place.end_ns);
+        self.answered(place.container, peer, place.end_ns);
         let Some(normal) = model.exchange_limit(peer) else {
             return Judged::default();
         };
@@ -207,6 +214,21 @@ impl Exchanges {
             },
             evidence.min(6.0),
         ))
+    }
+
+    /// A peer answered.
+    pub(crate) fn answered(&mut self, container: ContainerIndex, peer: &str, at_ns: Nanos) {
+        let key = (container, peer.to_owned());
+        if self.answered.len() >= MAX_KEYS && !self.answered.contains_key(&key) {
+            self.answered.pop_first();
+        }
+        let answered = self.answered.entry(key).or_default();
+        *answered = (*answered).max(at_ns);
+    }
+
+    pub(crate) fn restless(&self) -> bool {
+        let mut tests = self.clients.values().chain(self.services.values());
+        tests.any(|test| test.evidence() > RESTLESS)
     }
 
     pub(crate) fn last_answer(&self, container: ContainerIndex, peer: &str) -> Nanos {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos, RunState, ThreadState, ThreadsSnapshot};
 

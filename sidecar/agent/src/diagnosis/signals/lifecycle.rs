@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::diagnosis::pod::{Pod, Process};
 use crate::diagnosis::reference::Reference;
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
 use crate::diagnosis::signals::MAX_KEYS;
 use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, Nanos};

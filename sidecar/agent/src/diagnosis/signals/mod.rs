@@ -15,7 +15,7 @@ use stethos_patterns::names::CallTable;
 
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
-use crate::diagnosis::sequential;
+use crate::sequential;
 use crate::diagnosis::signal::Place;
 use crate::record::{ContainerIndex, Subject};
 
@@ -26,6 +26,9 @@ pub(crate) const MAX_KEYS: usize = 512;
 const TESTS: f64 = 64.0;
 /// Slices in a second (a test's evidence moves by a bounded amount in each).
 const SLICES: f64 = 4.0;
+
+/// Evidence from which on a test has found something that it has to be sure of, nats.
+pub(crate) const RESTLESS: f64 = 6.0;
 
 /// Evidence in nats at which a sequential test is significant.
 pub(crate) fn test_limit(false_alarms_per_day: f64) -> f64 {
@@ -45,6 +48,9 @@ pub(crate) struct Scene<'a> {
     pub(crate) surprising: bool,
     /// See [`test_limit`].
     pub(crate) limit: f64,
+    /// Calls are only counted: those that are there are the unusual ones, and their share says
+    /// nothing.
+    pub(crate) reduced: bool,
 }
 
 impl Scene<'_> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 

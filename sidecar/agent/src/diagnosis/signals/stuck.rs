@@ -4,7 +4,7 @@ use stethos_patterns::Role;
 use stethos_patterns::descriptors::Exchange;
 
 use crate::diagnosis::reference::{Limit, Reference};
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::signals::exchanges::{Exchanges, duration, place_of};
 use crate::record::{ContainerIndex, Nanos};

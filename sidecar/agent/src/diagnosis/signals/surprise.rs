@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use stethos_patterns::Window;
 
-use crate::diagnosis::sequential::SECOND;
+use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 

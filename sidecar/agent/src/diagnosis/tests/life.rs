@@ -186,6 +186,8 @@ fn anything(shop: &mut Shop, numbers: &mut Numbers, container: u16, pid: u32, at
                 pid,
                 tid,
                 sequence: 0,
+                weight: 1,
+                whole: true,
                 calls,
             };
             engine.on_window(&JudgedWindow {

@@ -298,6 +298,8 @@ impl Shop {
             pid: calls.pid,
             tid: calls.tid,
             sequence: self.sequence,
+            weight: 1,
+            whole: true,
             calls: Vec::new(),
         };
         self.sequence += 1;

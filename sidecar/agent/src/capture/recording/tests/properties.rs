@@ -15,14 +15,14 @@ prop_compose! {
 prop_compose! {
     fn any_window()(
         container: u16, pid: u32, tid: u32, sequence: u64, lost_before: u32,
-        counted_before: u64, weight: u32,
+        counted_before: u64, weight: u32, context: u64,
         calls in prop::collection::vec(any_call(), 0..70),
         end in prop::sample::select(vec![
             WindowEnd::Wait, WindowEnd::Full, WindowEnd::ThreadExit, WindowEnd::Peeked,
         ]),
     ) -> Record {
         Record::Window(CallWindow {
-            container, pid, tid, sequence, lost_before, counted_before, weight, calls, end,
+            container, pid, tid, sequence, lost_before, counted_before, weight, context, calls, end,
         })
     }
 }

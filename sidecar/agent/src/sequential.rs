@@ -43,6 +43,18 @@ impl ShareTest {
 
     /// Takes one observation made at `at_ns` and gives the evidence in nats.
     pub(crate) fn observe(&mut self, at_ns: Nanos, hit: bool, p0: f64, p1: f64) -> f64 {
+        self.observe_many(at_ns, u64::from(hit), u64::from(!hit), p0, p1)
+    }
+
+    /// Takes several at once, made by `at_ns`.
+    pub(crate) fn observe_many(
+        &mut self,
+        at_ns: Nanos,
+        hits: u64,
+        misses: u64,
+        p0: f64,
+        p1: f64,
+    ) -> f64 {
         if at_ns >= self.slice_start.saturating_add(SLICE) {
             self.sum = self.evidence();
             self.slice = 0.0;
@@ -51,18 +63,15 @@ impl ShareTest {
                 self.run = None;
             }
         }
-        self.slice += if hit {
-            (p1 / p0).ln()
-        } else {
-            ((1.0 - p1) / (1.0 - p0)).ln()
-        };
-        if hit {
+        self.slice += hits as f64 * (p1 / p0).ln()
+            + misses as f64 * ((1.0 - p1) / (1.0 - p0)).ln();
+        if hits > 0 {
             let run = self.run.get_or_insert(Run {
                 first_ns: at_ns,
                 last_ns: at_ns,
                 hits: 0,
             });
-            run.hits += 1;
+            run.hits += hits;
             run.first_ns = run.first_ns.min(at_ns);
             run.last_ns = run.last_ns.max(at_ns);
         }
