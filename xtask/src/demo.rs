@@ -4,6 +4,7 @@
 mod faults;
 mod judge;
 mod report;
+mod shipped;
 mod shop;
 mod sidecar;
 mod timeline;
@@ -22,6 +23,7 @@ use crate::workspace::Workspace;
 use faults::Fault;
 use judge::{Judge, Verdict};
 use report::Line;
+use shipped::Shipped;
 use shop::{CONTAINERS, Shop};
 use sidecar::{Sidecar, Usage};
 use timeline::Timeline;
@@ -144,6 +146,7 @@ struct Demo<'a> {
     /// Whether the demo alone breaks things, so that anything else is a false alarm.
     judging: bool,
     timeline: Timeline,
+    shipped: Shipped,
     started: Instant,
 }
 
@@ -171,6 +174,7 @@ impl<'a> Demo<'a> {
             judge: Judge::default(),
             judging: true,
             timeline,
+            shipped: Shipped::default(),
             started: Instant::now(),
         })
     }
@@ -278,6 +282,11 @@ impl<'a> Demo<'a> {
         let now = self.started.elapsed();
         match &line {
             Line::Phase(phase) => self.timeline.phase(now, phase)?,
+            Line::Capturing(capturing) => {
+                if let Some(shipped) = self.shipped.hear(capturing) {
+                    self.event("shipping", &shipped)?;
+                }
+            }
             Line::Diagnosis(diagnosis) => {
                 self.timeline.diagnosis(now, diagnosis)?;
                 if self.judging && self.judge.hear(now, diagnosis) == Verdict::FalseAlarm {

@@ -19,8 +19,8 @@ use crate::{
     learning::{Change, Learning},
     models::{Models, Stability},
     record::{
-        Account, ContainerIndex, ContainerInfo, CountedKind, Header, LifecycleEvent, Nanos, ProcessInfo, Record,
-        Tick,
+        Account, ContainerIndex, ContainerInfo, CountedKind, Header, LifecycleEvent, Nanos,
+        ProcessInfo, Record, Tick,
     },
     trace::{Context, Join, JoinConfig},
     windows::{Piece, Windows},
@@ -121,6 +121,7 @@ impl Pipeline {
             }
             steps.push(Step::Record(record));
             self.windows.on_record(record, &mut pieces);
+            self.models.on_record(record);
             self.attend(record);
             for piece in pieces.drain(..) {
                 if let Piece::Window(window) = &piece {
@@ -166,9 +167,8 @@ impl Pipeline {
         };
         attention.disturbed(engine.disturbed_ns(), "diagnosis found something");
         for stability in &outcome.stability {
-            if stability.stability < UNSTABLE {
-                attention.disturbed(stability.at_ns, "the profile has changed");
-            }
+            let stable = stability.stability >= UNSTABLE;
+            attention.on_stability(stability.container, stability.at_ns, stable);
         }
         if let Some(tick) = tick {
             attention.on_tick(tick, |container| engine.model(container));

@@ -38,7 +38,7 @@ pub enum Record {
     Descriptor(DescriptorInfo),
     Tick(Tick),
     Reduced(Reduced),
-    Counts(Counts),
+    Counts(CallCounts),
     Exchange(TimedExchange),
     Life(DescriptorLife),
 }
@@ -288,7 +288,7 @@ pub struct Reduced {
 
 /// What the kernel counted in one container since the last such record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct CallCounts {
     pub at_ns: Nanos,
     pub container: ContainerIndex,
     pub rows: Vec<CountedRow>,

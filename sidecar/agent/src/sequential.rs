@@ -63,8 +63,7 @@ impl ShareTest {
                 self.run = None;
             }
         }
-        self.slice += hits as f64 * (p1 / p0).ln()
-            + misses as f64 * ((1.0 - p1) / (1.0 - p0)).ln();
+        self.slice += hits as f64 * (p1 / p0).ln() + misses as f64 * ((1.0 - p1) / (1.0 - p0)).ln();
         if hits > 0 {
             let run = self.run.get_or_insert(Run {
                 first_ns: at_ns,

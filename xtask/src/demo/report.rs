@@ -5,6 +5,7 @@ use serde_json::Value;
 #[derive(Debug, PartialEq)]
 pub(super) enum Line {
     Phase(Phase),
+    Capturing(Capturing),
     Diagnosis(Box<Diagnosis>),
 }
 
@@ -18,6 +19,17 @@ pub(super) struct Phase {
     pub(super) tokens: Option<u64>,
     /// Share of calls never seen before, 0…1.
     pub(super) unseen: Option<f64>,
+}
+
+/// What was captured of one container since the start.
+#[derive(Debug, PartialEq)]
+pub(super) struct Capturing {
+    pub(super) container: String,
+    /// Calls, and those of them that were shipped to the sidecar.
+    pub(super) seen: u64,
+    pub(super) delivered: u64,
+    /// Familiar calls are only counted now.
+    pub(super) reduced: bool,
 }
 
 /// One change of state of one incident.
@@ -50,6 +62,14 @@ impl Line {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let object: Value = serde_json::from_str(text).ok()?;
         if let Some(name) = word(&object, "stethos.phase") {
+            if name == "capturing" {
+                return Some(Self::Capturing(Capturing {
+                    container: word(&object, "container")?,
+                    seen: object["seen"].as_u64()?,
+                    delivered: object["delivered"].as_u64()?,
+                    reduced: object["reduced"].as_bool()?,
+                }));
+            }
             return Some(Self::Phase(Phase {
                 name,
                 container: word(&object, "container")?,
@@ -146,6 +166,19 @@ mod tests {
             (phase.patterns, phase.tokens, phase.unseen),
             (Some(14), None, Some(0.008))
         );
+    }
+
+    #[test]
+    fn reads_what_was_captured() {
+        let line = r#"{"stethos.phase":"capturing","container":"api","seen":100,"delivered":7,
+            "counted":93,"held":0,"lost":0,"reduced":true}"#;
+        let expected = Capturing {
+            container: "api".into(),
+            seen: 100,
+            delivered: 7,
+            reduced: true,
+        };
+        assert_eq!(Line::parse(line), Some(Line::Capturing(expected)));
     }
 
     #[test]

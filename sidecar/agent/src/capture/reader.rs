@@ -65,12 +65,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(
-        node: Box<dyn Node>,
-        pod: Pod,
-        settings: Settings,
-        reducer: SharedReducer,
-    ) -> Self {
+    pub fn new(node: Box<dyn Node>, pod: Pod, settings: Settings, reducer: SharedReducer) -> Self {
         let now = Instant::now();
         let listen_call = names::table(std::env::consts::ARCH).number("listen");
         Self {

@@ -7,10 +7,10 @@ use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::incident::{Incident, StrangeRun};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{Diagnosis, FaultClass, Hypothesis, IncidentState, Report};
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::wording;
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::SECOND;
 
 const MAX_INCIDENTS: usize = 32;
 const MAX_LOOSE: usize = 512;

@@ -13,7 +13,6 @@ use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig, JudgedWindo
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
 use crate::diagnosis::report::Report;
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
@@ -24,7 +23,10 @@ use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
 use crate::diagnosis::signals::{Scene, frozen, stuck, test_limit};
 use crate::diagnosis::strange;
-use crate::record::{ContainerIndex, CountedKind, Counts, Header, Lifecycle, Nanos, Record, Tick};
+use crate::record::{
+    CallCounts, ContainerIndex, CountedKind, Header, Lifecycle, Nanos, Record, Tick,
+};
+use crate::sequential::SECOND;
 
 /// Incidents are looked at this often.
 const STEP: Nanos = SECOND / 10;
@@ -147,7 +149,7 @@ impl Engine {
     }
 
     /// Answers that were only counted are answers.
-    fn on_counts(&mut self, counts: &Counts) {
+    fn on_counts(&mut self, counts: &CallCounts) {
         self.advance(counts.at_ns);
         for row in &counts.rows {
             if let CountedKind::Answers { peer } = &row.kind {
@@ -234,9 +236,15 @@ impl Engine {
         let Some(model) = self.models.get(&container) else {
             return;
         };
-        let judged = self
-            .exchanges
-            .judge(container, exchange, &peer, model, &self.pod, self.limit, self.reduced);
+        let judged = self.exchanges.judge(
+            container,
+            exchange,
+            &peer,
+            model,
+            &self.pod,
+            self.limit,
+            self.reduced,
+        );
         self.advance(exchange.received_ns);
         if judged.answered {
             self.board.relieve(
@@ -274,6 +282,11 @@ impl Engine {
     /// The autoencoder's view of a container's last interval: 1 = as learned.
     pub fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
         self.advance(at_ns);
+        if self.reduced {
+            // A profile from a sample: attention has it looked at.
+            self.stability.reset(container);
+            return;
+        }
         let signal = self.stability.observe(container, at_ns, stability);
         if !self.config.models || !self.models.contains_key(&container) {
             return;

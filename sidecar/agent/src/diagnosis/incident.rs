@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{AffectedCall, FaultClass, IncidentState};
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Cause, Kind, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::SECOND;
 
 const MAX_EVIDENCE: usize = 48;
 const MAX_WAITING: usize = 256;

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stethos_patterns::Role;
 
-use crate::sequential::SECOND;
 use crate::record::{
     Account, ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorLife, DescriptorTarget,
     Detail, Lifecycle, LifecycleEvent, Nanos, ProcessInfo, Subject, Tick,
 };
+use crate::sequential::SECOND;
 
 const MAX_PROCESSES: usize = 4096;
 const MAX_DESCRIPTORS: usize = 16_384;

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, ti
 use anyhow::Context as _;
 use stethos_bundle::{Bundle, PATTERN_FLOOR, Thresholds};
 use stethos_patterns::{
-    Vocabulary, Window,
+    Token, Vocabulary, Window,
     cluster::PatternIndex,
     profile::{Profile, ProfileBuilder},
 };
@@ -22,7 +22,7 @@ use crate::{
     diagnosis::{observation::JudgedWindow, verdict::Verdict},
     export::PluginIdentity,
     plugin::{Assessment, HostConfig, ModelId, Plugin, PluginError, PluginHost, TokenWindow},
-    record::{ContainerIndex, Nanos},
+    record::{ContainerIndex, CountedKind, Nanos, Record},
 };
 use builtin::{Builtin, compile_beside};
 
@@ -39,6 +39,8 @@ pub struct Models {
     builtin: Builtin,
     watched: BTreeMap<ContainerIndex, Watched>,
     cache: Option<PathBuf>,
+    /// Calls are only counted now.
+    reduced: bool,
 }
 
 struct Watched {
@@ -118,6 +120,7 @@ impl Models {
             builtin: Builtin::Waiting(host),
             watched: BTreeMap::new(),
             cache,
+            reduced: false,
         })
     }
 
@@ -142,6 +145,9 @@ impl Models {
             Err(error) => (None, Err(error)),
         };
         let vocabulary = Vocabulary::new(bundle.vocabulary.iter().copied());
+        let layout = bundle.profile_layout.clone();
+        let mut profile = ProfileBuilder::new(layout, vocabulary.clone(), &bundle.card.arch);
+        profile.reduce(self.reduced);
         let watched = Watched {
             name: name.to_owned(),
             serving,
@@ -149,11 +155,7 @@ impl Models {
             model_id: model_id.to_owned(),
             patterns: PatternIndex::new(&bundle.patterns, PATTERN_FLOOR, PATTERN_CACHE),
             thresholds: bundle.thresholds.clone(),
-            profile: ProfileBuilder::new(
-                bundle.profile_layout.clone(),
-                vocabulary.clone(),
-                &bundle.card.arch,
-            ),
+            profile,
             vocabulary,
             profile_calls: 0,
             profile_since_ns: 0,
@@ -205,6 +207,38 @@ impl Models {
             .iter()
             .filter_map(|(_, plugin)| plugin.as_ref())
             .chain(self.builtin.started())
+    }
+
+    /// Takes what was counted, and what was not while calls are only counted.
+    pub fn on_record(&mut self, record: &Record) {
+        match record {
+            Record::Reduced(reduced) => {
+                self.reduced = reduced.sample != 0;
+                for watched in self.watched.values_mut() {
+                    watched.profile.reduce(self.reduced);
+                    watched.profile_calls = 0;
+                }
+            }
+            Record::Counts(counts) => {
+                for row in &counts.rows {
+                    if let CountedKind::Call(token) = row.kind {
+                        self.count(counts.container, token, row.count);
+                    }
+                }
+            }
+            Record::Window(window) if self.reduced => {
+                for call in window.calls.iter().filter(|call| !call.counted) {
+                    self.count(window.container, Token::new(call.nr, call.ret), 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, container: ContainerIndex, token: Token, calls: u64) {
+        if let Some(watched) = self.watched.get_mut(&container) {
+            watched.profile_calls += watched.profile.count(token, calls);
+        }
     }
 
     /// Windows with their patterns and verdicts, in the order given. A window of a container

@@ -181,9 +181,8 @@ impl Windows {
             };
             self.roles.push(role);
             out.extend(unit.push(self.calls, call, role).map(Piece::Window));
-            let own = |exchange: &Exchange| {
-                !self.reduced && exchange.sent_ns >= self.whole_since_ns
-            };
+            let own =
+                |exchange: &Exchange| !self.reduced && exchange.sent_ns >= self.whole_since_ns;
             if let Some(exchange) = observed.exchange.filter(own) {
                 out.push(Piece::Exchange(window.container, exchange));
             }

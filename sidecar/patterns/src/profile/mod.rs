@@ -21,10 +21,9 @@ const PRIOR: f64 = 1.0;
 /// One interval of one container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Calls behind the values, waits and gaps not counted. Each counts once, whatever the weight
-    /// of its window.
+    /// Calls behind the shares of tokens, waits and gaps not counted.
     pub calls: u64,
-    /// The same of windows.
+    /// Windows that came in the interval.
     pub windows: u64,
     /// [`ProfileLayout::dimension`] values.
     pub values: Vec<f32>,
@@ -41,24 +40,39 @@ impl Profile {
 }
 
 /// Collects one interval after the other.
+///
+/// While calls are only counted, the shares of tokens come from the counts, exactly, and what only
+/// windows tell (patterns, durations, sizes) from a sample of them, over a longer time: at each
+/// interval's end it keeps [`KEPT`] of what was there, beginning with the last whole interval.
 #[derive(Debug)]
 pub struct ProfileBuilder {
     layout: ProfileLayout,
     vocabulary: Vocabulary,
     table: &'static CallTable,
-    counts: Counts,
+    tokens: TokenCounts,
+    windows: WindowCounts,
+    /// Of the last interval in which every window came.
+    whole: Option<WindowCounts>,
+    reduced: bool,
 }
 
+/// Share of the sampled windows' weight that an interval leaves to the next.
+const KEPT: f64 = 0.98;
+
 #[derive(Debug)]
-struct Counts {
-    /// Without and with their weight.
+struct TokenCounts {
     calls: u64,
-    weighed: u64,
-    windows: u64,
     errors: u64,
     tokens: Vec<u64>,
-    /// Calls in windows of each pattern; the last is for no pattern.
-    patterns: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct WindowCounts {
+    windows: u64,
+    /// Calls with the weight of their windows.
+    calls: f64,
+    /// Those in windows of each pattern; the last is for no pattern.
+    patterns: Vec<f64>,
     durations: [Mean; DURATIONS],
     sizes: [Mean; SIZES],
 }
@@ -71,96 +85,155 @@ struct Mean {
 }
 
 impl Mean {
-    fn record(&mut self, value: u64, weight: u64) {
-        self.sum += (value as f64).ln_1p() * weight as f64;
-        self.count += weight as f64;
+    fn record(&mut self, value: u64, weight: f64) {
+        self.sum += (value as f64).ln_1p() * weight;
+        self.count += weight;
     }
 
     fn drawn_towards(&self, typical: f32) -> f32 {
         ((self.sum + PRIOR * f64::from(typical)) / (self.count + PRIOR)) as f32
     }
+
+    fn fade(&mut self, kept: f64) {
+        self.sum *= kept;
+        self.count *= kept;
+    }
 }
 
-impl Counts {
+impl TokenCounts {
     fn new(layout: &ProfileLayout) -> Self {
-        Counts {
+        TokenCounts {
             calls: 0,
-            weighed: 0,
-            windows: 0,
             errors: 0,
             tokens: vec![0; layout.token_slots()],
-            patterns: vec![0; layout.patterns() + 1],
+        }
+    }
+}
+
+impl WindowCounts {
+    fn new(layout: &ProfileLayout) -> Self {
+        WindowCounts {
+            windows: 0,
+            calls: 0.0,
+            patterns: vec![0.0; layout.patterns() + 1],
             durations: [Mean::default(); DURATIONS],
             sizes: [Mean::default(); SIZES],
         }
+    }
+
+    fn fade(&mut self, kept: f64) {
+        self.windows = 0;
+        self.calls *= kept;
+        self.patterns.iter_mut().for_each(|calls| *calls *= kept);
+        let means = self.durations.iter_mut().chain(&mut self.sizes);
+        means.for_each(|mean| mean.fade(kept));
     }
 }
 
 impl ProfileBuilder {
     /// `layout` must come from the same vocabulary; `arch` says what call numbers mean.
     pub fn new(layout: ProfileLayout, vocabulary: Vocabulary, arch: &str) -> Self {
-        let counts = Counts::new(&layout);
         ProfileBuilder {
+            tokens: TokenCounts::new(&layout),
+            windows: WindowCounts::new(&layout),
+            whole: None,
+            reduced: false,
             layout,
             vocabulary,
             table: names::table(arch),
-            counts,
         }
+    }
+
+    /// From now on calls are only counted: [`ProfileBuilder::count`] says what they are, and
+    /// windows are a sample. Or every window comes again.
+    pub fn reduce(&mut self, reduced: bool) {
+        if reduced == self.reduced {
+            return;
+        }
+        self.reduced = reduced;
+        self.tokens = TokenCounts::new(&self.layout);
+        let whole = self.whole.take().filter(|_| reduced);
+        self.windows = whole.unwrap_or_else(|| WindowCounts::new(&self.layout));
+    }
+
+    /// Calls that were counted, and those that were shipped and not counted, while calls are only
+    /// counted. Gives how many of them are in the profile.
+    pub fn count(&mut self, token: Token, calls: u64) -> u64 {
+        if !self.reduced || token == Token::GAP || self.table.is_wait(token.call) {
+            return 0;
+        }
+        self.add(token, calls);
+        calls
     }
 
     /// Takes one window, as often as its weight says; `pattern` is its index among the frozen
     /// patterns.
     pub fn window(&mut self, window: &Window, pattern: Option<usize>) {
-        let before = self.counts.weighed;
-        let weight = u64::from(window.weight);
+        let before = self.windows.calls;
+        let weight = f64::from(window.weight);
         for call in &window.calls {
             self.call(call, weight);
         }
-        self.counts.windows += 1;
+        self.windows.windows += 1;
         let none = self.layout.patterns();
         let slot = pattern.filter(|index| *index < none).unwrap_or(none);
-        self.counts.patterns[slot] += self.counts.weighed - before;
+        self.windows.patterns[slot] += self.windows.calls - before;
     }
 
-    fn call(&mut self, call: &WindowCall, weight: u64) {
+    fn add(&mut self, token: Token, calls: u64) {
+        self.tokens.calls += calls;
+        self.tokens.errors += u64::from(token.outcome.is_error()) * calls;
+        let slot = self.layout.token_slot(self.vocabulary.id(&token));
+        self.tokens.tokens[slot] += calls;
+    }
+
+    fn call(&mut self, call: &WindowCall, weight: f64) {
         if call.token == Token::GAP || self.table.is_wait(call.token.call) {
             return;
         }
-        self.counts.calls += 1;
-        self.counts.weighed += weight;
-        self.counts.errors += u64::from(call.token.outcome.is_error()) * weight;
-        self.counts.tokens[self.layout.token_slot(self.vocabulary.id(&call.token))] += weight;
+        if !self.reduced {
+            self.add(call.token, 1);
+        }
+        self.windows.calls += weight;
         if call.token.outcome != Outcome::Ok {
             return;
         }
         let kind = self.table.kind(call.token.call);
         if let Some(slot) = duration_slot(kind, call.role) {
-            self.counts.durations[slot].record(call.duration_ns, weight);
+            self.windows.durations[slot].record(call.duration_ns, weight);
         }
         if let Some(slot) = size_slot(kind, call.role) {
-            self.counts.sizes[slot].record(call.ret.unsigned_abs(), weight);
+            self.windows.sizes[slot].record(call.ret.unsigned_abs(), weight);
         }
     }
 
     /// The profile of the interval since the last call of this function, which starts the next.
     pub fn finish(&mut self) -> Profile {
-        let counts = std::mem::replace(&mut self.counts, Counts::new(&self.layout));
-        let all = counts.weighed.max(1) as f64;
+        let tokens = std::mem::replace(&mut self.tokens, TokenCounts::new(&self.layout));
+        let windows = self.windows.clone();
+        if self.reduced {
+            self.windows.fade(KEPT);
+        } else {
+            self.windows = WindowCounts::new(&self.layout);
+            self.whole = Some(windows.clone());
+        }
         // The square root makes the sampling noise of a share independent of the share.
-        let share = |n: &u64| (*n as f64 / all).sqrt() as f32;
+        let share = |part: f64, all: f64| (part / all.max(1.0)).sqrt() as f32;
+        let of_calls = |n: &u64| share(*n as f64, tokens.calls as f64);
+        let of_windows = |n: &f64| share(*n, windows.calls);
         let mut values: Vec<f32> = Vec::with_capacity(self.layout.dimension());
-        values.extend(counts.tokens.iter().map(share));
-        values.extend(counts.patterns.iter().map(share));
-        values.push(share(&counts.errors));
-        let means = counts.durations.iter().chain(&counts.sizes);
+        values.extend(tokens.tokens.iter().map(of_calls));
+        values.extend(windows.patterns.iter().map(of_windows));
+        values.push(of_calls(&tokens.errors));
+        let means = windows.durations.iter().chain(&windows.sizes);
         values.extend(
             means
                 .zip(self.layout.typical())
                 .map(|(mean, t)| mean.drawn_towards(*t)),
         );
         Profile {
-            calls: counts.calls,
-            windows: counts.windows,
+            calls: tokens.calls,
+            windows: windows.windows,
             values,
         }
     }

@@ -79,7 +79,15 @@ impl NewMaps {
 
     /// Descriptors for the sidecar.
     pub(super) fn handed_out(&self, capacity: Capacity) -> Result<PodMaps, KernelError> {
-        let [windows, events, familiar, reduction, counts, followed, heads] = &self.of_pod;
+        let [
+            windows,
+            events,
+            familiar,
+            reduction,
+            counts,
+            followed,
+            heads,
+        ] = &self.of_pod;
         Ok(PodMaps {
             windows: descriptor(windows)?,
             window_ring_bytes: capacity.window_ring_bytes,

@@ -16,7 +16,7 @@ use crate::{
         reduction::{Counted, KindOf, SharedReducer},
     },
     record::{
-        CallWindow, ContainerIndex, CountedKind, CountedRow, Counts, DescriptorLife,
+        CallCounts, CallWindow, ContainerIndex, CountedKind, CountedRow, DescriptorLife,
         DescriptorTarget, Nanos, Record, Reduced, Subject, TimedExchange,
     },
 };
@@ -227,7 +227,7 @@ impl Reader {
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_by_key(|(container, _)| *container);
         for (container, rows) in rows {
-            out.push(Record::Counts(Counts {
+            out.push(Record::Counts(CallCounts {
                 at_ns,
                 container,
                 rows,
@@ -244,7 +244,9 @@ impl Reader {
                 at_ns.is_some_and(|at_ns| entry.since_ns <= *at_ns)
             };
             self.pod.followed.sweep(gone);
-            self.reduced.lives.retain(|(pid, _), _| !ended.contains_key(pid));
+            self.reduced
+                .lives
+                .retain(|(pid, _), _| !ended.contains_key(pid));
         }
         if !self.reduced.now() {
             return;

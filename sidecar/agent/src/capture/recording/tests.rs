@@ -152,7 +152,7 @@ fn one_of_each() -> Vec<Record> {
             at_ns: 9,
             sample: 200,
         }),
-        Record::Counts(Counts {
+        Record::Counts(CallCounts {
             at_ns: 10,
             container,
             rows: vec![
@@ -280,7 +280,7 @@ fn truncation_at_every_length_keeps_whole_blocks_and_says_so() {
     let (_, error) = read(&bytes[..bytes.len() - 1]);
     let text = error.unwrap().to_string();
     assert!(
-        text.starts_with("a.rec: at byte ") && text.contains("40 records"),
+        text.starts_with("a.rec: at byte ") && text.contains("56 records"),
         "{text}"
     );
 }

@@ -115,9 +115,7 @@ impl Contexts {
         let seen = self.seen.entry(context).or_insert(fresh);
         let ceiling = match (seen.ceiling, model) {
             (Some(ceiling), _) => Some(ceiling),
-            (None, Some(model)) if seen.times >= TWICE => {
-                allowed(context, seen, table, model)
-            }
+            (None, Some(model)) if seen.times >= TWICE => allowed(context, seen, table, model),
             _ => None,
         };
         seen.times = seen.times.saturating_add(1);
@@ -146,8 +144,13 @@ impl Contexts {
         let strange = second.strange.min(second.calls);
         let p0 = (2.0 * self.usual).clamp(0.002, 0.05);
         let test = self.test.get_or_insert_with(ShareTest::new);
-        let evidence =
-            test.observe_many(now, strange, second.calls - strange, p0, (8.0 * p0).min(0.5));
+        let evidence = test.observe_many(
+            now,
+            strange,
+            second.calls - strange,
+            p0,
+            (8.0 * p0).min(0.5),
+        );
         evidence > RISEN
     }
 

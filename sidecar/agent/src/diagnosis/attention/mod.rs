@@ -19,7 +19,7 @@ use stethos_patterns::names::{self, CallTable};
 
 use crate::diagnosis::reference::Reference;
 use crate::record::{
-    CallWindow, ContainerIndex, Counts, LifecycleEvent, Nanos, Record, Tick, TimedExchange,
+    CallCounts, CallWindow, ContainerIndex, LifecycleEvent, Nanos, Record, Tick, TimedExchange,
 };
 use crate::sequential::SECOND;
 use contexts::Contexts;
@@ -35,10 +35,15 @@ const FORGIVEN: Nanos = 120 * SECOND;
 const WORTH: (f64, f64) = (1000.0, 300.0);
 /// Calls would be shipped for their own sake, or beside those, up to this share.
 const SHIPPED: f64 = 0.1;
+/// Of so many familiar windows one is shipped.
+const SAMPLE: u32 = 160;
 /// Time for new contexts to show what they belong to.
 const SETTLES: Nanos = 5 * SECOND;
 /// Room is made for what is familiar once in this time at most.
 const ROOM_AGAIN: Nanos = 600 * SECOND;
+/// Profiles from samples in a row that say something, at first and at most.
+const PATIENCE: u32 = 3;
+const MOST_PATIENCE: u32 = 48;
 /// Containers whose contexts are followed.
 const CONTAINERS: usize = 64;
 
@@ -81,11 +86,14 @@ pub struct Attention {
     trips: u32,
     forgiven_ns: Nanos,
     /// When all that was familiar was last forgotten.
-    forgotten_ns: Nanos,
+    forgotten_ns: Option<Nanos>,
     tick: Option<Tick>,
     /// Calls a second of the whole pod, over the last seconds.
     rate: f64,
     orders: Vec<Order>,
+    /// Profiles in a row that are not as learned, and how many it takes.
+    unstable: BTreeMap<ContainerIndex, u32>,
+    patience: u32,
 }
 
 impl Attention {
@@ -100,10 +108,12 @@ impl Attention {
             started_ns: None,
             trips: 0,
             forgiven_ns: 0,
-            forgotten_ns: 0,
+            forgotten_ns: None,
             tick: None,
             rate: 0.0,
             orders: Vec::new(),
+            unstable: BTreeMap::new(),
+            patience: PATIENCE,
         }
     }
 
@@ -155,6 +165,27 @@ impl Attention {
         }
     }
 
+    /// The profile of a container's last interval, and whether it is as learned. One from a sample
+    /// strays more than whole ones do, on which the limit was calibrated: several in a row say
+    /// something, and more each time that they said it of a profile that turned out as learned.
+    pub(crate) fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stable: bool) {
+        let unstable = self.unstable.entry(container).or_default();
+        if self.counting_ns.is_none() {
+            if *unstable >= self.patience && stable {
+                self.patience = (self.patience * 2).min(MOST_PATIENCE);
+            }
+            *unstable = 0;
+            if !stable {
+                self.find(at_ns, "the profile has changed");
+            }
+            return;
+        }
+        *unstable = if stable { 0 } else { *unstable + 1 };
+        if *unstable >= self.patience {
+            self.find(at_ns, "the profile has changed");
+        }
+    }
+
     /// Once a second. `model` gives the normal of a container, once it is learned.
     pub(crate) fn on_tick<'a>(
         &mut self,
@@ -196,16 +227,17 @@ impl Attention {
     /// There was no room for something that was to be learned. What the threads do now may be
     /// something else than what fills the room: all of it is learned anew, though not often.
     pub fn no_room(&mut self, now: Nanos) {
-        if now.saturating_sub(self.forgotten_ns) < ROOM_AGAIN {
+        let again = self.forgotten_ns.map(|at_ns| at_ns + ROOM_AGAIN);
+        if again.is_some_and(|again| now < again) {
             return;
         }
-        self.forgotten_ns = now;
+        self.forgotten_ns = Some(now);
         self.containers.values_mut().for_each(Contexts::forget);
         self.orders.push(Order::Forget);
         self.find(now, "there is no room for more that is familiar");
     }
 
-    fn on_counts(&mut self, counts: &Counts, model: Option<&Reference>) {
+    fn on_counts(&mut self, counts: &CallCounts, model: Option<&Reference>) {
         let Some(model) = model else { return };
         if self.counting_ns.is_none() {
             return;
@@ -251,11 +283,7 @@ impl Attention {
         }
     }
 
-    fn decide<'a>(
-        &mut self,
-        now: Nanos,
-        model: &impl Fn(ContainerIndex) -> Option<&'a Reference>,
-    ) {
+    fn decide<'a>(&mut self, now: Nanos, model: &impl Fn(ContainerIndex) -> Option<&'a Reference>) {
         if now.saturating_sub(self.forgiven_ns.max(self.found_ns)) >= FORGIVEN {
             self.trips = self.trips.saturating_sub(1);
             self.forgiven_ns = now;
@@ -291,16 +319,8 @@ impl Attention {
         }
         self.watchers.begin();
         self.counting_ns = Some(now);
-        self.orders.push(Order::Count {
-            sample: sample(self.rate),
-        });
+        self.orders.push(Order::Count { sample: SAMPLE });
     }
-}
-
-/// Of how many familiar windows one is shipped: a few dozen calls a second, and never more than
-/// 0.7 % of all.
-fn sample(rate: f64) -> u32 {
-    (rate / 40.0).clamp(150.0, 400.0) as u32
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl Pod {
     }
 
     fn counts(&mut self, kind: CountedKind, count: u64) {
-        let counts = Counts {
+        let counts = CallCounts {
             at_ns: self.now(),
             container: 0,
             rows: vec![CountedRow {
@@ -195,8 +195,15 @@ fn what_is_calm_and_familiar_is_only_counted() {
     let bounded: Vec<u8> = contexts.into_iter().filter(|c| *c != u8::MAX).collect();
     let limit = stethos_events::duration_class(10_050_000);
     assert!(bounded.len() == 1 && bounded[0] < limit, "{bounded:?}");
-    assert_eq!(learned(|familiar| matches!(familiar, Familiar::Answers(_))).len(), 1);
-    assert!(pod.orders.iter().any(|order| matches!(order, Order::Count { .. })));
+    assert_eq!(
+        learned(|familiar| matches!(familiar, Familiar::Answers(_))).len(),
+        1
+    );
+    assert!(
+        pod.orders
+            .iter()
+            .any(|order| matches!(order, Order::Count { .. }))
+    );
 }
 
 #[test]
@@ -231,7 +238,10 @@ fn what_diagnosis_finds_has_everything_shipped_until_it_is_calm_again() {
     let mut pod = Pod::calm();
     pod.attention.disturbed(pod.now(), "found");
     assert!(!pod.attention.is_counting());
-    assert!(matches!(pod.attention.drain()[..], [Order::Ship { reason: "found" }]));
+    assert!(matches!(
+        pod.attention.drain()[..],
+        [Order::Ship { reason: "found" }]
+    ));
     // Twice as long as the first time.
     (0..18).for_each(|_| pod.second());
     assert!(!pod.attention.is_counting());
@@ -302,7 +312,10 @@ fn strange_calls_are_looked_at_and_a_few_are_not() {
     assert!(pod.attention.is_counting());
     for n in 0..200u16 {
         let at_ns = pod.now();
-        pod.window(at_ns, &[(n + 2, 0, Role::None, 0), (n + 3, 0, Role::None, 0)]);
+        pod.window(
+            at_ns,
+            &[(n + 2, 0, Role::None, 0), (n + 3, 0, Role::None, 0)],
+        );
     }
     pod.second();
     assert!(!pod.attention.is_counting());

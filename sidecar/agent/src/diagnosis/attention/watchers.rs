@@ -6,14 +6,14 @@ use stethos_patterns::{Role, Token};
 
 use crate::diagnosis::reference::{Limit, Reference};
 use crate::diagnosis::signals::MAX_KEYS;
-use crate::record::{ContainerIndex, CountedKind, Counts, TimedExchange};
+use crate::record::{CallCounts, ContainerIndex, CountedKind, TimedExchange};
 use crate::sequential::ShareTest;
 
 /// Evidence that is enough to look closer, nats.
 const ENOUGH: f64 = 4.0;
 /// Slow exchanges with one peer within a second that are enough by themselves, where they are
 /// also this share of the second's before.
-const AT_ONCE: (u64, f64) = (5, 0.2);
+const AT_ONCE: (u64, f64) = (10, 0.2);
 /// Share of slow ones that is tested against.
 const SLOW: f64 = 0.4;
 
@@ -42,7 +42,13 @@ impl Watched {
         let slow = std::mem::take(&mut self.slow);
         self.last = all;
         let test = self.test.get_or_insert_with(ShareTest::new);
-        test.observe_many(at_ns, slow, all.saturating_sub(slow), p0, SLOW.max(2.0 * p0))
+        test.observe_many(
+            at_ns,
+            slow,
+            all.saturating_sub(slow),
+            p0,
+            SLOW.max(2.0 * p0),
+        )
     }
 }
 
@@ -88,12 +94,13 @@ impl Watchers {
         let watched = self.exchanges.entry((timed.container, peer)).or_default();
         watched.slow += 1;
         let (times, share) = AT_ONCE;
-        if watched.slow >= times && watched.slow as f64 >= share * watched.last as f64 {
+        let usual = watched.last > 0;
+        if usual && watched.slow >= times && watched.slow as f64 >= share * watched.last as f64 {
             self.found = Some("answers are slow");
         }
     }
 
-    pub(super) fn counts(&mut self, counts: &Counts, model: &Reference) {
+    pub(super) fn counts(&mut self, counts: &CallCounts, model: &Reference) {
         for row in &counts.rows {
             let evidence = match &row.kind {
                 CountedKind::Answers { peer } => {
@@ -117,7 +124,7 @@ impl Watchers {
 
     fn slow_exchanges(
         &mut self,
-        counts: &Counts,
+        counts: &CallCounts,
         whose: Option<String>,
         limit: Option<Limit>,
         all: u64,
@@ -127,7 +134,7 @@ impl Watchers {
         watched.observe(counts.at_ns, all, limit.p0)
     }
 
-    fn calls(&mut self, counts: &Counts, token: Token, count: u64, model: &Reference) -> f64 {
+    fn calls(&mut self, counts: &CallCounts, token: Token, count: u64, model: &Reference) -> f64 {
         let key = (counts.container, token);
         if !token.outcome.is_error() {
             return match self.files.get_mut(&key) {

@@ -7,10 +7,10 @@ use stethos_patterns::names::CallKind;
 use stethos_patterns::{Outcome, WindowCall};
 
 use crate::diagnosis::errno::EINPROGRESS;
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
 use crate::diagnosis::signals::Scene;
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::SECOND;
 
 const MAX_CONNECTIONS: usize = 2048;
 /// Windows of other threads that used the connection may come this much later.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use stethos_patterns::names::CallKind;
 use stethos_patterns::{Role, Token, WindowCall};
 
-use crate::sequential::{SECOND, ShareTest};
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::signals::exchanges::duration;
 use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::{SECOND, ShareTest};
 
 const SLOW_SHARE: f64 = 0.8;
 const SLOW_LASTS: Nanos = 2 * SECOND;
@@ -27,7 +27,10 @@ impl Durations {
             scene.table.kind(call.token.call),
             CallKind::Read | CallKind::Write | CallKind::Sync | CallKind::File | CallKind::Open
         );
-        if scene.reduced || !works || !(call.role == Role::File || scene.table.is_open(call.token.call)) {
+        if scene.reduced
+            || !works
+            || !(call.role == Role::File || scene.table.is_open(call.token.call))
+        {
             return None;
         }
         let normal = scene.model?.call_limit(call.token, call.role)?;

@@ -22,10 +22,10 @@ use stethos_patterns::names::{CallKind, CallTable};
 use stethos_patterns::{Role, Token, WindowCall};
 
 use crate::diagnosis::errno::*;
-use crate::sequential::{SECOND, ShareTest};
 use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
 use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::{SECOND, ShareTest};
 
 /// Repetitions count within this time.
 const REPEAT_WITHIN: Nanos = 30 * SECOND;
@@ -273,7 +273,12 @@ fn known_shares(scene: &Scene<'_>, token: Token) -> Option<(f64, f64)> {
 /// Share of failing calls as learned (with a margin of two) and as tested against: five times
 /// more for errors that have a class, most calls for those that a different mix of requests
 /// brings as well. None when normal work fails too often to tell.
-pub(crate) fn shares(table: &CallTable, token: Token, failed: u64, attempts: u64) -> Option<(f64, f64)> {
+pub(crate) fn shares(
+    table: &CallTable,
+    token: Token,
+    failed: u64,
+    attempts: u64,
+) -> Option<(f64, f64)> {
     let seldom = attempts < SELDOM && failed == 0;
     let p0 = if seldom {
         0.05

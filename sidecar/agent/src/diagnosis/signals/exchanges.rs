@@ -7,10 +7,10 @@ use stethos_patterns::{Outcome, Role};
 
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::{Limit, Reference};
-use crate::sequential::{SECOND, ShareTest};
 use crate::diagnosis::signal::{Cause, Kind, Normal, Place, Signal, Standing};
 use crate::diagnosis::signals::{MAX_KEYS, RESTLESS};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::{SECOND, ShareTest};
 
 /// Share of slow exchanges that is tested against: nearly all.
 const SLOW_SHARE: f64 = 0.8;

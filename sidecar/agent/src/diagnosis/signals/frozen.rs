@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos, RunState, ThreadState, ThreadsSnapshot};
+use crate::sequential::SECOND;
 
 const STANDS_FOR: Nanos = 2 * SECOND;
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::diagnosis::pod::{Pod, Process};
 use crate::diagnosis::reference::Reference;
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
 use crate::diagnosis::signals::MAX_KEYS;
 use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, Nanos};
+use crate::sequential::SECOND;
 
 /// Ends of one executable within this time that make a loop.
 const LOOP: usize = 3;

@@ -15,9 +15,9 @@ use stethos_patterns::names::CallTable;
 
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
-use crate::sequential;
 use crate::diagnosis::signal::Place;
 use crate::record::{ContainerIndex, Subject};
+use crate::sequential;
 
 /// Keys that one detector follows at a time; further ones are not judged until others go.
 pub(crate) const MAX_KEYS: usize = 512;

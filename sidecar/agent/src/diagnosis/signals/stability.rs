@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::SECOND;
 
 /// Stability at the calibrated limit.
 const LIMIT: f64 = 0.5;

@@ -4,10 +4,10 @@ use stethos_patterns::Role;
 use stethos_patterns::descriptors::Exchange;
 
 use crate::diagnosis::reference::{Limit, Reference};
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Signal, Standing};
 use crate::diagnosis::signals::exchanges::{Exchanges, duration, place_of};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::SECOND;
 
 /// Evidence of one exchange that is older than any before by the margin below, nats.
 const STUCK: f64 = 10.0;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use stethos_patterns::Window;
 
-use crate::sequential::SECOND;
 use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
+use crate::sequential::SECOND;
 
 /// A change has to last this many seconds: no quarter of them may be as usual.
 const LASTS: u64 = 12;

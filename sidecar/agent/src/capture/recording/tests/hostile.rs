@@ -14,7 +14,7 @@ fn other_files_and_versions_are_refused() {
     let text = read(&bytes).1.unwrap().to_string();
     assert_eq!(
         text,
-        "a.rec: at byte 8: recording of format version 9; this program reads version 2"
+        "a.rec: at byte 8: recording of format version 9; this program reads version 3"
     );
     let mut bytes = written(&one_of_each());
     bytes.push(0);
@@ -58,14 +58,14 @@ fn well_framed_nonsense_is_refused() {
         reason(block::Kind::Records, &threads),
         Reason::Damaged { .. }
     ));
-    let uneven = [3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    let uneven = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
     assert!(matches!(
         reason(block::Kind::Records, &uneven),
         Reason::Damaged {
             what: "columns of a window differ in length"
         }
     ));
-    let unmarked = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0];
+    let unmarked = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0];
     assert!(matches!(
         reason(block::Kind::Records, &unmarked),
         Reason::Damaged {
