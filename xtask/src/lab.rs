@@ -82,6 +82,11 @@ impl Lab {
         self.cgroup.join(name)
     }
 
+    /// A file in the lab's folder, which need not exist yet.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// A new folder of the lab.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join(name);

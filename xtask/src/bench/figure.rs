@@ -17,6 +17,7 @@ pub(super) struct Figure {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
     AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Figure {
@@ -75,6 +76,7 @@ impl Goal {
     fn met(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
+            Self::AtLeast(limit) => value >= limit,
         }
     }
 }
@@ -83,6 +85,7 @@ impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtMost(limit) => write!(f, "≤ {limit}"),
+            Self::AtLeast(limit) => write!(f, "≥ {limit}"),
         }
     }
 }
@@ -110,6 +113,11 @@ mod tests {
             figure.json(),
             json!({"name": "capture.captured", "value": 2.306, "unit": "×",
                    "goal": "≤ 1.8 ×", "met": false})
+        );
+        let rate = Figure::new("rate", 2e6, "calls/s").goal(Goal::AtLeast(1e6));
+        assert_eq!(
+            rate.to_string(),
+            "rate: 2000000 calls/s (goal ≥ 1000000 calls/s, met)"
         );
         let bare = Figure::new("plugin.windows", 2714.0, "windows/s");
         assert_eq!(bare.to_string(), "plugin.windows: 2714 windows/s");

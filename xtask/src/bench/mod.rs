@@ -3,8 +3,12 @@
 mod agent;
 mod capture;
 mod figure;
+mod hook;
 mod plugin;
+mod processors;
 mod rounds;
+mod saturation;
+mod sidecars;
 
 use anyhow::{Result, bail};
 
@@ -30,28 +34,40 @@ pub(crate) struct BenchOptions {
 enum Bench {
     /// Cost of a system call under capture, against an empty pair of programs.
     Capture,
+    /// The same with many sidecars on the node, served by one broker.
+    Sidecars,
+    /// What becomes of calls that are too many.
+    Saturation,
     /// The sidecar's CPU and memory under the demo's load.
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
 }
 
-const ALL: [Bench; 3] = [Bench::Capture, Bench::Agent, Bench::Plugin];
+const ALL: [Bench; 5] = [
+    Bench::Capture,
+    Bench::Sidecars,
+    Bench::Saturation,
+    Bench::Plugin,
+    Bench::Agent,
+];
 
 pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
-    let plan = setup::run(workspace, Scope::Demo)?;
-    build::test_artifacts(workspace, &plan)?;
-    build::run(workspace, &plan, Scope::Demo)?;
-
     let benches = if options.benches.is_empty() {
         &ALL[..]
     } else {
         &options.benches
     };
+    let plan = setup::run(workspace, Scope::Demo)?;
+    build::test_artifacts(workspace, &plan)?;
+    build::run(workspace, &plan, Scope::Demo)?;
+
     let mut failed = Vec::new();
     for bench in benches {
         let figures = match bench {
             Bench::Capture => capture::run(workspace, options.rounds),
+            Bench::Sidecars => sidecars::run(workspace, options.rounds),
+            Bench::Saturation => saturation::run(workspace, options.rounds),
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
         };
