@@ -110,6 +110,15 @@ impl Lab {
         Ok(folder)
     }
 
+    /// Kills every process of cgroup `group` and below, if it exists.
+    pub(crate) fn kill(&self, group: &str) -> Result<()> {
+        let kill = self.cgroup(group).join("cgroup.kill");
+        match fs::write(&kill, "1") {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            written => written.with_context(|| kill.display().to_string()),
+        }
+    }
+
     /// Starts `command` inside cgroup `group` of the tree, in a process group of its own. It dies
     /// with the calling thread: call this from one that lives as long as the lab.
     pub(crate) fn spawn(&self, group: &str, command: &mut Command) -> Result<Child> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::interval::Interval;
 use super::rounds::Spread;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,15 @@ impl Figure {
         let lower = quartile("lower_quartile", spread.lower);
         let upper = quartile("upper_quartile", spread.upper);
         [self, lower, upper]
+    }
+
+    /// The mean, and the ends of its 95 % interval as figures of their own.
+    pub(super) fn with_interval(self, interval: &Interval) -> [Self; 3] {
+        let end =
+            |which: &str, value| Self::new(format!("{}.{which}", self.name), value, self.unit);
+        let low = end("low_95", interval.low);
+        let high = end("high_95", interval.high);
+        [self, low, high]
     }
 
     pub(super) fn json(&self) -> Value {

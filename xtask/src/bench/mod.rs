@@ -1,20 +1,27 @@
 //! `cargo xtask bench`: measured figures, side by side in one run, against their goals.
 
 mod agent;
+mod application;
 mod capture;
 mod figure;
 mod hook;
+mod interval;
+mod load;
+mod peers;
 mod plugin;
 mod processors;
 mod rounds;
 mod saturation;
+mod servers;
 mod sidecars;
+mod watcher;
 
 use anyhow::{Result, bail};
 
 use crate::build;
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
+use application::Server;
 use figure::Figure;
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +35,9 @@ pub(crate) struct BenchOptions {
     /// Interleaved rounds; every variant runs once in each.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
+    /// Only these of the servers.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERVERS")]
+    server: Vec<Server>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -38,16 +48,19 @@ enum Bench {
     Sidecars,
     /// What becomes of calls that are too many.
     Saturation,
+    /// Throughput and latency of redis and nginx under Stethos and under other tools.
+    Servers,
     /// The sidecar's CPU and memory under the demo's load.
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
 }
 
-const ALL: [Bench; 5] = [
+const ALL: [Bench; 6] = [
     Bench::Capture,
     Bench::Sidecars,
     Bench::Saturation,
+    Bench::Servers,
     Bench::Plugin,
     Bench::Agent,
 ];
@@ -58,9 +71,15 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     } else {
         &options.benches
     };
-    let plan = setup::run(workspace, Scope::Demo)?;
+    let with_servers = |bench: &Bench| *bench == Bench::Servers;
+    let scope = if benches.iter().any(with_servers) {
+        Scope::Bench
+    } else {
+        Scope::Demo
+    };
+    let plan = setup::run(workspace, scope)?;
     build::test_artifacts(workspace, &plan)?;
-    build::run(workspace, &plan, Scope::Demo)?;
+    build::run(workspace, &plan, scope)?;
 
     let mut failed = Vec::new();
     for bench in benches {
@@ -68,6 +87,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             Bench::Capture => capture::run(workspace, options.rounds),
             Bench::Sidecars => sidecars::run(workspace, options.rounds),
             Bench::Saturation => saturation::run(workspace, options.rounds),
+            Bench::Servers => {
+                let servers = chosen(&options.server, &servers::SERVERS);
+                servers::run(workspace, &servers, options.rounds)
+            }
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
         };
@@ -83,6 +106,12 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
         bail!("not measured: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Those of `known` that are `wanted`; all when none is.
+fn chosen(wanted: &[Server], known: &[Server]) -> Vec<Server> {
+    let is_wanted = |one: &&Server| wanted.is_empty() || wanted.contains(one);
+    known.iter().filter(is_wanted).copied().collect()
 }
 
 fn print(figures: &[Figure], json: bool) {
