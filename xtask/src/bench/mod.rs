@@ -7,6 +7,7 @@ mod figure;
 mod hook;
 mod interval;
 mod load;
+mod paced;
 mod peers;
 mod plugin;
 mod processors;
@@ -14,6 +15,7 @@ mod rounds;
 mod saturation;
 mod servers;
 mod sidecars;
+mod steady;
 mod watcher;
 
 use anyhow::{Result, bail};
@@ -35,9 +37,13 @@ pub(crate) struct BenchOptions {
     /// Interleaved rounds; every variant runs once in each.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
-    /// Only these of the servers.
+    /// Only these servers, of `servers` and `steady`.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SERVERS")]
     server: Vec<Server>,
+    /// Connections that `steady` measures with.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64],
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,17 +56,20 @@ enum Bench {
     Saturation,
     /// Throughput and latency of redis and nginx under Stethos and under other tools.
     Servers,
+    /// What is shipped, and the sidecar's CPU, once servers are learned.
+    Steady,
     /// The sidecar's CPU and memory under the demo's load.
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
 }
 
-const ALL: [Bench; 6] = [
+const ALL: [Bench; 7] = [
     Bench::Capture,
     Bench::Sidecars,
     Bench::Saturation,
     Bench::Servers,
+    Bench::Steady,
     Bench::Plugin,
     Bench::Agent,
 ];
@@ -71,7 +80,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     } else {
         &options.benches
     };
-    let with_servers = |bench: &Bench| *bench == Bench::Servers;
+    let with_servers = |bench: &Bench| matches!(bench, Bench::Servers | Bench::Steady);
     let scope = if benches.iter().any(with_servers) {
         Scope::Bench
     } else {
@@ -90,6 +99,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             Bench::Servers => {
                 let servers = chosen(&options.server, &servers::SERVERS);
                 servers::run(workspace, &servers, options.rounds)
+            }
+            Bench::Steady => {
+                let servers = chosen(&options.server, &steady::SERVERS);
+                steady::run(workspace, &servers, &options.connections)
             }
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
