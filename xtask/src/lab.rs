@@ -82,6 +82,11 @@ impl Lab {
         self.cgroup.join(name)
     }
 
+    /// A file in the lab's folder, which need not exist yet.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// A new folder of the lab.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join(name);
@@ -103,6 +108,15 @@ impl Lab {
         )
         .with_context(|| format!("cannot mount a tmpfs on {}", folder.display()))?;
         Ok(folder)
+    }
+
+    /// Kills every process of cgroup `group` and below, if it exists.
+    pub(crate) fn kill(&self, group: &str) -> Result<()> {
+        let kill = self.cgroup(group).join("cgroup.kill");
+        match fs::write(&kill, "1") {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            written => written.with_context(|| kill.display().to_string()),
+        }
     }
 
     /// Starts `command` inside cgroup `group` of the tree, in a process group of its own. It dies

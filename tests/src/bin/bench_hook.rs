@@ -1,35 +1,54 @@
-//! Attaches kernel programs for `cargo xtask bench capture`: `bench-hook pair | filtered |
-//! captured | familiar --pid PID`. Says `ready` when they are attached; detaches and ends at end of input.
+//! What `cargo xtask bench` starts beside what it measures: `bench-hook WHAT --NAME VALUE …`. Says
+//! `ready` when it has attached its kernel programs; detaches and ends at end of input.
+//!
+//! - `pair`: two empty programs; `filtered`: Stethos watches a cgroup without processes
+//! - `captured --pid PID | --cgroup PATH`: Stethos captures that
+//! - `familiar --pid PID`: the same, and knows `getppid` after `getppid`
+//! - `served --socket SOCKET --sidecars N --pods FOLDER`: sidecars in this process, of pods that are
+//!   cgroups below FOLDER, each served by the broker at SOCKET; the first pod is `pod-0`
+//! - `self-contained --sidecars N --pods FOLDER`: the same with programs of their own
+//! - `saturated --cgroup PATH`: captures with a ring that is too small; at the end one line with what
+//!   became of the calls
+//! - `calls`: no programs; at every line says how many nanoseconds a `getppid` takes
 
 use std::{
     env, fs,
-    io::{self, Read as _, Write as _},
-    path::PathBuf,
-    time::Duration,
+    hint::black_box,
+    io::{self, BufRead as _, Read as _, Write as _},
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
-use stethos::capture::{
-    self, Settings,
-    kernel::{Capacity, PID_TARGET},
-    reader::monotonic_ns,
-    reduction::ContextTokens,
-    targets::Target,
+use stethos::{
+    capture::{
+        self, Live, NodeSocket, Settings, Stop,
+        kernel::{Capacity, PID_TARGET},
+        reader::monotonic_ns,
+        reduction::ContextTokens,
+        targets::Target,
+    },
+    record::{Account, Record},
 };
 use stethos_events::CONTEXT_TOKENS;
 use stethos_tests::cgroup::Cgroup;
+use tokio::sync::mpsc::Receiver;
+
+const USAGE: &str = "bench-hook WHAT --NAME VALUE …; the source says which";
+const RING: u32 = 16 << 20;
+/// Of a sidecar whose pod makes no calls.
+const QUIET_RING: u32 = 64 << 10;
+const CALLS: u32 = 200_000;
+/// The best of these counts: only interruptions make a batch slower.
+const BATCHES: usize = 7;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let usage = "bench-hook pair | filtered | captured | familiar --pid PID";
-    let [variant, option, pid] = arguments.as_slice() else {
-        bail!(usage)
-    };
-    if option != "--pid" {
-        bail!(usage);
-    }
-    match variant.as_str() {
+    let (what, options) = arguments.split_first().context(USAGE)?;
+    let options = Options(options);
+    match what.as_str() {
         "pair" => {
             let _attached = pair()?;
             wait()
@@ -37,44 +56,91 @@ fn main() -> anyhow::Result<()> {
         // The caller is not in this cgroup: every call of it is filtered out.
         "filtered" => {
             let cgroup = Cgroup::new("bench")?;
-            watch(Target::Cgroup(cgroup.path().to_owned()), None)
+            watch(&[Target::Cgroup(cgroup.path().to_owned())], None)
         }
-        "captured" => watch(Target::Pid(pid.parse().context(usage)?), None),
+        "captured" => watch(&[options.target()?], None),
         "familiar" => {
-            let pid = pid.parse().context(usage)?;
-            watch(Target::Pid(pid), Some(PID_TARGET | u64::from(pid)))
+            let pid: u32 = options.number("--pid")?;
+            watch(&[Target::Pid(pid)], Some(PID_TARGET | u64::from(pid)))
         }
-        _ => bail!(usage),
+        "served" => {
+            let socket = NodeSocket::At(options.value("--socket")?.into());
+            sidecars(&socket, options.number("--sidecars")?, &options.folder()?)
+        }
+        "self-contained" => sidecars(
+            &NodeSocket::Own,
+            options.number("--sidecars")?,
+            &options.folder()?,
+        ),
+        "saturated" => saturated(&options.target()?),
+        "calls" => calls(),
+        _ => bail!(USAGE),
     }
+}
+
+/// `--NAME VALUE` pairs.
+struct Options<'a>(&'a [String]);
+
+impl Options<'_> {
+    fn value(&self, name: &str) -> anyhow::Result<&str> {
+        let mut pairs = self.0.chunks_exact(2);
+        let found = pairs.find(|pair| pair[0] == name);
+        Ok(&found.with_context(|| format!("{name} is missing: {USAGE}"))?[1])
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> anyhow::Result<T> {
+        let value = self.value(name)?.parse().ok();
+        value.with_context(|| format!("{name} is no number"))
+    }
+
+    fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.value("--pods").map(PathBuf::from)
+    }
+
+    fn target(&self) -> anyhow::Result<Target> {
+        match self.value("--cgroup") {
+            Ok(path) => Ok(Target::Cgroup(path.into())),
+            Err(_) => Ok(Target::Pid(self.number("--pid")?)),
+        }
+    }
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 /// Says that the programs are attached, and waits for the end of input.
 fn wait() -> anyhow::Result<()> {
-    let mut out = io::stdout();
-    writeln!(out, "ready")?;
-    out.flush()?;
+    say("ready")?;
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
-/// Watches `target`; with a container, `getppid` after `getppid` is familiar there.
-fn watch(target: Target, container: Option<u64>) -> anyhow::Result<()> {
-    let settings = Settings {
+fn settings(ring: u32, poll_interval: Duration) -> Settings {
+    Settings {
         capacity: Capacity {
-            window_ring_bytes: 16 << 20,
+            window_ring_bytes: ring,
             event_ring_bytes: 1 << 20,
-            threads: 1024,
+            threads: 512,
         },
-        poll_interval: Duration::from_millis(25),
+        poll_interval,
         snapshot_interval: Duration::from_millis(250),
         http: true,
-    };
-    let capture::Live {
-        mut records,
+    }
+}
+
+const POLL: Duration = Duration::from_millis(25);
+
+/// Watches `targets`; with a container, `getppid` after `getppid` is familiar there.
+fn watch(targets: &[Target], container: Option<u64>) -> anyhow::Result<()> {
+    let Live {
+        records,
         stop,
         reducer,
         ..
-    } = capture::start(&[target], settings)?;
+    } = capture::start(targets, settings(RING, POLL))?;
     if let Some(container) = container {
         let call = syscalls::Sysno::getppid.id() as u16;
         let context = (0..CONTEXT_TOKENS).fold(ContextTokens::default(), |c, _| c.after(call, 1));
@@ -84,13 +150,122 @@ fn watch(target: Target, container: Option<u64>) -> anyhow::Result<()> {
         }
         reducer.start(1024, monotonic_ns());
     }
-    let reader = std::thread::spawn(move || while records.blocking_recv().is_some() {});
+    let reading = Reading::start(records, stop);
     wait()?;
-    drop(stop);
-    if reader.join().is_err() {
-        bail!("the reader failed");
+    reading.end().map(drop)
+}
+
+/// A capture whose records are read and dropped.
+struct Reading {
+    stop: Stop,
+    reader: JoinHandle<(u64, Option<Account>)>,
+}
+
+impl Reading {
+    fn start(mut records: Receiver<Vec<Record>>, stop: Stop) -> Self {
+        let reader = std::thread::spawn(move || {
+            let (mut calls, mut last) = (0, None);
+            while let Some(batch) = records.blocking_recv() {
+                let windows = batch.iter().map(|record| match record {
+                    Record::Window(window) => window.calls.len() as u64,
+                    _ => 0,
+                });
+                calls += windows.sum::<u64>();
+                last = accounts(&batch).or(last);
+            }
+            (calls, last)
+        });
+        Self { stop, reader }
+    }
+
+    /// How many calls came, and the last account.
+    fn end(self) -> anyhow::Result<(u64, Option<Account>)> {
+        drop(self.stop);
+        let Ok(read) = self.reader.join() else {
+            bail!("the reader failed");
+        };
+        Ok(read)
+    }
+}
+
+/// Sum over the containers in the last tick.
+fn accounts(batch: &[Record]) -> Option<Account> {
+    let tick = batch.iter().rev().find_map(|record| match record {
+        Record::Tick(tick) => Some(tick),
+        _ => None,
+    })?;
+    let sum = |mut sum: Account, (_, one): &(_, Account)| {
+        sum.seen += one.seen;
+        sum.delivered += one.delivered;
+        sum.counted += one.counted;
+        sum.held += one.held;
+        sum.lost_ring_full += one.lost_ring_full;
+        sum.lost_no_slot += one.lost_no_slot;
+        sum.lost_decode += one.lost_decode;
+        sum
+    };
+    Some(tick.accounts.iter().fold(Account::default(), sum))
+}
+
+/// Sidecars of as many pods. A sidecar's pod is the cgroup above its own, so this process goes into
+/// each pod before it becomes that pod's sidecar.
+fn sidecars(node: &NodeSocket, count: usize, pods: &Path) -> anyhow::Result<()> {
+    let mut reading = Vec::new();
+    for index in 0..count {
+        let pod = pods.join(format!("pod-{index}"));
+        let own = pod.join("sidecar");
+        fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
+        let procs = own.join("cgroup.procs");
+        fs::write(&procs, "0").with_context(|| procs.display().to_string())?;
+        let ring = if index == 0 { RING } else { QUIET_RING };
+        let live = capture::start_with(node, &[Target::Cgroup(pod)], settings(ring, POLL))
+            .with_context(|| format!("sidecar {index}"))?;
+        reading.push(Reading::start(live.records, live.stop));
+    }
+    wait()?;
+    for one in reading {
+        one.end()?;
     }
     Ok(())
+}
+
+/// 64 KiB hold 2 000 calls and are read twice a second.
+fn saturated(target: &Target) -> anyhow::Result<()> {
+    let small = settings(QUIET_RING, Duration::from_millis(500));
+    let live = capture::start(std::slice::from_ref(target), small)?;
+    let reading = Reading::start(live.records, live.stop);
+    wait()?;
+    // Slots are read once they stood for 50 ms, in snapshots 250 ms apart.
+    std::thread::sleep(Duration::from_secs(1));
+    let (came, account) = reading.end()?;
+    let account = account.context("no account was given")?;
+    let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
+    say(&format!(
+        "seen {} delivered {came} counted {} held {} lost {lost}",
+        account.seen, account.counted, account.held
+    ))?;
+    Ok(())
+}
+
+/// Says what a call costs, as often as it is asked.
+fn calls() -> anyhow::Result<()> {
+    say("ready")?;
+    for line in io::stdin().lock().lines() {
+        line?;
+        let best = (0..BATCHES).map(|_| batch()).fold(f64::INFINITY, f64::min);
+        say(&best.to_string())?;
+    }
+    Ok(())
+}
+
+/// Nanoseconds a call over one batch of `getppid`, the cheapest call that enters the kernel.
+fn batch() -> f64 {
+    let start = Instant::now();
+    for _ in 0..CALLS {
+        // SAFETY: no arguments.
+        black_box(unsafe { libc::getppid() });
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }
 
 fn pair() -> anyhow::Result<Ebpf> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::interval::Interval;
 use super::rounds::Spread;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,7 @@ pub(super) struct Figure {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
     AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Figure {
@@ -41,6 +43,15 @@ impl Figure {
         let lower = quartile("lower_quartile", spread.lower);
         let upper = quartile("upper_quartile", spread.upper);
         [self, lower, upper]
+    }
+
+    /// The mean, and the ends of its 95 % interval as figures of their own.
+    pub(super) fn with_interval(self, interval: &Interval) -> [Self; 3] {
+        let end =
+            |which: &str, value| Self::new(format!("{}.{which}", self.name), value, self.unit);
+        let low = end("low_95", interval.low);
+        let high = end("high_95", interval.high);
+        [self, low, high]
     }
 
     pub(super) fn json(&self) -> Value {
@@ -75,6 +86,7 @@ impl Goal {
     fn met(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
+            Self::AtLeast(limit) => value >= limit,
         }
     }
 }
@@ -83,6 +95,7 @@ impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtMost(limit) => write!(f, "≤ {limit}"),
+            Self::AtLeast(limit) => write!(f, "≥ {limit}"),
         }
     }
 }
@@ -110,6 +123,11 @@ mod tests {
             figure.json(),
             json!({"name": "capture.captured", "value": 2.306, "unit": "×",
                    "goal": "≤ 1.8 ×", "met": false})
+        );
+        let rate = Figure::new("rate", 2e6, "calls/s").goal(Goal::AtLeast(1e6));
+        assert_eq!(
+            rate.to_string(),
+            "rate: 2000000 calls/s (goal ≥ 1000000 calls/s, met)"
         );
         let bare = Figure::new("plugin.windows", 2714.0, "windows/s");
         assert_eq!(bare.to_string(), "plugin.windows: 2714 windows/s");

@@ -1,16 +1,29 @@
 //! `cargo xtask bench`: measured figures, side by side in one run, against their goals.
 
 mod agent;
+mod application;
 mod capture;
 mod figure;
+mod hook;
+mod interval;
+mod load;
+mod paced;
+mod peers;
 mod plugin;
+mod processors;
 mod rounds;
+mod saturation;
+mod servers;
+mod sidecars;
+mod steady;
+mod watcher;
 
 use anyhow::{Result, bail};
 
 use crate::build;
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
+use application::Server;
 use figure::Figure;
 
 #[derive(Debug, clap::Args)]
@@ -24,34 +37,73 @@ pub(crate) struct BenchOptions {
     /// Interleaved rounds; every variant runs once in each.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..))]
     rounds: u32,
+    /// Only these servers, of `servers` and `steady`.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERVERS")]
+    server: Vec<Server>,
+    /// Connections that `steady` measures with.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64],
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Bench {
     /// Cost of a system call under capture, against an empty pair of programs.
     Capture,
+    /// The same with many sidecars on the node, served by one broker.
+    Sidecars,
+    /// What becomes of calls that are too many.
+    Saturation,
+    /// Throughput and latency of redis and nginx under Stethos and under other tools.
+    Servers,
+    /// What is shipped, and the sidecar's CPU, once servers are learned.
+    Steady,
     /// The sidecar's CPU and memory under the demo's load.
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
 }
 
-const ALL: [Bench; 3] = [Bench::Capture, Bench::Agent, Bench::Plugin];
+const ALL: [Bench; 7] = [
+    Bench::Capture,
+    Bench::Sidecars,
+    Bench::Saturation,
+    Bench::Servers,
+    Bench::Steady,
+    Bench::Plugin,
+    Bench::Agent,
+];
 
 pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
-    let plan = setup::run(workspace, Scope::Demo)?;
-    build::test_artifacts(workspace, &plan)?;
-    build::run(workspace, &plan, Scope::Demo)?;
-
     let benches = if options.benches.is_empty() {
         &ALL[..]
     } else {
         &options.benches
     };
+    let with_servers = |bench: &Bench| matches!(bench, Bench::Servers | Bench::Steady);
+    let scope = if benches.iter().any(with_servers) {
+        Scope::Bench
+    } else {
+        Scope::Demo
+    };
+    let plan = setup::run(workspace, scope)?;
+    build::test_artifacts(workspace, &plan)?;
+    build::run(workspace, &plan, scope)?;
+
     let mut failed = Vec::new();
     for bench in benches {
         let figures = match bench {
             Bench::Capture => capture::run(workspace, options.rounds),
+            Bench::Sidecars => sidecars::run(workspace, options.rounds),
+            Bench::Saturation => saturation::run(workspace, options.rounds),
+            Bench::Servers => {
+                let servers = chosen(&options.server, &servers::SERVERS);
+                servers::run(workspace, &servers, options.rounds)
+            }
+            Bench::Steady => {
+                let servers = chosen(&options.server, &steady::SERVERS);
+                steady::run(workspace, &servers, &options.connections)
+            }
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
         };
@@ -67,6 +119,12 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
         bail!("not measured: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Those of `known` that are `wanted`; all when none is.
+fn chosen(wanted: &[Server], known: &[Server]) -> Vec<Server> {
+    let is_wanted = |one: &&Server| wanted.is_empty() || wanted.contains(one);
+    known.iter().filter(is_wanted).copied().collect()
 }
 
 fn print(figures: &[Figure], json: bool) {

@@ -36,12 +36,12 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 
 /// Calls `measure` for every variant in every round; the order turns by one each round, so that
 /// no variant always follows the same one. Gives the values of each variant, round by round.
-pub(super) fn interleave<V: Copy>(
+pub(super) fn interleave<V: Copy, T>(
     variants: &[V],
     rounds: u32,
-    mut measure: impl FnMut(V) -> Result<f64>,
-) -> Result<Vec<Vec<f64>>> {
-    let mut values = vec![Vec::new(); variants.len()];
+    mut measure: impl FnMut(V) -> Result<T>,
+) -> Result<Vec<Vec<T>>> {
+    let mut values: Vec<Vec<T>> = variants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds as usize {
         for step in 0..variants.len() {
             let which = (round + step) % variants.len();
@@ -75,9 +75,9 @@ mod tests {
         let mut order = Vec::new();
         let values = interleave(&['a', 'b', 'c'], 2, |variant| {
             order.push(variant);
-            Ok(order.len() as f64)
+            Ok(order.len())
         });
         assert_eq!(order, ['a', 'b', 'c', 'b', 'c', 'a']);
-        assert_eq!(values.unwrap(), [[1.0, 6.0], [2.0, 4.0], [3.0, 5.0]]);
+        assert_eq!(values.unwrap(), [[1, 6], [2, 4], [3, 5]]);
     }
 }

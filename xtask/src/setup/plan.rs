@@ -14,11 +14,14 @@ pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
 const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 
-/// How much of the machine a task needs; each scope holds the ones before it.
+/// How much of the machine a task needs; each scope holds the ones before it, but that tests need
+/// nothing of `Bench`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     Build,
     Demo,
+    /// Servers, their loads, and the tools that Stethos is compared with.
+    Bench,
     Test,
 }
 
@@ -83,6 +86,9 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
     let wasm = planner.wasm_compiler();
     if scope >= Scope::Demo {
         planner.program("redis-server", "redis-server", "redis", "the demo's shop");
+    }
+    if scope == Scope::Bench {
+        planner.bench_programs();
     }
     if scope >= Scope::Test {
         planner.program("nginx", "nginx", "nginx", "tests against a real server");
@@ -199,6 +205,23 @@ impl Planner<'_> {
         if !there {
             let command = self.install_elsewhere(elsewhere);
             self.need(program, why, &[debian], &command);
+        }
+    }
+
+    /// What loads and peers of the benches are. A peer that cannot be brought is named by the bench
+    /// as not measured.
+    fn bench_programs(&mut self) {
+        let why = "benches of real servers";
+        self.program("redis-benchmark", "redis-tools", "redis", why);
+        self.program("node", "nodejs", "nodejs", why);
+        for program in ["nginx", "wrk", "haproxy"] {
+            self.program(program, program, program, why);
+        }
+        if self.system == System::Debian12 && self.machine.is_root() {
+            self.program("perf", "linux-perf", "perf", why);
+            for peer in ["bpftrace", "strace"] {
+                self.program(peer, peer, peer, why);
+            }
         }
     }
 

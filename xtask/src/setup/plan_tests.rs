@@ -187,6 +187,42 @@ fn the_demo_needs_neither_nginx_nor_a_collector() {
 }
 
 #[test]
+fn benches_of_servers_need_loads_and_peers_and_no_collector() {
+    let machine = MadeUp::debian12(true)
+        .debian_rust()
+        .llvm()
+        .linker()
+        .file("/usr/bin/redis-server");
+    let plan = machine.plan(Scope::Bench);
+    let packages = vec![
+        "redis-tools",
+        "nodejs",
+        "nginx",
+        "wrk",
+        "haproxy",
+        "linux-perf",
+        "bpftrace",
+        "strace",
+    ];
+    assert_eq!(plan.actions, [Action::Packages(packages)]);
+    assert_eq!((plan.rotel, plan.kernels), (None, None));
+}
+
+#[test]
+fn a_peer_that_cannot_be_installed_stops_no_bench() {
+    let plan = MadeUp::debian12(false)
+        .debian_rust()
+        .llvm()
+        .linker()
+        .plan(Scope::Bench);
+    let missing = plan.missing.iter();
+    let commands: Vec<&str> = missing.map(|one| one.command.as_str()).collect();
+    assert!(commands.iter().any(|command| command.ends_with(" wrk")));
+    let peer = |command: &&str| command.contains("bpftrace") || command.contains("perf");
+    assert!(!commands.iter().any(peer), "{commands:?}");
+}
+
+#[test]
 fn without_root_nothing_is_installed_and_every_gap_has_its_command() {
     let plan = MadeUp::debian12(false).plan(Scope::Demo);
     assert_eq!(plan.actions, []);

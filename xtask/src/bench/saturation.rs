@@ -1,0 +1,158 @@
+//! As many calls as the machine can make, under a capture whose ring is far too small for them:
+//! what is lost is known to the call.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::figure::{Figure, Goal};
+use super::hook::{Hook, command, hook};
+use super::rounds::Spread;
+use crate::lab::Lab;
+use crate::workspace::Workspace;
+
+const THREADS: u64 = 4;
+/// Of each thread.
+const CALLS: u64 = 2_000_000;
+const POD: &str = "pod";
+
+/// One round.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    seconds: f64,
+    calls: Calls,
+}
+
+/// What became of the calls, as the reader knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Calls {
+    seen: u64,
+    delivered: u64,
+    counted: u64,
+    held: u64,
+    lost: u64,
+}
+
+pub(super) fn run(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
+    let lab = Lab::new("stethos-bench")?;
+    let measured: Result<Vec<Round>> = (0..rounds).map(|_| measure(workspace, &lab)).collect();
+    Ok(figures(&measured?))
+}
+
+fn measure(workspace: &Workspace, lab: &Lab) -> Result<Round> {
+    let (threads, calls) = (THREADS.to_string(), CALLS.to_string());
+    let mut flood = command(workspace, "known-calls", &["flood", &threads, &calls]);
+    let mut flood = Hook::start_in(lab, POD, &mut flood)?;
+    let pod = lab.cgroup(POD).display().to_string();
+    let capture = hook(workspace, &["saturated", "--cgroup", &pod]);
+    let capture = Hook::start(capture)?;
+    let began = Instant::now();
+    let answer = flood.ask()?;
+    let seconds = began.elapsed().as_secs_f64();
+    ensure!(answer == "done", "the calls were not made: {answer:?}");
+    flood.finish()?;
+    let said = capture.finish()?;
+    let calls = said
+        .lines()
+        .find_map(Calls::parse)
+        .with_context(|| format!("no account: {said:?}"))?;
+    Ok(Round { seconds, calls })
+}
+
+fn figures(rounds: &[Round]) -> Vec<Figure> {
+    let made = THREADS * CALLS;
+    let values = |value: fn(&Round) -> f64| -> Vec<f64> { rounds.iter().map(value).collect() };
+    let worst = |values: Vec<f64>| values.into_iter().fold(0.0, f64::max);
+    let rate = Spread::of(&values(|round| (THREADS * CALLS) as f64 / round.seconds));
+    let lost = Spread::of(&values(|round| round.calls.lost_percent()));
+    let rate_figure = Figure::new("capture.saturation.rate", rate.median, "calls/s")
+        .goal(Goal::AtLeast(1_000_000.0));
+    let mut figures = Vec::from(rate_figure.with_spread(&rate));
+    figures.extend(Figure::new("capture.saturation.lost", lost.median, "%").with_spread(&lost));
+    let unaccounted = worst(values(|round| {
+        round.calls.unaccounted().unsigned_abs() as f64
+    }));
+    let unseen = rounds
+        .iter()
+        .map(|round| made.saturating_sub(round.calls.seen));
+    let unseen = worst(unseen.map(|calls| calls as f64).collect());
+    for (name, worst) in [("unaccounted", unaccounted), ("unseen", unseen)] {
+        let name = format!("capture.saturation.{name}");
+        figures.push(Figure::new(name, worst, "calls").goal(Goal::AtMost(0.0)));
+    }
+    figures
+}
+
+impl Calls {
+    /// `seen N delivered N counted N held N lost N`
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |name: &str| -> Option<u64> {
+            let pair = words.chunks_exact(2).find(|pair| pair[0] == name)?;
+            pair[1].parse().ok()
+        };
+        Some(Self {
+            seen: number("seen")?,
+            delivered: number("delivered")?,
+            counted: number("counted")?,
+            held: number("held")?,
+            lost: number("lost")?,
+        })
+    }
+
+    /// Seen, and neither delivered nor counted nor held nor lost; below zero when one is in two.
+    fn unaccounted(&self) -> i64 {
+        let accounted = self.delivered + self.counted + self.held + self.lost;
+        self.seen.cast_signed() - accounted.cast_signed()
+    }
+
+    fn lost_percent(&self) -> f64 {
+        100.0 * self.lost as f64 / (self.seen as f64).max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_too_few_or_too_many_misses_the_goal() {
+        let line = "seen 8000100 delivered 4000000 counted 0 held 100 lost 4000000";
+        let calls = Calls::parse(line).unwrap();
+        assert_eq!(
+            (calls.unaccounted(), calls.lost_percent().round()),
+            (0, 50.0)
+        );
+        let text = |calls: Calls| {
+            let seconds = 4.0;
+            let figures = figures(&[Round { seconds, calls }]);
+            let text: Vec<String> = figures.iter().map(ToString::to_string).collect();
+            text.join("\n")
+        };
+        let good = text(calls);
+        assert!(
+            good.contains("rate: 2000000 calls/s (goal ≥ 1000000 calls/s, met)"),
+            "{good}"
+        );
+        assert!(
+            good.contains("unaccounted: 0.00 calls (goal ≤ 0 calls, met)"),
+            "{good}"
+        );
+        for held in [99, 101] {
+            let bad = text(Calls { held, ..calls });
+            assert!(
+                bad.contains("unaccounted: 1.00 calls (goal ≤ 0 calls, not met)"),
+                "{bad}"
+            );
+        }
+        let unseen = text(Calls {
+            seen: 7_999_990,
+            ..calls
+        });
+        assert!(
+            unseen.contains("unseen: 10.0 calls (goal ≤ 0 calls, not met)"),
+            "{unseen}"
+        );
+        assert_eq!(Calls::parse("seen 1 delivered x"), None);
+    }
+}
