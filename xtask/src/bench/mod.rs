@@ -5,6 +5,7 @@ mod capture;
 mod figure;
 mod plugin;
 mod rounds;
+mod units;
 
 use anyhow::{Result, bail};
 
@@ -34,6 +35,8 @@ enum Bench {
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
+    /// Ways to cut the calls of real servers into units of work; only when it is named.
+    Units,
 }
 
 const ALL: [Bench; 3] = [Bench::Capture, Bench::Agent, Bench::Plugin];
@@ -54,6 +57,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             Bench::Capture => capture::run(workspace, options.rounds),
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
+            Bench::Units => units::run(workspace, options.json),
         };
         match figures {
             Ok(figures) => print(&figures, options.json),
