@@ -16,6 +16,7 @@ mod saturation;
 mod servers;
 mod sidecars;
 mod steady;
+mod units;
 mod watcher;
 
 use anyhow::{Result, bail};
@@ -62,6 +63,8 @@ enum Bench {
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
+    /// Ways to cut the calls of real servers into units of work; only when it is named.
+    Units,
 }
 
 const ALL: [Bench; 7] = [
@@ -106,6 +109,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             }
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
+            Bench::Units => units::run(workspace, options.json),
         };
         match figures {
             Ok(figures) => print(&figures, options.json),
