@@ -7,10 +7,10 @@
 
 mod layout;
 
-use crate::names::{self, CallTable};
+use crate::names::{self, CallKind, CallTable};
 use crate::token::{Outcome, Token};
 use crate::vocabulary::Vocabulary;
-use crate::window::{Window, WindowCall};
+use crate::window::{Role, Window, WindowCall};
 pub use layout::ProfileLayout;
 use layout::{DURATIONS, SIZES, duration_slot, size_slot};
 
@@ -199,6 +199,11 @@ impl ProfileBuilder {
             return;
         }
         let kind = self.table.kind(call.token.call);
+        let moves = matches!(kind, CallKind::Read | CallKind::Write);
+        if self.reduced && moves && call.role == Role::None {
+            // Closed before it could be looked at: a file or a socket all the same.
+            return;
+        }
         if let Some(slot) = duration_slot(kind, call.role) {
             self.windows.durations[slot].record(call.duration_ns, weight);
         }
