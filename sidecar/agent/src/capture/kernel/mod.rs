@@ -166,6 +166,13 @@ impl Kernel {
         Ok((place, maps))
     }
 
+    /// Begins to capture `targets`, beside what the pod has in its scope already.
+    pub fn watch(&self, place: &mut Place, targets: &[Found]) -> Result<(), KernelError> {
+        locked(&self.pods).watch(place, targets)?;
+        self.decide_anew();
+        Ok(())
+    }
+
     /// Ends to serve a pod and gives its room back.
     pub fn remove_pod(&self, index: u32) -> Result<(), KernelError> {
         let mut pods = locked(&self.pods);
