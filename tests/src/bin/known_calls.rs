@@ -26,9 +26,10 @@ fn main() -> io::Result<()> {
         Some("mixed") => mixed,
         Some("threads") => threads,
         Some("processes") => processes,
+        Some("starve") => starve,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | mixed | threads | processes THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | starve THREADS ROUNDS",
             ));
         }
     };
@@ -121,6 +122,13 @@ fn mixed(rounds: u64) {
             // SAFETY: no arguments.
             unsafe { libc::getuid() };
         }
+    }
+}
+
+/// Reads what never comes.
+fn starve(_rounds: u64) {
+    if let Ok((mut reader, _writer)) = io::pipe() {
+        let _ = io::Read::read(&mut reader, &mut [0]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads rings, slots and counters into batches of records.
 
 mod counting;
+mod older;
 mod renewal;
 
 use std::{
@@ -52,6 +53,8 @@ pub struct Reader {
     counters: counting::HeardCounters,
     /// What was counted in maps that were replaced.
     before: renewal::Before,
+    /// Threads without a slot.
+    older: older::OlderThreads,
     /// The node did not answer the last question.
     unanswered: bool,
     next_snapshot: Instant,
@@ -75,6 +78,7 @@ impl Reader {
             lost_told: [0; lost::COUNT as usize],
             counters: counting::HeardCounters::default(),
             before: renewal::Before::default(),
+            older: older::OlderThreads::default(),
             unanswered: false,
             next_snapshot: now,
             next_tick: now + TICK,
@@ -252,6 +256,7 @@ impl Reader {
             }
             threads.push(state);
         }
+        self.older_threads(now, &tids, &mut threads, out);
         self.peeked.retain(|tid, peeked| {
             let was_gone = peeked.gone;
             peeked.gone = !tids.contains(tid);

@@ -27,7 +27,7 @@ use stethos_events::{BANK_SLOTS, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, Se
 
 pub use self::{
     error::KernelError,
-    find::{Found, PID_TARGET},
+    find::{Found, PID_TARGET, with_descendants},
     pins::{possible as pins_possible, unload},
     pod_maps::Capacity,
     pods::Place,
@@ -265,6 +265,11 @@ impl Kernel {
     /// already.
     pub fn skipped_recursion(&self) -> u64 {
         self.programs.skipped_recursion()
+    }
+
+    /// Processes that are left out of the capture.
+    pub fn excluded(&self) -> Vec<u32> {
+        locked(&self.excluded).keys().flatten().collect()
     }
 
     /// Leaves a process (a sidecar of the pod) and what it starts out of the capture.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Reader, counting::HeardCounters, monotonic_ns, standing_calls};
+use super::{Reader, counting::HeardCounters, monotonic_ns, older::OlderThreads, standing_calls};
 use crate::{
     capture::pod::Pod,
     record::{Account, ContainerIndex, Nanos, Record},
@@ -66,6 +66,7 @@ impl Reader {
         self.counters = HeardCounters::default();
         self.lost_told = Default::default();
         self.peeked.clear();
+        self.older = OlderThreads::default();
         self.pod = pod;
     }
 }
