@@ -26,10 +26,11 @@ fn main() -> io::Result<()> {
         Some("mixed") => mixed,
         Some("threads") => threads,
         Some("processes") => processes,
+        Some("grow") => grow,
         Some("starve") => starve,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | starve THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve THREADS ROUNDS",
             ));
         }
     };
@@ -123,6 +124,12 @@ fn mixed(rounds: u64) {
             unsafe { libc::getuid() };
         }
     }
+}
+
+/// Takes as many bytes of memory, and uses them.
+fn grow(bytes: u64) {
+    let taken = vec![1u8; bytes as usize];
+    std::hint::black_box(&taken);
 }
 
 /// Reads what never comes.
