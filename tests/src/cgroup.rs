@@ -23,7 +23,7 @@ impl Cgroup {
     pub fn new(name: &str) -> io::Result<Self> {
         let mount = mount()?;
         remove_stale(&mount);
-        let path = mount.join(format!("{PREFIX}{}-{name}", std::process::id()));
+        let path = mount.join(self::name(name));
         fs::create_dir_all(&path)?;
         Ok(Self { path, child: false })
     }
@@ -73,7 +73,13 @@ impl Drop for Cgroup {
     }
 }
 
-fn remove(path: &Path) {
+/// What a cgroup of this test process is called.
+pub(crate) fn name(name: &str) -> String {
+    format!("{PREFIX}{}-{name}", std::process::id())
+}
+
+/// Removes a cgroup with what is in it.
+pub(crate) fn remove(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
@@ -94,7 +100,7 @@ fn remove(path: &Path) {
 }
 
 /// Removes cgroups of tests whose process is gone.
-fn remove_stale(mount: &Path) {
+pub(crate) fn remove_stale(mount: &Path) {
     for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod collector;
 pub mod disk;
 pub mod live;
+pub mod memory;
 pub mod programs;
 pub mod server;
 pub mod sidecar;

@@ -53,7 +53,18 @@ impl Sidecar {
         log: &Path,
         set: impl FnOnce(&mut Command),
     ) -> io::Result<Self> {
-        let mut command = stethos();
+        Self::start_by(stethos(), outside, pod, state, log, set)
+    }
+
+    /// The same with a command that becomes `stethos`.
+    pub fn start_by(
+        mut command: Command,
+        outside: &Cgroup,
+        pod: &Cgroup,
+        state: &Path,
+        log: &Path,
+        set: impl FnOnce(&mut Command),
+    ) -> io::Result<Self> {
         command
             .args(["run", "--json", "--target"])
             .arg(format!("cgroup={}", pod.path().display()))

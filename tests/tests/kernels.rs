@@ -16,7 +16,13 @@ use stethos_tests::{
 
 const VERSIONS: [&str; 2] = ["6.1", "6.12"];
 /// Test binaries whose tests run on every kernel, all of them.
-const SUITES: [&str; 3] = ["capture", "threads", "reduction"];
+const SUITES: [&str; 5] = [
+    "capture",
+    "threads",
+    "reduction",
+    "unprivileged",
+    "memory_limit",
+];
 /// Programs that those tests start.
 const PROGRAMS: [&str; 1] = ["known-calls"];
 /// A machine that takes longer than this hangs.

@@ -26,9 +26,11 @@ fn main() -> io::Result<()> {
         Some("mixed") => mixed,
         Some("threads") => threads,
         Some("processes") => processes,
+        Some("grow") => grow,
+        Some("starve") => starve,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | mixed | threads | processes THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve THREADS ROUNDS",
             ));
         }
     };
@@ -121,6 +123,19 @@ fn mixed(rounds: u64) {
             // SAFETY: no arguments.
             unsafe { libc::getuid() };
         }
+    }
+}
+
+/// Takes as many bytes of memory, and uses them.
+fn grow(bytes: u64) {
+    let taken = vec![1u8; bytes as usize];
+    std::hint::black_box(&taken);
+}
+
+/// Reads what never comes.
+fn starve(_rounds: u64) {
+    if let Ok((mut reader, _writer)) = io::pipe() {
+        let _ = io::Read::read(&mut reader, &mut [0]);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What only `/proc` and the cgroup tree can tell: names of containers, processes and
 //! descriptors.
 
+mod threads;
+
 use std::{
     collections::HashMap,
     fs,
@@ -28,6 +30,7 @@ pub struct Lookup {
     /// False when `/proc` shows another PID namespace than the kernel programs do; then nothing
     /// about processes can be looked up.
     visible: bool,
+    targets: Vec<Found>,
     roots: Vec<PathBuf>,
     mount: Option<PathBuf>,
     /// Nothing is told about what lies outside this cgroup (below the mount).
@@ -46,6 +49,7 @@ impl Lookup {
             .collect();
         Self {
             visible,
+            targets: targets.to_vec(),
             roots,
             mount,
             within: None,

@@ -15,6 +15,7 @@ pub mod pod;
 pub mod reader;
 pub mod recording;
 pub mod reduction;
+pub mod rights;
 pub mod targets;
 
 use std::{
@@ -37,11 +38,12 @@ use self::{
         client::{BrokerError, BrokerNode},
         protocol::Join,
     },
-    kernel::{Capacity, Kernel, KernelError},
+    kernel::{Capacity, Found, Kernel, KernelError, Place},
     node::{Node, OwnNode},
     pod::{Pod, PodMaps, Slots},
     reader::Reader,
     reduction::{Reducer, SharedReducer},
+    rights::RightsError,
     targets::Target,
 };
 use crate::record::{Header, Record};
@@ -129,54 +131,141 @@ pub enum CaptureError {
 /// A broker that starts together with the sidecar is waited for this long.
 const BROKER_START: Duration = Duration::from_secs(10);
 
+/// A capture that only has to begin. Programs of its own run by now, and capture nothing yet.
+pub struct Prepared {
+    source: Source,
+    targets: Vec<Target>,
+    settings: Settings,
+}
+
+enum Source {
+    Own {
+        kernel: Box<Kernel>,
+        place: Place,
+        maps: PodMaps,
+        found: Vec<Found>,
+    },
+    Broker {
+        node: BrokerNode,
+        maps: PodMaps,
+    },
+}
+
+/// Does all that needs a right.
+pub fn prepare(
+    node: &NodeSocket,
+    targets: &[Target],
+    settings: Settings,
+) -> Result<Prepared, CaptureError> {
+    let own = || prepare_own(targets, settings).map_err(CaptureError::from);
+    let source = match node {
+        NodeSocket::Own => own(),
+        NodeSocket::At(path) => join(path, targets, settings, BROKER_START),
+        NodeSocket::Auto => {
+            let usual = Path::new(broker::DEFAULT_SOCKET);
+            match join(usual, targets, settings, Duration::ZERO) {
+                Err(CaptureError::Broker(error)) => {
+                    if !error.is_absent() {
+                        tracing::warn!(%error, "capturing without the node broker");
+                    }
+                    own()
+                }
+                joined => joined,
+            }
+        }
+    }?;
+    Ok(Prepared {
+        source,
+        targets: targets.to_vec(),
+        settings,
+    })
+}
+
+impl Prepared {
+    /// Gives up the rights of the calling thread that nothing needs any more, for good: those to
+    /// name files and peers of other users' processes stay where this process looks them up.
+    /// Threads have rights of their own, so this comes before others start.
+    pub fn give_up_rights(&self) -> Result<(), RightsError> {
+        let kept = match &self.source {
+            Source::Own { .. } => &rights::TO_NAME_FILES[..],
+            Source::Broker { .. } => &[],
+        };
+        let left = rights::keep_only(kept)?;
+        tracing::info!(?left, "gave up what is not needed any more");
+        Ok(())
+    }
+
+    /// Begins to capture. Needs no right.
+    pub fn begin(self) -> Result<Live, KernelError> {
+        let Self {
+            source,
+            targets,
+            settings,
+        } = self;
+        match source {
+            Source::Own {
+                kernel,
+                mut place,
+                maps,
+                found,
+            } => {
+                kernel.watch(&mut place, &found)?;
+                let node = OwnNode::new(*kernel, place, &found, targets::cgroup_mount().ok());
+                read("self-contained", Box::new(node), &maps, &targets, settings)
+            }
+            Source::Broker { node, maps } => {
+                read("broker", Box::new(node), &maps, &targets, settings)
+            }
+        }
+    }
+}
+
 /// Starts to capture `targets`.
 pub fn start_with(
     node: &NodeSocket,
     targets: &[Target],
     settings: Settings,
 ) -> Result<Live, CaptureError> {
-    match node {
-        NodeSocket::Own => Ok(start(targets, settings)?),
-        NodeSocket::At(path) => start_at(path, targets, settings, BROKER_START),
-        NodeSocket::Auto => {
-            let usual = Path::new(broker::DEFAULT_SOCKET);
-            match start_at(usual, targets, settings, Duration::ZERO) {
-                Err(CaptureError::Broker(error)) => {
-                    if !error.is_absent() {
-                        tracing::warn!(%error, "capturing without the node broker");
-                    }
-                    Ok(start(targets, settings)?)
-                }
-                started => started,
-            }
-        }
-    }
+    Ok(prepare(node, targets, settings)?.begin()?)
 }
 
-/// Loads the kernel programs for `targets` and starts the reader.
+/// Starts to capture `targets` with kernel programs of this process's own.
 pub fn start(targets: &[Target], settings: Settings) -> Result<Live, KernelError> {
+    let prepared = Prepared {
+        source: prepare_own(targets, settings)?,
+        targets: targets.to_vec(),
+        settings,
+    };
+    prepared.begin()
+}
+
+/// Loads and attaches the kernel programs, with a pod that has nothing in its scope yet.
+fn prepare_own(targets: &[Target], settings: Settings) -> Result<Source, KernelError> {
     let mut kernel = Kernel::load(PROGRAMS, settings.http)?;
     let found = kernel.find(targets)?;
     let own = kernel.own_pid;
-    let (place, maps) = kernel.add_pod(0, &found, settings.capacity)?;
+    let (place, maps) = kernel.add_pod(0, &[], settings.capacity)?;
     kernel.exclude(own, place.index)?;
     kernel.attach()?;
     return_freed_memory();
     for missing in &kernel.missing {
         tracing::warn!(missing, "part of the capture is not available");
     }
-    let node = OwnNode::new(kernel, place, &found, targets::cgroup_mount().ok());
-    read("self-contained", Box::new(node), &maps, targets, settings)
+    Ok(Source::Own {
+        kernel: Box::new(kernel),
+        place,
+        maps,
+        found,
+    })
 }
 
-/// Has the broker at `path` capture `targets`, and starts the reader. No right is needed, and
-/// `bpf(2)` is not called.
-fn start_at(
+/// Has the broker at `path` capture `targets`. No right is needed, and `bpf(2)` is not called.
+fn join(
     path: &Path,
     targets: &[Target],
     settings: Settings,
     patience: Duration,
-) -> Result<Live, CaptureError> {
+) -> Result<Source, CaptureError> {
     const AGAIN: Duration = Duration::from_millis(200);
     let wish = Join {
         record_version: RECORD_VERSION,
@@ -195,7 +284,7 @@ fn start_at(
             joined => break joined?,
         }
     };
-    Ok(read("broker", Box::new(node), &maps, targets, settings)?)
+    Ok(Source::Broker { node, maps })
 }
 
 /// Starts the reader.

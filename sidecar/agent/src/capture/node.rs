@@ -15,7 +15,7 @@ use super::{
     lookup::Lookup,
     pod::{Pod, PodMaps},
 };
-use crate::record::DescriptorTarget;
+use crate::record::{DescriptorTarget, RunState};
 
 /// Name and place of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,29 @@ pub struct EndedThreads {
     pub counted: u64,
 }
 
+/// A thread of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadPlace {
+    pub tid: u32,
+    /// Cgroup of its container.
+    pub container: u64,
+}
+
+/// What a thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadFacts {
+    pub tid: u32,
+    pub pid: u32,
+    pub state: RunState,
+    /// Number and first argument of the call that it sleeps in, where that can be told.
+    pub call: Option<(u16, u64)>,
+}
+
+/// Threads in one answer of [`Node::threads`] at most.
+pub const THREADS_MAX: usize = 2048;
+/// Threads in one question of [`Node::thread_facts`] at most.
+pub const THREAD_FACTS_MAX: usize = 256;
+
 /// A question to the node that had no answer.
 #[derive(Debug)]
 pub struct Unanswered(pub String);
@@ -74,6 +97,12 @@ pub trait Node: Send {
     fn container(&mut self, cgroup: u64) -> Option<ContainerFacts>;
     fn process(&mut self, pid: u32) -> ProcessFacts;
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget>;
+    /// The pod's threads with ids above `after`: the [`THREADS_MAX`] lowest, by id. None when the
+    /// node does not answer now.
+    fn threads(&mut self, after: u32) -> Option<Vec<ThreadPlace>>;
+    /// What these threads are doing, without those that ended; at most [`THREAD_FACTS_MAX`]. None
+    /// when the node does not answer now.
+    fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>>;
     /// New maps that replace the pod's, when there are: counters then began again.
     fn renewed(&mut self) -> Option<(Pod, PodMaps)> {
         None
@@ -190,5 +219,15 @@ impl Node for OwnNode {
 
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
         self.lookup.descriptor(pid, fd)
+    }
+
+    fn threads(&mut self, after: u32) -> Option<Vec<ThreadPlace>> {
+        let without = self.kernel.excluded();
+        Some(self.lookup.threads(after, THREADS_MAX, &without))
+    }
+
+    fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>> {
+        let facts = tids.iter().filter_map(|tid| self.lookup.thread(*tid));
+        Some(facts.collect())
     }
 }

@@ -208,6 +208,11 @@ impl Slots {
         Ok(Self { banks })
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.banks.len() * BANK_SLOTS
+    }
+
     /// Slots that a thread has now.
     pub fn taken(&self) -> impl Iterator<Item = SlotRef<'_>> {
         self.all().filter(|slot| slot.tid() != 0)

@@ -1,6 +1,7 @@
 //! Reads rings, slots and counters into batches of records.
 
 mod counting;
+mod older;
 mod reduced;
 mod renewal;
 
@@ -57,6 +58,8 @@ pub struct Reader {
     reduced: reduced::ReducedPod,
     /// Change of reduction that was told last.
     reduced_told: Nanos,
+    /// Threads without a slot.
+    older: older::OlderThreads,
     /// The node did not answer the last question.
     unanswered: bool,
     next_snapshot: Instant,
@@ -82,6 +85,7 @@ impl Reader {
             before: renewal::Before::default(),
             reduced: reduced::ReducedPod::new(reducer),
             reduced_told: 0,
+            older: older::OlderThreads::default(),
             unanswered: false,
             next_snapshot: now,
             next_tick: now + TICK,
@@ -279,6 +283,7 @@ impl Reader {
             }
             threads.push(state);
         }
+        self.older_threads(now, &tids, &mut threads, out);
         self.peeked.retain(|tid, peeked| {
             let was_gone = peeked.gone;
             peeked.gone = !tids.contains(tid);

@@ -30,18 +30,25 @@ const GRACE: Duration = Duration::from_secs(5);
 const PROGRESS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+    let state_dir = &config.state_dir;
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
+    let capture = capture::prepare(
+        &config.capture.node(),
+        &config.target,
+        capture_settings(&config.capture, &config.trace),
+    )?;
+    // Before any other thread, and before any plugin.
+    capture.give_up_rights()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(sidecar(config))
+    runtime.block_on(sidecar(config, capture))
 }
 
-async fn sidecar(config: &Config) -> anyhow::Result<()> {
-    let state_dir = &config.state_dir;
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
-    let mut models = Models::new(&config.plugins, state_dir.join("compiled"))?;
+async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<()> {
+    let mut models = Models::new(&config.plugins, config.state_dir.join("compiled"))?;
     let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
     let capture::Live {
         header,
@@ -49,11 +56,7 @@ async fn sidecar(config: &Config) -> anyhow::Result<()> {
         stop,
         reducer,
         ..
-    } = capture::start_with(
-        &config.capture.node(),
-        &config.target,
-        capture_settings(&config.capture, &config.trace),
-    )?;
+    } = capture.begin()?;
     models.begin();
     let learning = Learning::new(learning_settings(config), &header)?;
     let diagnosis = config

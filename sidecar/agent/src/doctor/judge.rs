@@ -284,17 +284,18 @@ fn processes(probes: &Probes) -> Check {
         return Check::new(NAME, State::Degraded, found).help("hostPID: true");
     }
     let names = probes.capabilities.as_deref().unwrap_or_default();
-    if names.contains(&"CAP_SYS_PTRACE") {
-        Check::new(
-            NAME,
-            State::Works,
-            "/proc shows every process, CAP_SYS_PTRACE opens it",
-        )
-    } else {
-        let found = "without CAP_SYS_PTRACE only processes of the same user show their \
-            descriptors and environment";
-        Check::new(NAME, State::Degraded, found).help("add CAP_SYS_PTRACE")
+    // One opens their folders in /proc, the other has the kernel show what is in them.
+    let needed = ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"].into_iter();
+    let missing: Vec<_> = needed.filter(|name| !names.contains(name)).collect();
+    if missing.is_empty() {
+        let found = "/proc shows every process, and what it has open";
+        return Check::new(NAME, State::Works, found);
     }
+    let missing = missing.join(" and ");
+    let found = format!(
+        "without {missing} only processes of the same user show their descriptors and environment"
+    );
+    Check::new(NAME, State::Degraded, found).help(format!("add {missing}"))
 }
 
 fn plugin(probes: &Probes) -> Check {

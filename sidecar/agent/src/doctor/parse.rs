@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 /// Bits of `CapEff`.
-pub(super) const CAPABILITIES: [(u32, &str); 4] = [
+pub(super) const CAPABILITIES: [(u32, &str); 5] = [
     (39, "CAP_BPF"),
     (38, "CAP_PERFMON"),
     (19, "CAP_SYS_PTRACE"),
+    (2, "CAP_DAC_READ_SEARCH"),
     (21, "CAP_SYS_ADMIN"),
 ];
 

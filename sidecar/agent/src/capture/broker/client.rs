@@ -3,22 +3,25 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, TryRecvError},
+    sync::mpsc::{Receiver, TryRecvError},
     time::{Duration, Instant},
 };
 
 use thiserror::Error;
 
 use super::{
+    again::join_again,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, Status, VERSIONS, Versions, Welcome, decode, encode,
+        Request, Status, VERSIONS, Versions, WITH_THREADS, Welcome, decode, encode,
     },
     socket::{Message, Socket},
 };
 use crate::{
     capture::{
-        node::{ContainerFacts, Counters, Node, ProcessFacts, Unanswered},
+        node::{
+            ContainerFacts, Counters, Node, ProcessFacts, ThreadFacts, ThreadPlace, Unanswered,
+        },
         pod::{MappingError, Pod, PodMaps},
     },
     record::DescriptorTarget,
@@ -26,8 +29,6 @@ use crate::{
 
 /// A broker answers within this time, or counts as gone.
 const LIMIT: Duration = Duration::from_secs(3);
-const BACK_OFF: Duration = Duration::from_millis(100);
-const BACK_OFF_MOST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Error)]
 pub enum BrokerError {
@@ -59,7 +60,10 @@ impl BrokerError {
 struct Channel {
     socket: Socket,
     path: PathBuf,
+    /// That the broker speaks.
     versions: Versions,
+    /// That both speak.
+    version: u16,
 }
 
 impl Channel {
@@ -73,6 +77,7 @@ impl Channel {
             socket,
             path: path.to_owned(),
             versions: VERSIONS,
+            version: 0,
         };
         let greeting: Greeting = channel
             .receive(false)
@@ -93,7 +98,10 @@ impl Channel {
             .receive(false)
             .and_then(|message| channel.read(&message))?
         {
-            Agreed::Version(_) => Ok(channel),
+            Agreed::Version(version) => {
+                channel.version = version;
+                Ok(channel)
+            }
             Agreed::Refused(reason) => Err(BrokerError::Refused(reason)),
         }
     }
@@ -149,13 +157,13 @@ pub fn status(path: &Path) -> Result<(Versions, Status), BrokerError> {
 }
 
 /// A broker that serves this sidecar.
-struct Joined {
+pub(super) struct Joined {
     channel: Channel,
     /// Id and maps, when they are not those from before.
     fresh: Option<(u32, PodMaps)>,
 }
 
-fn join(path: &Path, wish: &Join) -> Result<Joined, BrokerError> {
+pub(super) fn join(path: &Path, wish: &Join) -> Result<Joined, BrokerError> {
     let channel = Channel::open(path)?;
     let (answer, message) = channel.ask(&Request::Join(wish.clone()))?;
     match answer {
@@ -251,6 +259,15 @@ impl BrokerNode {
         }
     }
 
+    /// The same for a question that brokers answer from a version on; none from an older one.
+    fn ask_from(&mut self, version: u16, request: &Request) -> Result<Option<Answer>, Unanswered> {
+        self.come_back();
+        match &self.state {
+            State::Joined(channel) if channel.version < version => Ok(None),
+            _ => self.ask(request).map(Some),
+        }
+    }
+
     /// Takes up the conversation when the broker is there again.
     fn come_back(&mut self) {
         let State::Gone { again, since } = &self.state else {
@@ -285,34 +302,6 @@ impl BrokerNode {
         }
         self.state = State::Joined(joined.channel);
     }
-}
-
-/// Joins in a thread of its own, so that windows are read meanwhile.
-fn join_again(path: PathBuf, wish: Join) -> Receiver<Joined> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new()
-        .name("broker".to_owned())
-        .spawn(move || {
-            let mut wait = BACK_OFF;
-            loop {
-                std::thread::sleep(wait);
-                match join(&path, &wish) {
-                    Ok(joined) => {
-                        // Nobody listens when the capture has ended.
-                        let _ = sender.send(joined);
-                        return;
-                    }
-                    Err(error) => tracing::debug!(%error, "the node broker is not back"),
-                }
-                wait = (wait * 2)
-                    .min(BACK_OFF_MOST)
-                    .mul_f64(0.75 + fastrand::f64() / 2.0);
-            }
-        });
-    if let Err(error) = thread {
-        tracing::error!(%error, "no thread to join the node broker again");
-    }
-    receiver
 }
 
 impl Node for BrokerNode {
@@ -359,6 +348,22 @@ impl Node for BrokerNode {
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
         match self.ask(&Request::Descriptor { pid, fd }) {
             Ok(Answer::Descriptor(target)) => target,
+            _ => None,
+        }
+    }
+
+    fn threads(&mut self, after: u32) -> Option<Vec<ThreadPlace>> {
+        match self.ask_from(WITH_THREADS, &Request::Threads { after }) {
+            Ok(Some(Answer::Threads(threads))) => Some(threads),
+            Ok(None) => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>> {
+        match self.ask_from(WITH_THREADS, &Request::ThreadFacts(tids.to_vec())) {
+            Ok(Some(Answer::ThreadFacts(facts))) => Some(facts),
+            Ok(None) => Some(Vec::new()),
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     capture::{
-        node::{ContainerFacts, Counters, ProcessFacts},
+        node::{ContainerFacts, Counters, ProcessFacts, ThreadFacts, ThreadPlace},
         targets::Target,
     },
     record::DescriptorTarget,
@@ -26,8 +26,10 @@ use crate::{
 /// Versions that this build speaks.
 pub const VERSIONS: Versions = Versions {
     lowest: 1,
-    highest: 1,
+    highest: 2,
 };
+/// From this version on, a broker answers `Threads` and `ThreadFacts`.
+pub const WITH_THREADS: u16 = 2;
 /// Bytes of a message to the broker at most.
 pub const REQUEST_MAX: usize = 16 << 10;
 /// Bytes of a message to a sidecar at most.
@@ -137,6 +139,10 @@ pub enum Request {
         pid: u32,
         fd: i32,
     },
+    Threads {
+        after: u32,
+    },
+    ThreadFacts(Vec<u32>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,6 +172,8 @@ pub enum Answer {
     Container(ContainerFacts),
     Process(ProcessFacts),
     Descriptor(Option<DescriptorTarget>),
+    Threads(Vec<ThreadPlace>),
+    ThreadFacts(Vec<ThreadFacts>),
 }
 
 /// What the broker grants; less than was asked for where its own bounds are lower.
@@ -288,6 +296,10 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        capture::node::{THREAD_FACTS_MAX, THREADS_MAX},
+        record::RunState,
+    };
 
     #[test]
     fn the_highest_common_version_is_agreed_on() {
@@ -301,9 +313,9 @@ mod tests {
     #[test]
     fn the_frames_of_all_versions_stay_as_they_are() {
         let greeting = encode(&Greeting::new(300), 64).unwrap();
-        assert_eq!(greeting, b"stethos\n\x01\x01\xac\x02\x00");
+        assert_eq!(greeting, b"stethos\n\x01\x02\xac\x02\x00");
         let hello = encode(&Hello::new(VERSIONS, 1), 64).unwrap();
-        assert_eq!(hello, b"stethos\n\x01\x01\x01");
+        assert_eq!(hello, b"stethos\n\x01\x02\x01");
         let refused = encode(&Agreed::Refused("no".to_owned()), 64).unwrap();
         assert_eq!(refused, b"\x01\x02no");
     }
@@ -324,6 +336,26 @@ mod tests {
         more.push(0);
         assert!(decode::<Request>(&more).is_err());
         assert!(decode::<Request>(&whole).is_ok());
+    }
+
+    #[test]
+    fn as_many_threads_as_are_asked_for_fit() {
+        let facts = ThreadFacts {
+            tid: u32::MAX,
+            pid: u32::MAX,
+            state: RunState::Frozen,
+            call: Some((u16::MAX, u64::MAX)),
+        };
+        let place = ThreadPlace {
+            tid: u32::MAX,
+            container: u64::MAX,
+        };
+        let asked = Request::ThreadFacts(vec![u32::MAX; THREAD_FACTS_MAX]);
+        assert!(encode(&asked, REQUEST_MAX).is_ok());
+        let answer = Answer::ThreadFacts(vec![facts; THREAD_FACTS_MAX]);
+        assert!(encode(&answer, ANSWER_MAX).is_ok());
+        let answer = Answer::Threads(vec![place; THREADS_MAX]);
+        assert!(encode(&answer, ANSWER_MAX).is_ok());
     }
 
     #[test]

@@ -19,11 +19,12 @@ use thiserror::Error;
 
 use super::{
     directory::{self, Directory},
+    end::End,
     identity::{self, PodCgroup},
     protocol::{Greeting, Status, encode},
     refusals::{Cause, Refusals},
     seats::Seats,
-    session::{self, End},
+    session,
     socket::Socket,
 };
 use crate::capture::{

@@ -1,7 +1,6 @@
 //! One sidecar's connection, from the greeting to its end.
 
 use std::{
-    io,
     os::fd::AsRawFd as _,
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -11,11 +10,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use stethos_events::{NO_POD, RECORD_VERSION};
 
 use super::{
+    end::End,
     identity::{self, IdentityError, Peer, PodCgroup},
     pace::Pace,
     protocol::{
-        ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, TARGETS_MAX, VERSIONS, Welcome, cut_target, decode, encode, fitting,
+        ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, Greeting, Hello, Join, REQUEST_MAX, Request,
+        TARGETS_MAX, VERSIONS, Welcome, cut_target, decode, encode, fitting,
     },
     refusals::Cause,
     seats::Taken,
@@ -23,9 +23,9 @@ use super::{
     socket::Socket,
 };
 use crate::capture::{
-    kernel::{Capacity, Found, KernelError, PID_TARGET, Place},
+    kernel::{Capacity, Found, PID_TARGET, Place},
     lookup::Lookup,
-    node::{GoneContainers, PodView},
+    node::{GoneContainers, PodView, THREAD_FACTS_MAX, THREADS_MAX},
     pod::PodMaps,
     targets::Target,
 };
@@ -38,53 +38,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 const SEND: Duration = Duration::from_secs(1);
 /// Threads are looked at again after this time at the soonest.
 const POLL_AGAIN: Duration = Duration::from_millis(5);
-
-/// Why a conversation ends.
-pub(super) enum End {
-    /// The sidecar hung up.
-    Closed,
-    Refused(Cause, String),
-}
-
-impl From<io::Error> for End {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                End::Refused(Cause::Silence, "it neither asks nor reads".to_owned())
-            }
-            io::ErrorKind::InvalidData => {
-                End::Refused(Cause::Protocol, "a message is too long".to_owned())
-            }
-            _ => End::Closed,
-        }
-    }
-}
-
-impl From<FrameError> for End {
-    fn from(error: FrameError) -> Self {
-        End::Refused(Cause::Protocol, error.to_string())
-    }
-}
-
-impl From<IdentityError> for End {
-    fn from(error: IdentityError) -> Self {
-        let cause = match error {
-            IdentityError::OtherPod { .. } | IdentityError::Target(_) => Cause::Target,
-            _ => Cause::Identity,
-        };
-        End::Refused(cause, error.to_string())
-    }
-}
-
-impl From<KernelError> for End {
-    fn from(error: KernelError) -> Self {
-        let cause = match error {
-            KernelError::Watched(_) => Cause::Target,
-            _ => Cause::Room,
-        };
-        End::Refused(cause, error.to_string())
-    }
-}
 
 /// Talks with a sidecar to the end. `assigned` is the pod that the socket belongs to.
 pub(super) fn run(
@@ -371,6 +324,18 @@ impl<'a> Served<'a> {
                 let mut target = self.lookup.descriptor(pid, fd);
                 target.iter_mut().for_each(cut_target);
                 Answer::Descriptor(target)
+            }
+            Request::Threads { after } => {
+                let without = self.shared.kernel.excluded();
+                Answer::Threads(self.lookup.threads(after, THREADS_MAX, &without))
+            }
+            Request::ThreadFacts(tids) => {
+                if tids.len() > THREAD_FACTS_MAX {
+                    let reason = format!("{} threads at once", tids.len());
+                    return Err(End::Refused(Cause::Protocol, reason));
+                }
+                let facts = tids.iter().filter_map(|tid| self.lookup.thread(*tid));
+                Answer::ThreadFacts(facts.collect())
             }
             Request::Status => Answer::Status(self.shared.status()),
             Request::Join(_) => {

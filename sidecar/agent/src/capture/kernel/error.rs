@@ -55,14 +55,20 @@ pub(super) fn attach_error(program: &'static str, error: &dyn std::error::Error)
 
 /// A refusal for lack of rights is told from other failures, and the rights are named.
 pub(super) fn load_error(reason: String) -> KernelError {
+    lacking(&reason).unwrap_or(KernelError::Load(reason))
+}
+
+/// The same for one program.
+pub(super) fn program_error(program: &'static str, error: &dyn std::error::Error) -> KernelError {
+    lacking(&chain(error)).unwrap_or_else(|| attach_error(program, error))
+}
+
+fn lacking(reason: &str) -> Option<KernelError> {
     let missing = missing_rights();
-    match missing.is_empty() {
-        true => KernelError::Load(reason),
-        false => KernelError::Rights {
-            missing: missing.join(" and "),
-            reason,
-        },
-    }
+    (!missing.is_empty()).then(|| KernelError::Rights {
+        missing: missing.join(" and "),
+        reason: reason.to_owned(),
+    })
 }
 
 /// Capabilities that capture needs and this process does not have in effect.

@@ -46,7 +46,7 @@ pub(super) fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, K
 }
 
 /// A process and its descendants as they stand.
-pub(super) fn with_descendants(pid: u32) -> Vec<u32> {
+pub fn with_descendants(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;
     while let Some(parent) = all.get(next).copied() {

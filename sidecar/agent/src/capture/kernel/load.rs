@@ -17,7 +17,7 @@ use stethos_events::{Offsets, SelfFound};
 
 use super::{
     KernelError,
-    error::{attach_error, chain, load_error, map_error},
+    error::{attach_error, chain, load_error, map_error, program_error},
     pins::Pins,
     tables::Source,
 };
@@ -62,7 +62,7 @@ impl Programs {
         for name in ON_REQUEST {
             raw(&mut ebpf, name)?
                 .load()
-                .map_err(|error| attach_error(name, &error))?;
+                .map_err(|error| program_error(name, &error))?;
         }
         Ok(ebpf)
     }

@@ -27,7 +27,7 @@ use stethos_events::{BANK_SLOTS, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, Se
 
 pub use self::{
     error::KernelError,
-    find::{Found, PID_TARGET},
+    find::{Found, PID_TARGET, with_descendants},
     pins::{possible as pins_possible, unload},
     pod_maps::Capacity,
     pods::Place,
@@ -166,6 +166,13 @@ impl Kernel {
         Ok((place, maps))
     }
 
+    /// Begins to capture `targets`, beside what the pod has in its scope already.
+    pub fn watch(&self, place: &mut Place, targets: &[Found]) -> Result<(), KernelError> {
+        locked(&self.pods).watch(place, targets)?;
+        self.decide_anew();
+        Ok(())
+    }
+
     /// Ends to serve a pod and gives its room back.
     pub fn remove_pod(&self, index: u32) -> Result<(), KernelError> {
         let mut pods = locked(&self.pods);
@@ -258,6 +265,11 @@ impl Kernel {
     /// already.
     pub fn skipped_recursion(&self) -> u64 {
         self.programs.skipped_recursion()
+    }
+
+    /// Processes that are left out of the capture.
+    pub fn excluded(&self) -> Vec<u32> {
+        locked(&self.excluded).keys().flatten().collect()
     }
 
     /// Leaves a process (a sidecar of the pod) and what it starts out of the capture.

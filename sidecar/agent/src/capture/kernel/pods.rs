@@ -73,37 +73,27 @@ impl Pods {
         let first_bank = self.free_banks(banks)?;
         let new = NewMaps::make(capacity)?;
         let maps = new.handed_out(capacity)?;
-        let place = Place {
+        let mut place = Place {
             index,
             key,
             id: new.id()?,
             first_bank,
             banks,
-            cgroups: targets
-                .iter()
-                .filter_map(|target| match target {
-                    Found::Cgroup(cgroup) => Some(cgroup.id),
-                    Found::Pid { .. } => None,
-                })
-                .collect(),
-            processes: targets
-                .iter()
-                .any(|target| matches!(target, Found::Pid { .. })),
+            cgroups: Vec::new(),
+            processes: false,
         };
         self.served[index as usize] = Some(place.clone());
-        if let Err(error) = self.begin(&place, targets, &new) {
+        let began = self
+            .begin(&place, &new)
+            .and_then(|()| self.watch(&mut place, targets));
+        if let Err(error) = began {
             self.remove(index)?;
             return Err(error);
         }
         Ok((place, maps))
     }
 
-    fn begin(
-        &mut self,
-        place: &Place,
-        targets: &[Found],
-        new: &NewMaps,
-    ) -> Result<(), KernelError> {
+    fn begin(&mut self, place: &Place, new: &NewMaps) -> Result<(), KernelError> {
         self.pin(place, new)?;
         for (outer, map) in self.of_pod.iter_mut().zip(&new.of_pod) {
             outer.set(place.index, map)?;
@@ -120,14 +110,25 @@ impl Pods {
                 },
                 0,
             )
-            .map_err(|source| map_error("POD_TABLE", source))?;
+            .map_err(|source| map_error("POD_TABLE", source))
+    }
+
+    /// Takes targets into the scope of a served pod.
+    pub(super) fn watch(
+        &mut self,
+        place: &mut Place,
+        targets: &[Found],
+    ) -> Result<(), KernelError> {
         for target in targets {
             match target {
-                Found::Cgroup(cgroup) => self
-                    .scope
-                    .insert(cgroup.id, place.index, 0)
-                    .map_err(|source| map_error("SCOPE", source))?,
+                Found::Cgroup(cgroup) => {
+                    place.cgroups.push(cgroup.id);
+                    self.scope
+                        .insert(cgroup.id, place.index, 0)
+                        .map_err(|source| map_error("SCOPE", source))?;
+                }
                 Found::Pid { pid, id } => {
+                    place.processes = true;
                     let scope = PidScope {
                         container: *id,
                         pod: place.index,
@@ -141,6 +142,7 @@ impl Pods {
                 }
             }
         }
+        self.served[place.index as usize] = Some(place.clone());
         Ok(())
     }
 

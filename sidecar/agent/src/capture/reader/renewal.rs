@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Reader, counting::HeardCounters, monotonic_ns, standing_calls};
+use super::{Reader, counting::HeardCounters, monotonic_ns, older::OlderThreads, standing_calls};
 use crate::{
     capture::pod::{Pod, PodMaps},
     record::{Account, ContainerIndex, Nanos, Record},
@@ -67,6 +67,7 @@ impl Reader {
         self.lost_told = Default::default();
         self.peeked.clear();
         self.tell_counts(monotonic_ns(), out);
+        self.older = OlderThreads::default();
         self.pod = pod;
         self.facts.describe_again();
         if let Err(error) = self.reduced.renew(maps) {

@@ -11,7 +11,12 @@ fn sound() -> Probes {
         btf: Ok(()),
         cgroup2: Some("/sys/fs/cgroup".into()),
         cgroup1: false,
-        capabilities: Some(vec!["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"]),
+        capabilities: Some(vec![
+            "CAP_BPF",
+            "CAP_PERFMON",
+            "CAP_SYS_PTRACE",
+            "CAP_DAC_READ_SEARCH",
+        ]),
         bpf_map: Answer::Granted,
         bpf_ring: Answer::Granted,
         bpf_program: Answer::Granted,
@@ -118,11 +123,14 @@ fn what_capture_needs_blocks() {
 
 #[test]
 fn what_stethos_can_do_without_degrades() {
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("lockdown", |p| p.lockdown = Some("confidentiality".into())),
         ("process details", |p| p.first_pid_namespace = false),
         ("process details", |p| {
             p.capabilities = Some(vec!["CAP_BPF", "CAP_PERFMON"])
+        }),
+        ("process details", |p| {
+            p.capabilities = Some(vec!["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"])
         }),
         ("generic plugin", |p| p.generic_plugin = 0),
         ("state", |p| {
