@@ -27,7 +27,7 @@ fn failed(ret: i64) -> bool {
 
 /// Follows the call that just returned (`slot.last`), other than a `connect`.
 #[inline(never)]
-pub fn follow(slot: &mut ThreadSlot, class: u32, now: u64) {
+pub fn follow(slot: &ThreadSlot, class: u32, now: u64) {
     let CallRecord { ret, fd, .. } = slot.last;
     if class & (class::SEND | class::RECEIVE) != 0 {
         if let Some(entry) = find(slot, fd) {
@@ -153,7 +153,7 @@ fn learn(slot: &ThreadSlot, fd: i32, role: u32) {
 }
 
 #[inline(always)]
-fn transfer(slot: &mut ThreadSlot, entry: *mut DescriptorEntry, class: u32, now: u64) {
+fn transfer(slot: &ThreadSlot, entry: *mut DescriptorEntry, class: u32, now: u64) {
     // SAFETY: an array entry; what another thread writes at the same time is worth as much.
     let entry = unsafe { &mut *entry };
     let (before, of) = (entry.turn, entry.role);
@@ -195,7 +195,7 @@ fn transfer(slot: &mut ThreadSlot, entry: *mut DescriptorEntry, class: u32, now:
 
 /// The exchange of a client ends without an answer.
 #[inline(always)]
-fn fail(slot: &mut ThreadSlot, entry: &mut DescriptorEntry, now: u64) {
+fn fail(slot: &ThreadSlot, entry: &mut DescriptorEntry, now: u64) {
     let before = entry.turn;
     if entry.role != role::CLIENT || before & turn::SENT == 0 {
         return;
@@ -208,7 +208,7 @@ fn fail(slot: &mut ThreadSlot, entry: &mut DescriptorEntry, now: u64) {
 }
 
 #[inline(always)]
-fn close(slot: &mut ThreadSlot, entry: *mut DescriptorEntry, now: u64) {
+fn close(slot: &ThreadSlot, entry: *mut DescriptorEntry, now: u64) {
     const EBADF: i64 = -9;
     if slot.last.ret == EBADF {
         return;
@@ -228,7 +228,7 @@ fn close(slot: &mut ThreadSlot, entry: *mut DescriptorEntry, now: u64) {
 
 /// Counts an exchange; tells of one that is not familiar.
 #[inline(never)]
-fn finish(slot: &mut ThreadSlot, entry: &DescriptorEntry, end: u64, how: u32) {
+fn finish(slot: &ThreadSlot, entry: &DescriptorEntry, end: u64, how: u32) {
     let start = entry.turn & !turn::MASK;
     let lasted = end.saturating_sub(start);
     let context = if entry.role == role::CLIENT {
@@ -249,7 +249,6 @@ fn finish(slot: &mut ThreadSlot, entry: &DescriptorEntry, end: u64, how: u32) {
         None => false,
     };
     if !familiar {
-        slot.strange += 1;
         tell(slot, entry, start, end, how);
     }
 }

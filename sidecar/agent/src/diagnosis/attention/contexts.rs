@@ -23,6 +23,8 @@ const SCHEDULING_NS: u64 = 10_000_000;
 const SECONDS: usize = 8;
 /// Evidence at which the share of unfamiliar calls has risen, nats.
 const RISEN: f64 = 4.0;
+/// So few unfamiliar calls are never more than usual.
+const FEW: f64 = 0.005;
 /// No duration is too long.
 const ANY: u8 = u8::MAX;
 
@@ -142,7 +144,7 @@ impl Contexts {
             return false;
         }
         let strange = second.strange.min(second.calls);
-        let p0 = (2.0 * self.usual).clamp(0.002, 0.05);
+        let p0 = (2.0 * self.usual).clamp(FEW, 0.05);
         let test = self.test.get_or_insert_with(ShareTest::new);
         let evidence = test.observe_many(
             now,

@@ -32,7 +32,7 @@ const DOUBLINGS: u32 = 3;
 /// Calm that lasted this long makes up for one time that it did not.
 const FORGIVEN: Nanos = 120 * SECOND;
 /// Calls a second from which on it is worth counting, and below which it is not any more.
-const WORTH: (f64, f64) = (1000.0, 300.0);
+const WORTH: (f64, f64) = (500.0, 150.0);
 /// Calls would be shipped for their own sake, or beside those, up to this share.
 const SHIPPED: f64 = 0.1;
 /// Of so many familiar windows one is shipped.
