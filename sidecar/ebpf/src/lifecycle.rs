@@ -45,8 +45,10 @@ pub fn exec(old_tid: i32) {
     let (tid, tgid) = (current.tid(), current.tgid());
     if old_tid as u32 != tid {
         scope::forget(old_tid as u32);
-        scope::forget(tid);
     }
+    // A container's first process joins its cgroup before it executes: what was decided about it
+    // until then does not hold.
+    scope::forget(tid);
     let Some(place) = scope::place(tgid) else {
         return;
     };
