@@ -38,12 +38,13 @@ pub enum Record {
     Tick(Tick),
 }
 
-/// A container (or a process tree that was named by pid).
+/// A container (or a process tree that was named by pid). Sent again when its name was not known
+/// before; the processes of a container come once it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerInfo {
     pub at_ns: Nanos,
     pub container: ContainerIndex,
-    /// Last component of the cgroup path, or `pid-N`.
+    /// Last component of the cgroup path, or `cgroup-N` as long as that is not known.
     pub name: String,
     /// Container id, when the cgroup name carries one.
     pub id: Option<String>,

@@ -72,7 +72,8 @@ pub trait Node: Send {
     fn counters(&mut self, containers: &[u64]) -> Result<Counters, Unanswered>;
     /// None when the node does not answer now.
     fn container(&mut self, cgroup: u64) -> Option<ContainerFacts>;
-    fn process(&mut self, pid: u32) -> ProcessFacts;
+    /// None when the node does not answer now.
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts>;
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget>;
     /// New maps that replace the pod's, when there are: counters then began again.
     fn renewed(&mut self) -> Option<Pod> {
@@ -184,8 +185,8 @@ impl Node for OwnNode {
         Some(self.lookup.container(cgroup))
     }
 
-    fn process(&mut self, pid: u32) -> ProcessFacts {
-        self.lookup.process(pid)
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
+        Some(self.lookup.process(pid))
     }
 
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
