@@ -44,11 +44,17 @@ pub enum Record {
 pub struct ContainerInfo {
     pub at_ns: Nanos,
     pub container: ContainerIndex,
-    /// Last component of the cgroup path, or `cgroup-N` as long as that is not known.
+    /// As its runtime calls it; otherwise the last component of the cgroup path, or `cgroup-N` as
+    /// long as that is not known.
     pub name: String,
-    /// Container id, when the cgroup name carries one.
+    /// Container id, when the cgroup path carries one.
     pub id: Option<String>,
     pub cgroup_path: String,
+    /// Reference of the image without its digest, when known: `docker.io/library/nginx:1.27`.
+    pub image: Option<String>,
+    /// `REPOSITORY@sha256:…` when the registry's digest is known, or the id that the runtime has
+    /// for the image: `sha256:…`.
+    pub image_digest: Option<String>,
 }
 
 /// A process seen in a container. Sent again when it execs. Values may be empty when the process

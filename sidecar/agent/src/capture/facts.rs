@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::node::{ContainerFacts, Node};
+use super::{
+    node::{ContainerFacts, Node},
+    runtime,
+};
 use crate::record::{
     ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorTarget, Nanos, ProcessInfo, Record,
 };
@@ -46,7 +49,7 @@ impl Facts {
             self.unnamed.push((cgroup, index));
             ContainerFacts {
                 name: format!("cgroup-{cgroup}"),
-                cgroup_path: String::new(),
+                ..ContainerFacts::default()
             }
         });
         out.push(announced(index, facts, at_ns));
@@ -205,17 +208,12 @@ fn announced(container: ContainerIndex, facts: ContainerFacts, at_ns: Nanos) -> 
     Record::Container(ContainerInfo {
         at_ns,
         container,
-        id: container_id(&facts.name),
+        id: runtime::container_id(&facts.cgroup_path).map(str::to_owned),
         cgroup_path: facts.cgroup_path,
         name: facts.name,
+        image: facts.image,
+        image_digest: facts.image_digest,
     })
-}
-
-/// The 64 hex digits of a container id within a cgroup's name (`cri-containerd-<id>.scope`).
-fn container_id(name: &str) -> Option<String> {
-    name.split(|c: char| !c.is_ascii_hexdigit())
-        .find(|part| part.len() == 64)
-        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -240,7 +238,7 @@ mod tests {
         fn container(&mut self, _: u64) -> Option<ContainerFacts> {
             self.there.then(|| ContainerFacts {
                 name: "api".to_owned(),
-                cgroup_path: "/pod/api".to_owned(),
+                ..ContainerFacts::default()
             })
         }
 
@@ -297,16 +295,5 @@ mod tests {
         facts.catch_up(&mut node, 5, &mut out);
         facts.process(&mut node, 10, container, 5, &mut out);
         assert!(out.is_empty());
-    }
-
-    #[test]
-    fn container_ids_are_found_in_runtime_names() {
-        let id = "ab".repeat(32);
-        assert_eq!(
-            container_id(&format!("cri-containerd-{id}.scope")),
-            Some(id.clone())
-        );
-        assert_eq!(container_id(&id), Some(id));
-        assert_eq!(container_id("api"), None);
     }
 }

@@ -13,6 +13,7 @@ pub mod pod;
 pub mod reader;
 pub mod recording;
 pub mod reduction;
+pub mod runtime;
 pub mod targets;
 
 use std::{

@@ -17,12 +17,15 @@ use super::{
 };
 use crate::record::DescriptorTarget;
 
-/// Name and place of a container.
+/// Name, place and image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerFacts {
     pub name: String,
     /// Below the cgroup mount; empty when not known.
     pub cgroup_path: String,
+    /// As in [`ContainerInfo`](crate::record::ContainerInfo).
+    pub image: Option<String>,
+    pub image_digest: Option<String>,
 }
 
 /// What a process is. Fields are empty when it ended before it was looked at, or cannot be.

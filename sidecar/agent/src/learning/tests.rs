@@ -38,6 +38,8 @@ fn container(name: &str) -> Record {
         name: name.to_owned(),
         id: None,
         cgroup_path: String::new(),
+        image: None,
+        image_digest: None,
     })
 }
 

@@ -246,6 +246,8 @@ mod tests {
             name: name.to_owned(),
             id: None,
             cgroup_path: String::new(),
+            image: None,
+            image_digest: None,
         })
     }
 

@@ -25,8 +25,8 @@ use crate::{
 
 /// Versions that this build speaks.
 pub const VERSIONS: Versions = Versions {
-    lowest: 1,
-    highest: 1,
+    lowest: 2,
+    highest: 2,
 };
 /// Bytes of a message to the broker at most.
 pub const REQUEST_MAX: usize = 16 << 10;
@@ -301,9 +301,9 @@ mod tests {
     #[test]
     fn the_frames_of_all_versions_stay_as_they_are() {
         let greeting = encode(&Greeting::new(300), 64).unwrap();
-        assert_eq!(greeting, b"stethos\n\x01\x01\xac\x02\x00");
+        assert_eq!(greeting, b"stethos\n\x02\x02\xac\x02\x00");
         let hello = encode(&Hello::new(VERSIONS, 1), 64).unwrap();
-        assert_eq!(hello, b"stethos\n\x01\x01\x01");
+        assert_eq!(hello, b"stethos\n\x02\x02\x01");
         let refused = encode(&Agreed::Refused("no".to_owned()), 64).unwrap();
         assert_eq!(refused, b"\x01\x02no");
     }

@@ -23,7 +23,7 @@ pub use writer::RecordingWriter;
 pub const SIGNATURE: [u8; 8] = *b"\x89STETHOS";
 
 /// The version written, and the only one read.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Most bytes a block holds before compression, and so most bytes of one encoded record.
 pub const MAX_BLOCK: usize = 1 << 20;

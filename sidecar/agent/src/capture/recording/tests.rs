@@ -87,6 +87,8 @@ fn one_of_each() -> Vec<Record> {
             name: "api".into(),
             id: Some("ab".repeat(32)),
             cgroup_path: "/shop/api".into(),
+            image: Some("localhost/api:1".into()),
+            image_digest: Some("localhost/api@sha256:12".into()),
         }),
         Record::Process(ProcessInfo {
             at_ns: 2,
@@ -207,7 +209,7 @@ fn the_encoding_is_that_of_this_version() {
         encoded.extend(entry::encode(&record, &mut clock).unwrap());
     }
     let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(found, include_str!("version-2.hex").replace('\n', ""));
+    assert_eq!(found, include_str!("version-3.hex").replace('\n', ""));
 }
 
 #[test]
@@ -259,6 +261,8 @@ fn a_record_that_is_too_large_is_left_out() {
         name: "x".repeat(MAX_BLOCK),
         id: None,
         cgroup_path: String::new(),
+        image: None,
+        image_digest: None,
     });
     let records = several_blocks();
     for record in &records {
