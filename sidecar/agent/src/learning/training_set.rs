@@ -72,11 +72,12 @@ pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, T
         None => sets.keys().next().cloned().ok_or(TrainingSetError::Empty)?,
     };
     let set = sets.remove(&name).ok_or(TrainingSetError::Empty)?;
+    let (windows, baseline) = set.finish();
     Ok(TrainingSet {
         container: name,
         arch: arch.unwrap_or_default(),
-        windows: set.windows,
-        baseline: set.baseline(),
+        windows,
+        baseline,
     })
 }
 
@@ -91,20 +92,20 @@ struct Collected {
 }
 
 impl Collected {
-    fn baseline(self) -> Baseline {
+    fn finish(self) -> (Vec<Window>, Baseline) {
         let mut baseline = self.baseline.finish();
         self.earlier
             .iter()
             .for_each(|earlier| baseline.merge(earlier));
-        baseline
+        (self.windows, baseline)
     }
 
     /// Takes in what was collected of the same container before its name was known.
-    fn absorb(&mut self, mut earlier: Collected) {
-        self.windows.append(&mut earlier.windows);
+    fn absorb(&mut self, earlier: Collected) {
         self.first_ns = self.first_ns.into_iter().chain(earlier.first_ns).min();
         self.last_ns = self.last_ns.max(earlier.last_ns);
-        let mut baseline = earlier.baseline();
+        let (windows, mut baseline) = earlier.finish();
+        self.windows.extend(windows);
         self.earlier.iter().for_each(|more| baseline.merge(more));
         self.earlier = Some(baseline);
     }
