@@ -14,6 +14,7 @@ use super::{
     kernel::{Found, PID_TARGET},
     node::{ContainerFacts, ProcessFacts},
     runtime,
+    thread_context::Objects,
 };
 use crate::record::DescriptorTarget;
 
@@ -36,6 +37,7 @@ pub struct Lookup {
     places: HashMap<u64, PathBuf>,
     /// The node's root, below which container runtimes keep their files.
     node_root: PathBuf,
+    objects: Objects,
 }
 
 impl Lookup {
@@ -54,6 +56,7 @@ impl Lookup {
             within: None,
             places: HashMap::new(),
             node_root: "/".into(),
+            objects: Objects::default(),
         }
     }
 
@@ -108,7 +111,7 @@ impl Lookup {
         }
     }
 
-    pub fn process(&self, pid: u32) -> ProcessFacts {
+    pub fn process(&mut self, pid: u32) -> ProcessFacts {
         let Some(process) = self.open(pid) else {
             return ProcessFacts::default();
         };
@@ -126,6 +129,7 @@ impl Lookup {
                         .collect()
                 })
                 .unwrap_or_default(),
+            thread_context: self.objects.thread_context(&process),
         }
     }
 

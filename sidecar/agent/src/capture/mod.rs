@@ -15,6 +15,7 @@ pub mod recording;
 pub mod reduction;
 pub mod runtime;
 pub mod targets;
+pub mod thread_context;
 
 use std::{
     path::{Path, PathBuf},

@@ -14,6 +14,7 @@ use super::{
     kernel::{Found, Kernel, Place},
     lookup::Lookup,
     pod::Pod,
+    thread_context::ThreadContext,
 };
 use crate::record::DescriptorTarget;
 
@@ -35,6 +36,8 @@ pub struct ProcessFacts {
     pub command_line: Vec<String>,
     pub environment: Vec<(String, String)>,
     pub descriptors: Vec<(i32, DescriptorTarget)>,
+    /// Where its threads say which span they work for.
+    pub thread_context: Option<ThreadContext>,
 }
 
 /// Counters of one pod since its start.

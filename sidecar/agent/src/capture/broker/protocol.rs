@@ -236,6 +236,9 @@ pub fn fitting(mut facts: ProcessFacts) -> ProcessFacts {
         cut(value, VALUE);
     }
     cut(&mut facts.executable, WORD);
+    if let Some(context) = &mut facts.thread_context {
+        cut(&mut context.module, VALUE);
+    }
     for (_, target) in &mut facts.descriptors {
         cut_target(target);
     }
@@ -288,6 +291,7 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::thread_context::{ThreadContext, TlsKind};
 
     #[test]
     fn the_highest_common_version_is_agreed_on() {
@@ -333,7 +337,12 @@ mod tests {
             executable: long.clone(),
             command_line: vec![long.clone(); 3000],
             environment: vec![("OTEL_SERVICE_NAME".to_owned(), long.clone()); 3],
-            descriptors: vec![(i32::MAX, DescriptorTarget::File(long)); 1024],
+            descriptors: vec![(i32::MAX, DescriptorTarget::File(long.clone())); 1024],
+            thread_context: Some(ThreadContext {
+                module: long,
+                offset: i64::MIN,
+                kind: TlsKind::Dynamic,
+            }),
         };
         let answer = Answer::Process(fitting(facts));
         assert!(encode(&answer, ANSWER_MAX).is_ok());
