@@ -60,6 +60,10 @@ fn as_many_pods_are_served_as_there_are_places() {
         let cgroup = below_mount(&all.child(&name).unwrap());
         fs::write(folder.join(format!("{name}.cgroup")), cgroup).unwrap();
     }
+    // It starts before this process is a sidecar, which with all that it starts is left out.
+    let another = Cgroup::new("broker-another").unwrap();
+    let app = another.child("app").unwrap();
+    let mut program = Stepped::start(&app, KNOWN_CALLS, &["sequence", "2", "100"]).unwrap();
     let broker = site.broker(&["--socket-dir", folder.to_str().unwrap()], true);
     let mut nodes = Vec::new();
     for index in 0..PODS {
@@ -79,7 +83,6 @@ fn as_many_pods_are_served_as_there_are_places() {
     assert_eq!(site.kept().pods, PODS);
 
     // Another pod, by the socket of all.
-    let another = Cgroup::new("broker-another").unwrap();
     let mut refused = site.refused(&another, "one");
     assert!(!refused.child.wait().unwrap().success());
     let log = refused.log();
@@ -89,8 +92,6 @@ fn as_many_pods_are_served_as_there_are_places() {
 
     nodes.swap_remove(40);
     broker.serves(PODS as u32 - 1);
-    let app = another.child("app").unwrap();
-    let mut program = Stepped::start(&app, KNOWN_CALLS, &["sequence", "2", "100"]).unwrap();
     let sidecar = site.recorder(&another, "two");
     broker.serves(PODS as u32);
     program.step().unwrap();

@@ -44,6 +44,8 @@ fn main() -> io::Result<()> {
     if mapped == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
+    // Closed while it is still answered: at the end of this process nobody would be.
+    drop(code);
     say("ready")?;
     loop {
         // SAFETY: no arguments.

@@ -313,7 +313,8 @@ mod tests {
             &deep,
             &large,
         ] {
-            assert_eq!(found(CONTAINERD, text), None);
+            let said = found(CONTAINERD, text).unwrap_or_default();
+            assert_eq!(said, Described::default());
         }
         for name in ["", "a\\nb", "\\u0000", "ä", &"x".repeat(LONGEST + 1)] {
             let text = format!(

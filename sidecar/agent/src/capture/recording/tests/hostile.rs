@@ -14,7 +14,7 @@ fn other_files_and_versions_are_refused() {
     let text = read(&bytes).1.unwrap().to_string();
     assert_eq!(
         text,
-        "a.rec: at byte 8: recording of format version 9; this program reads version 2"
+        "a.rec: at byte 8: recording of format version 9; this program reads version 3"
     );
     let mut bytes = written(&one_of_each());
     bytes.push(0);
