@@ -29,6 +29,8 @@ pub fn service(refused: Range<u64>) -> Vec<u8> {
         name: "api".to_owned(),
         id: None,
         cgroup_path: "/api".to_owned(),
+        image: None,
+        image_digest: None,
     };
     let mut records = vec![Record::Container(container)];
     for second in 1..60u64 {

@@ -26,6 +26,7 @@ use syscalls::Sysno;
 
 const KNOWN_CALLS: &str = env!("CARGO_BIN_EXE_known-calls");
 const HOSTILE: &str = env!("CARGO_BIN_EXE_hostile");
+const HUNG: &str = env!("CARGO_BIN_EXE_hung");
 
 /// A hostile sidecar that ends with the test.
 struct Hostile(Child, BufReader<std::process::ChildStdout>);
@@ -165,7 +166,7 @@ fn what_belongs_to_another_pod_is_not_told() {
         step();
         let said = spy.all();
         let nothing = "Process(ProcessFacts { executable: \"\", command_line: [], \
-            environment: [], descriptors: [] })";
+            environment: [], descriptors: [], thread_context: None })";
         assert_eq!(said.len(), 5, "{said:?}");
         assert!(
             said[0].contains(&format!("name: \"cgroup-{id}\"")),
@@ -206,6 +207,55 @@ fn what_the_programs_rely_on_cannot_be_written() {
         assert_eq!(said[..4], maps);
         assert!(said.len() > 5, "{said:?}");
         assert!(said[4..].iter().all(|map| map == "false false"), "{said:?}");
+    });
+}
+
+#[test]
+fn a_process_that_hangs_the_look_at_it_hangs_its_own_sidecar_alone() {
+    if !kernel_or_skip("a_process_that_hangs_the_look_at_it_hangs_its_own_sidecar_alone") {
+        return;
+    }
+    unharmed("hung", |site, broker, pod, step, _, _| {
+        let own = site.recorder(pod, "own");
+        broker.serves(2);
+        let mut command = Command::new(HUNG);
+        command.arg(site.writable("fuse")).stdout(Stdio::piped());
+        let app = pod.child("app").unwrap();
+        let mut child = app.spawn(&mut command).unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut hung = Hostile(child, output);
+        assert_eq!(hung.says(), "ready");
+        assert_eq!(hung.says(), "asked");
+        wait("a sidecar that gets no answer", || {
+            own.log().contains("joining it again").then_some(())
+        });
+        // It has its place still; others come and go.
+        step();
+        let third = Cgroup::new("hung-third").unwrap();
+        let mut program = Stepped::start(
+            &third.child("app").unwrap(),
+            KNOWN_CALLS,
+            &["sequence", "2", "100"],
+        )
+        .unwrap();
+        let sidecar = site.recorder(&third, "third");
+        broker.serves(3);
+        program.step().unwrap();
+        program.finish().unwrap();
+        let (_, records) = sidecar.recording();
+        let calls = windows(&records).flat_map(|window| &window.calls);
+        let known = calls.filter(|call| is(call, Sysno::getppid)).count();
+        assert_eq!(known, 2 * 100);
+        broker.serves(2);
+
+        drop(hung);
+        wait("a sidecar that is served again", || {
+            own.log()
+                .contains("joined the node broker again")
+                .then_some(())
+        });
+        own.signal(libc::SIGTERM);
+        broker.serves(1);
     });
 }
 

@@ -1,5 +1,6 @@
 //! The tests of the kernel programs on other kernels than the machine's own, in virtual machines.
-//! Which test binaries run there says `SUITES`; which programs they bring, `PROGRAMS`.
+//! Which test binaries run there says `SUITES`, and of which only one test `SINGLE`; which programs
+//! they bring, `PROGRAMS`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -23,8 +24,13 @@ const SUITES: [&str; 5] = [
     "unprivileged",
     "memory_limit",
 ];
+/// Single tests of other test binaries: a broker, and sidecars without rights.
+const SINGLE: [(&str, &str); 1] = [(
+    "broker",
+    "two_pods_get_exactly_their_own_calls_without_any_right",
+)];
 /// Programs that those tests start.
-const PROGRAMS: [&str; 1] = ["known-calls"];
+const PROGRAMS: [&str; 3] = ["known-calls", "rightless", "stethos"];
 /// A machine that takes longer than this hangs.
 const LIMIT: Duration = Duration::from_secs(300);
 const CONSOLE_LINES: usize = 30;
@@ -51,14 +57,17 @@ fn every_test_passes_on(version: &str, test: &str) {
     };
     let mut programs = Vec::new();
     let mut tests: Vec<(PathBuf, String)> = Vec::new();
-    for suite in SUITES {
+    let suites = SUITES.iter().map(|suite| (*suite, None));
+    let single = SINGLE.iter().map(|(suite, test)| (*suite, Some(*test)));
+    for (suite, only) in suites.chain(single) {
         let Some(binary) = vm::suite(suite).unwrap() else {
             let reason = "STETHOS_TEST_BINARIES is not set: run `cargo xtask test`";
             return skip(Need::Kernel, test, reason);
         };
         programs.extend(PROGRAMS.map(|name| programs::beside(&binary, name).unwrap()));
-        let names = vm::tests_of(&binary).unwrap();
-        assert!(!names.is_empty(), "{suite} holds no test");
+        let mut names = vm::tests_of(&binary).unwrap();
+        names.retain(|name| only.is_none_or(|only| only == name));
+        assert!(!names.is_empty(), "{suite} holds no such test");
         tests.extend(names.into_iter().map(|name| (binary.clone(), name)));
     }
     let layouts = [Layout::Unified, Layout::BesideV1];

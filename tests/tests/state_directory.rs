@@ -132,6 +132,8 @@ fn a_notebook_on_a_full_disk_keeps_what_it_has_and_goes_on_when_there_is_room() 
         name: "api".to_owned(),
         id: None,
         cgroup_path: "/api".to_owned(),
+        image: None,
+        image_digest: None,
     });
     take(&mut notebook, &[container, process(10, 1)]);
     for second in 1..20 {

@@ -188,19 +188,23 @@ impl Pipeline {
         if let Some(engine) = &mut self.engine {
             engine.watch(container, ContainerModel::from(bundle));
         }
-        self.models.watch(container, &name, bundle, &id).await
+        let image = self.info(container).and_then(|info| info.image.clone());
+        let models = &mut self.models;
+        models
+            .watch(container, &name, image.as_deref(), bundle, &id)
+            .await
     }
 
     /// Name of a container, for people.
     pub fn name(&self, container: ContainerIndex) -> String {
-        let known = self
-            .applications
-            .get(&container)
-            .and_then(|app| app.container.as_ref());
-        known.map_or_else(
+        self.info(container).map_or_else(
             || format!("container-{container}"),
             |info| info.name.clone(),
         )
+    }
+
+    fn info(&self, container: ContainerIndex) -> Option<&ContainerInfo> {
+        self.applications.get(&container)?.container.as_ref()
     }
 
     /// The resource of a container's application as far as it is known.
@@ -402,6 +406,8 @@ impl Application {
             name: String::new(),
             id: None,
             cgroup_path: String::new(),
+            image: None,
+            image_digest: None,
         });
         let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
         let resource =

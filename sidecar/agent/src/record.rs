@@ -43,16 +43,23 @@ pub enum Record {
     Life(DescriptorLife),
 }
 
-/// A container (or a process tree that was named by pid).
+/// A container (or a process tree that was named by pid). Sent again when its name was not known
+/// before; the processes of a container come once it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerInfo {
     pub at_ns: Nanos,
     pub container: ContainerIndex,
-    /// Last component of the cgroup path, or `pid-N`.
+    /// As its runtime calls it; otherwise the last component of the cgroup path, or `cgroup-N` as
+    /// long as that is not known.
     pub name: String,
-    /// Container id, when the cgroup name carries one.
+    /// Container id, when the cgroup path carries one.
     pub id: Option<String>,
     pub cgroup_path: String,
+    /// Reference of the image without its digest, when known: `docker.io/library/nginx:1.27`.
+    pub image: Option<String>,
+    /// `REPOSITORY@sha256:…` when the registry's digest is known, or the id that the runtime has
+    /// for the image: `sha256:…`.
+    pub image_digest: Option<String>,
 }
 
 /// A process seen in a container. Sent again when it execs. Values may be empty when the process

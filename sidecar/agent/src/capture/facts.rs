@@ -1,9 +1,12 @@
 //! Remembers what was told about containers, processes and descriptors, and asks the node for the
 //! rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::node::{ContainerFacts, Node};
+use super::{
+    node::{ContainerFacts, Node},
+    runtime,
+};
 use crate::record::{
     ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorTarget, Nanos, ProcessInfo, Record,
 };
@@ -14,14 +17,19 @@ pub struct Facts {
     processes: HashSet<u32>,
     descriptors: HashMap<(u32, i32), Nanos>,
     opened: HashSet<(ContainerIndex, Vec<u8>)>,
-    /// Containers that were announced while the node did not answer.
+    /// Containers that were announced while the node did not answer: their name stands in for the
+    /// right one.
     unnamed: Vec<(u64, ContainerIndex)>,
+    /// Processes that wait to be described.
+    undescribed: BTreeMap<u32, ContainerIndex>,
 }
 
 /// Opened paths that are told once; further ones are not told.
 const OPENED: usize = 16_384;
 /// Processes that are remembered as described; beyond, all are described again when seen.
 const PROCESSES: usize = 65_536;
+/// Processes that are asked for at once when the node answers again.
+const CATCH_UP: usize = 256;
 
 impl Facts {
     /// Index of the container with this cgroup id; a new one is announced in `out`.
@@ -41,15 +49,16 @@ impl Facts {
             self.unnamed.push((cgroup, index));
             ContainerFacts {
                 name: format!("cgroup-{cgroup}"),
-                cgroup_path: String::new(),
+                ..ContainerFacts::default()
             }
         });
         out.push(announced(index, facts, at_ns));
         index
     }
 
-    /// Announces containers again whose name could not be asked for before.
-    pub fn name_containers(&mut self, node: &mut dyn Node, at_ns: Nanos, out: &mut Vec<Record>) {
+    /// Announces what the node did not answer before: containers under their names, and after them
+    /// their processes.
+    pub fn catch_up(&mut self, node: &mut dyn Node, at_ns: Nanos, out: &mut Vec<Record>) {
         self.unnamed.retain(|(cgroup, index)| {
             let Some(facts) = node.container(*cgroup) else {
                 return true;
@@ -57,6 +66,15 @@ impl Facts {
             out.push(announced(*index, facts, at_ns));
             false
         });
+        let waiting: Vec<_> = self
+            .undescribed
+            .iter()
+            .take(CATCH_UP)
+            .map(|(pid, container)| (*pid, *container))
+            .collect();
+        for (pid, container) in waiting {
+            self.describe(node, pid, container, at_ns, out);
+        }
     }
 
     /// Index of a container that was announced.
@@ -94,7 +112,9 @@ impl Facts {
         self.processes.clear();
     }
 
-    /// Announces what a process is now: first sight, after an exec, after it began to listen.
+    /// Announces what a process is now: first sight, after an exec, after it began to listen. While
+    /// the node does not answer, it waits: a process that is announced belongs to a container whose
+    /// name is right.
     pub fn describe(
         &mut self,
         node: &mut dyn Node,
@@ -103,7 +123,14 @@ impl Facts {
         at_ns: Nanos,
         out: &mut Vec<Record>,
     ) {
-        let facts = node.process(pid);
+        let named = self.unnamed.iter().all(|(_, index)| *index != container);
+        let Some(facts) = named.then(|| node.process(pid)).flatten() else {
+            if self.undescribed.len() < PROCESSES {
+                self.undescribed.insert(pid, container);
+            }
+            return;
+        };
+        self.undescribed.remove(&pid);
         let mut listens: Vec<_> = facts
             .descriptors
             .iter()
@@ -175,6 +202,7 @@ impl Facts {
 
     /// Forgets a process that ended.
     pub fn process_ended(&mut self, pid: u32) {
+        self.undescribed.remove(&pid);
         if self.processes.remove(&pid) {
             self.descriptors.retain(|(owner, _), _| *owner != pid);
         }
@@ -185,31 +213,92 @@ fn announced(container: ContainerIndex, facts: ContainerFacts, at_ns: Nanos) -> 
     Record::Container(ContainerInfo {
         at_ns,
         container,
-        id: container_id(&facts.name),
+        id: runtime::container_id(&facts.cgroup_path).map(str::to_owned),
         cgroup_path: facts.cgroup_path,
         name: facts.name,
+        image: facts.image,
+        image_digest: facts.image_digest,
     })
-}
-
-/// The 64 hex digits of a container id within a cgroup's name (`cri-containerd-<id>.scope`).
-fn container_id(name: &str) -> Option<String> {
-    name.split(|c: char| !c.is_ascii_hexdigit())
-        .find(|part| part.len() == 64)
-        .map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::node::{Counters, ProcessFacts, Unanswered};
+
+    /// A node that answers when it is there.
+    struct SimulatedNode {
+        there: bool,
+    }
+
+    impl Node for SimulatedNode {
+        fn poll_threads(&mut self) -> Result<(), Unanswered> {
+            Ok(())
+        }
+
+        fn counters(&mut self, _: &[u64]) -> Result<Counters, Unanswered> {
+            Ok(Counters::default())
+        }
+
+        fn container(&mut self, _: u64) -> Option<ContainerFacts> {
+            self.there.then(|| ContainerFacts {
+                name: "api".to_owned(),
+                ..ContainerFacts::default()
+            })
+        }
+
+        fn process(&mut self, _: u32) -> Option<ProcessFacts> {
+            self.there.then(|| ProcessFacts {
+                executable: "serve".to_owned(),
+                ..ProcessFacts::default()
+            })
+        }
+
+        fn descriptor(&mut self, _: u32, _: i32) -> Option<DescriptorTarget> {
+            None
+        }
+    }
+
+    /// What the records say: names of containers, executables of processes.
+    fn told(out: &mut Vec<Record>) -> Vec<String> {
+        out.drain(..)
+            .map(|record| match record {
+                Record::Container(info) => format!("{} is {}", info.container, info.name),
+                Record::Process(info) => format!("{} runs {}", info.pid, info.executable),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
 
     #[test]
-    fn container_ids_are_found_in_runtime_names() {
-        let id = "ab".repeat(32);
-        assert_eq!(
-            container_id(&format!("cri-containerd-{id}.scope")),
-            Some(id.clone())
-        );
-        assert_eq!(container_id(&id), Some(id));
-        assert_eq!(container_id("api"), None);
+    fn what_is_seen_while_the_node_is_away_is_told_right_when_it_is_back() {
+        let (mut facts, mut out) = (Facts::default(), Vec::new());
+        let mut node = SimulatedNode { there: false };
+        let container = facts.container(&mut node, 7, 1, &mut out);
+        for pid in [10, 11, 12] {
+            facts.process(&mut node, pid, container, 1, &mut out);
+        }
+        assert_eq!(told(&mut out), ["0 is cgroup-7"]);
+        // It answers before the container was asked for again.
+        node.there = true;
+        facts.process(&mut node, 13, container, 2, &mut out);
+        assert!(out.is_empty());
+        node.there = false;
+        facts.process_ended(11);
+        facts.catch_up(&mut node, 3, &mut out);
+        assert!(out.is_empty());
+
+        node.there = true;
+        facts.catch_up(&mut node, 4, &mut out);
+        let right = [
+            "0 is api",
+            "10 runs serve",
+            "12 runs serve",
+            "13 runs serve",
+        ];
+        assert_eq!(told(&mut out), right);
+        facts.catch_up(&mut node, 5, &mut out);
+        facts.process(&mut node, 10, container, 5, &mut out);
+        assert!(out.is_empty());
     }
 }

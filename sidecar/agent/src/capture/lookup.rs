@@ -15,6 +15,8 @@ use procfs::process::{FDTarget, Process};
 use super::{
     kernel::{Found, PID_TARGET},
     node::{ContainerFacts, ProcessFacts},
+    runtime,
+    thread_context::Objects,
 };
 use crate::record::DescriptorTarget;
 
@@ -36,6 +38,9 @@ pub struct Lookup {
     /// Nothing is told about what lies outside this cgroup (below the mount).
     within: Option<PathBuf>,
     places: HashMap<u64, PathBuf>,
+    /// The node's root, below which container runtimes keep their files.
+    node_root: PathBuf,
+    objects: Objects,
 }
 
 impl Lookup {
@@ -54,7 +59,14 @@ impl Lookup {
             mount,
             within: None,
             places: HashMap::new(),
+            node_root: "/".into(),
+            objects: Objects::default(),
         }
+    }
+
+    /// The same, with the node's root mounted elsewhere.
+    pub fn with_node_root(self, node_root: PathBuf) -> Self {
+        Self { node_root, ..self }
     }
 
     /// The same, telling nothing about what lies outside the cgroup `path` below the mount.
@@ -87,15 +99,23 @@ impl Lookup {
                 .and_then(|mount| path.strip_prefix(mount).ok())
                 .unwrap_or(path)
         });
+        let cgroup_path = below_mount
+            .map(|path| format!("/{}", path.display()))
+            .unwrap_or_default();
+        let described = runtime::container_id(&cgroup_path)
+            .and_then(|id| runtime::describe(&self.node_root, id))
+            .unwrap_or_default();
+        // A cgroup that a container made within its own keeps its own name.
+        let is_whole = runtime::container_id(&name).is_some();
         ContainerFacts {
-            name,
-            cgroup_path: below_mount
-                .map(|path| format!("/{}", path.display()))
-                .unwrap_or_default(),
+            name: described.name.filter(|_| is_whole).unwrap_or(name),
+            cgroup_path,
+            image: described.image,
+            image_digest: described.image_digest,
         }
     }
 
-    pub fn process(&self, pid: u32) -> ProcessFacts {
+    pub fn process(&mut self, pid: u32) -> ProcessFacts {
         let Some(process) = self.open(pid) else {
             return ProcessFacts::default();
         };
@@ -113,6 +133,7 @@ impl Lookup {
                         .collect()
                 })
                 .unwrap_or_default(),
+            thread_context: self.objects.thread_context(&process),
         }
     }
 

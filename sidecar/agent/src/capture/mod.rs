@@ -16,7 +16,9 @@ pub mod reader;
 pub mod recording;
 pub mod reduction;
 pub mod rights;
+pub mod runtime;
 pub mod targets;
+pub mod thread_context;
 
 use std::{
     path::{Path, PathBuf},

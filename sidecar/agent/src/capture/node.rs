@@ -14,15 +14,19 @@ use super::{
     kernel::{Found, Kernel, Place},
     lookup::Lookup,
     pod::{Pod, PodMaps},
+    thread_context::ThreadContext,
 };
 use crate::record::{DescriptorTarget, RunState};
 
-/// Name and place of a container.
+/// Name, place and image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerFacts {
     pub name: String,
     /// Below the cgroup mount; empty when not known.
     pub cgroup_path: String,
+    /// As in [`ContainerInfo`](crate::record::ContainerInfo).
+    pub image: Option<String>,
+    pub image_digest: Option<String>,
 }
 
 /// What a process is. Fields are empty when it ended before it was looked at, or cannot be.
@@ -32,6 +36,8 @@ pub struct ProcessFacts {
     pub command_line: Vec<String>,
     pub environment: Vec<(String, String)>,
     pub descriptors: Vec<(i32, DescriptorTarget)>,
+    /// Where its threads say which span they work for.
+    pub thread_context: Option<ThreadContext>,
 }
 
 /// Counters of one pod since its start.
@@ -95,7 +101,8 @@ pub trait Node: Send {
     fn counters(&mut self, containers: &[u64]) -> Result<Counters, Unanswered>;
     /// None when the node does not answer now.
     fn container(&mut self, cgroup: u64) -> Option<ContainerFacts>;
-    fn process(&mut self, pid: u32) -> ProcessFacts;
+    /// None when the node does not answer now.
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts>;
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget>;
     /// The pod's threads with ids above `after`: the [`THREADS_MAX`] lowest, by id. None when the
     /// node does not answer now.
@@ -213,8 +220,8 @@ impl Node for OwnNode {
         Some(self.lookup.container(cgroup))
     }
 
-    fn process(&mut self, pid: u32) -> ProcessFacts {
-        self.lookup.process(pid)
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
+        Some(self.lookup.process(pid))
     }
 
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget> {

@@ -301,7 +301,7 @@ impl Reader {
 
     fn tick(&mut self, out: &mut Vec<Record>) {
         let now = monotonic_ns();
-        self.facts.name_containers(self.node.as_mut(), now, out);
+        self.facts.catch_up(self.node.as_mut(), now, out);
         let cgroups: Vec<u64> = self.facts.containers().map(|(cgroup, _)| cgroup).collect();
         let counters = self.node.counters(&cgroups);
         let counters = counters.map(|counters| self.counters.hear(counters));

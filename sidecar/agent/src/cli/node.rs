@@ -46,6 +46,7 @@ pub(super) fn run(config: &Config, args: &NodeArgs) -> anyhow::Result<()> {
         directory: given(&node.socket_dir),
         pins: pins.clone(),
         http: config.trace.http,
+        node_root: node.root.clone(),
         bounds: Bounds {
             allow_any_target: args.allow_any_target,
             below: node.below.clone(),

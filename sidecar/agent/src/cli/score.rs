@@ -66,7 +66,7 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
         })
         .collect();
     models
-        .watch(0, &bundle.card.container, bundle, &bundle.id())
+        .watch(0, &bundle.card.container, None, bundle, &bundle.id())
         .await?;
     for judged in models.judge(all).await {
         let verdict = judged.verdict.context("a window could not be scored")?;

@@ -73,6 +73,9 @@ pub struct NodeConfig {
     /// Where programs and maps are pinned, so that capture outlives a restart of the broker: a
     /// folder on a BPF file system. With `off`, capture ends with the broker.
     pub pins: PathBuf,
+    /// Where the node's root is mounted: below it, the files of its container runtime tell names
+    /// and images.
+    pub root: PathBuf,
     /// Serve only pods whose cgroup lies below one of these (/kubepods.slice); all when empty.
     pub below: Vec<PathBuf>,
     /// Threads that one pod may have watched at a time; a sidecar that asks for more gets this.
@@ -89,6 +92,7 @@ impl Default for NodeConfig {
             socket: DEFAULT_SOCKET.into(),
             socket_dir: PathBuf::new(),
             pins: "/sys/fs/bpf/stethos".into(),
+            root: "/".into(),
             below: Vec::new(),
             max_threads: 2048,
             max_ring_size: Size::mib(4),
@@ -196,7 +200,8 @@ pub struct PluginSelector {
     /// Name of the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Start of the image's name.
+    /// Start of the image's name, where that is known; of Docker Hub's, `docker.io/library/` may be
+    /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }

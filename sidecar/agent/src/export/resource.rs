@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use opentelemetry::KeyValue;
+use opentelemetry::{Array, KeyValue, StringValue, Value};
 use percent_encoding::percent_decode_str;
 
-use crate::record::{ContainerInfo, ProcessInfo};
+use crate::{
+    capture::runtime::without_tag,
+    record::{ContainerInfo, ProcessInfo},
+};
 
 /// Variables that the pod's manifest may set on the sidecar (downward API).
 const KUBERNETES: [(&str, &str); 6] = [
@@ -17,6 +20,9 @@ const KUBERNETES: [(&str, &str); 6] = [
     ("K8S_DEPLOYMENT_NAME", "k8s.deployment.name"),
     ("K8S_CLUSTER_NAME", "k8s.cluster.name"),
 ];
+
+/// Attributes that are lists by convention, of which one entry is known.
+const LISTS: [&str; 2] = ["container.image.repo_digests", "container.image.tags"];
 
 /// Where environment variables come from; tests give their own.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -37,8 +43,14 @@ impl Resource {
     }
 
     pub(super) fn to_sdk(&self) -> opentelemetry_sdk::Resource {
-        let attribute =
-            |(key, value): (&str, &str)| KeyValue::new(key.to_owned(), value.to_owned());
+        let attribute = |(key, value): (&str, &str)| {
+            let value = StringValue::from(value.to_owned());
+            let value = match LISTS.contains(&key) {
+                true => Value::Array(Array::String(vec![value])),
+                false => Value::String(value),
+            };
+            KeyValue::new(key.to_owned(), value)
+        };
         opentelemetry_sdk::Resource::builder_empty()
             .with_attributes(self.iter().map(attribute))
             .build()
@@ -48,6 +60,19 @@ impl Resource {
         let value = value.into();
         if !value.is_empty() {
             self.0.insert(key.to_owned(), value);
+        }
+    }
+
+    fn set_image(&mut self, container: &ContainerInfo) {
+        let image = container.image.as_deref().unwrap_or_default();
+        let name = without_tag(image);
+        self.set("container.image.name", name);
+        let tag = image.strip_prefix(name).unwrap_or_default();
+        self.set("container.image.tags", tag.trim_start_matches(':'));
+        let digest = container.image_digest.as_deref().unwrap_or_default();
+        match digest.contains('@') {
+            true => self.set("container.image.repo_digests", digest),
+            false => self.set("container.image.id", digest),
         }
     }
 
@@ -64,6 +89,7 @@ impl Resource {
         let mut resource = Resource::default();
         resource.set("container.name", container.name.as_str());
         resource.set("container.id", container.id.as_deref().unwrap_or_default());
+        resource.set_image(container);
         resource.set("host.arch", host_arch());
         for (variable, attribute) in KUBERNETES {
             resource.set(attribute, sidecar(variable).unwrap_or_default());
@@ -168,6 +194,8 @@ mod tests {
             name: "cri-abc.scope".into(),
             id: Some("abc".into()),
             cgroup_path: "/pods/abc".into(),
+            image: None,
+            image_digest: None,
         }
     }
 
@@ -218,6 +246,35 @@ mod tests {
         );
         let gone = Resource::of_application(&container(), &[], &nothing);
         assert_eq!(gone.get("service.name"), Some("cri-abc.scope"));
+    }
+
+    #[test]
+    fn the_image_is_told_as_far_as_it_is_known() {
+        let nothing = |_: &str| None;
+        let of = |image: &str, digest: &str| {
+            let container = ContainerInfo {
+                image: Some(image.to_owned()),
+                image_digest: Some(digest.to_owned()),
+                ..container()
+            };
+            Resource::of_application(&container, &[], &nothing)
+        };
+        let resource = of("localhost:5000/api:1.2", "localhost:5000/api@sha256:12");
+        let image = "container.image.name";
+        assert_eq!(resource.get(image), Some("localhost:5000/api"));
+        assert_eq!(resource.get("container.image.tags"), Some("1.2"));
+        assert_eq!(resource.get("container.image.id"), None);
+        let sent = resource.to_sdk();
+        let digests = sent.get(&"container.image.repo_digests".into());
+        let list = vec![StringValue::from("localhost:5000/api@sha256:12")];
+        assert_eq!(digests, Some(Value::Array(Array::String(list))));
+        let resource = of("localhost:5000/api", "sha256:12");
+        assert_eq!(resource.get(image), Some("localhost:5000/api"));
+        assert_eq!(resource.get("container.image.tags"), None);
+        assert_eq!(resource.get("container.image.repo_digests"), None);
+        assert_eq!(resource.get("container.image.id"), Some("sha256:12"));
+        let unknown = Resource::of_application(&self::container(), &[], &nothing);
+        assert!(unknown.iter().all(|(key, _)| !key.starts_with(image)));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) fn published(report: Report, context: Context) -> Published {
         name: "api".into(),
         id: None,
         cgroup_path: "/pod/api".into(),
+        image: None,
+        image_digest: None,
     };
     Published {
         report,

@@ -3,6 +3,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `container` | how far one container has got |
 //! | [`progress`] | when learning ends (pure) |
 //! | [`notebook`] | the recording that learning containers are trained from |
 //! | [`training_set`] | recordings into what the trainer takes |
@@ -10,9 +11,12 @@
 //! | [`store`] | bundles on disk |
 
 pub mod child;
+mod container;
 pub mod notebook;
 pub mod progress;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod training_set;
 
 use std::{
@@ -27,6 +31,7 @@ use tokio::task::JoinSet;
 
 use self::{
     child::{Training, TrainingError},
+    container::{Container, Phase},
     notebook::Notebook,
     progress::{Bounds, Progress, Ready},
     store::{Key, Store, StoreError},
@@ -95,23 +100,13 @@ struct Unkept {
     told: bool,
 }
 
-struct Container {
-    name: String,
-    /// Known once a process of the container was seen.
-    key: Option<Key>,
-    phase: Phase,
-}
-
-enum Phase {
-    /// No process was seen yet.
-    New,
-    Learning(Box<Progress>),
-    /// A training runs, or failed and is tried again at `until_ns`.
-    Training {
-        progress: Box<Progress>,
-        until_ns: Option<Nanos>,
-    },
-    Watching,
+impl Unkept {
+    fn new(bundle: Vec<u8>) -> Self {
+        Self {
+            bundle,
+            told: false,
+        }
+    }
 }
 
 impl Learning {
@@ -138,11 +133,9 @@ impl Learning {
             Record::Container(info) => {
                 self.containers
                     .entry(info.container)
-                    .or_insert_with(|| Container {
-                        name: info.name.clone(),
-                        key: None,
-                        phase: Phase::New,
-                    });
+                    .or_insert_with(|| Container::new(info.at_ns))
+                    .name
+                    .clone_from(&info.name);
                 None
             }
             Record::Process(process) => self.first_process(process),
@@ -169,11 +162,17 @@ impl Learning {
         let mut changes = Vec::new();
         while let Some(ended) = self.trainings.try_join_next() {
             if let Ok((container, result)) = ended {
-                changes.push(self.trained(container, result));
+                changes.extend(self.trained(container, result));
             }
         }
         if !self.unkept.is_empty() && self.now_ns >= self.keep_at_ns {
             self.keep();
+        }
+        for (index, container) in &mut self.containers {
+            if container.has_waited(self.now_ns) {
+                container.phase = Phase::learning(&self.settings);
+                changes.push(Change::Learning { container: *index });
+            }
         }
         let due: Vec<_> = self
             .containers
@@ -200,7 +199,7 @@ impl Learning {
     fn first_process(&mut self, process: &ProcessInfo) -> Option<Change> {
         let index = process.container;
         let container = self.containers.get_mut(&index)?;
-        if !matches!(container.phase, Phase::New) {
+        if container.key.is_some() {
             return None;
         }
         let key = Key::new(
@@ -210,6 +209,13 @@ impl Learning {
             &process.command_line,
         );
         container.key = Some(key.clone());
+        if let Some(bytes) = container.keyless.take() {
+            // It goes into force again, by the container's right name.
+            let bundle = Bundle::read(&bytes, "the trained bundle");
+            self.unkept.insert(key, Unkept::new(bytes));
+            self.keep();
+            return Some(watching(index, bundle.ok()?, false));
+        }
         let stored = self.store.load(&key).unwrap_or_else(|error| {
             tracing::warn!(%error, "a stored bundle is not used; the container is learned anew");
             None
@@ -217,19 +223,13 @@ impl Learning {
         match stored {
             Some(bundle) if bundle.card.arch == self.arch => {
                 container.phase = Phase::Watching;
-                let id = bundle.id();
-                let bundle = Arc::new(bundle);
-                Some(Change::Watching {
-                    container: index,
-                    bundle,
-                    id,
-                    from_store: true,
-                })
+                Some(watching(index, bundle, true))
             }
-            _ => {
+            _ if container.phase.is_new() => {
                 container.phase = Phase::learning(&self.settings);
                 Some(Change::Learning { container: index })
             }
+            _ => None,
         }
     }
 
@@ -272,14 +272,16 @@ impl Learning {
         })
     }
 
-    fn trained(&mut self, index: ContainerIndex, result: Result<Vec<u8>, TrainingError>) -> Change {
-        let failed = |reason| Change::Failed {
-            container: index,
-            reason,
-        };
-        let Some(container) = self.containers.get_mut(&index) else {
-            return failed("container is gone".to_owned());
-        };
+    /// None when a stored bundle was found meanwhile.
+    fn trained(
+        &mut self,
+        index: ContainerIndex,
+        result: Result<Vec<u8>, TrainingError>,
+    ) -> Option<Change> {
+        let container = self.containers.get_mut(&index)?;
+        if !container.phase.is_training() {
+            return None;
+        }
         let loaded = result.map_err(|error| error.to_string()).and_then(|bytes| {
             let bundle = Bundle::read(&bytes, "the trained bundle");
             Ok((bundle.map_err(|error| error.to_string())?, bytes))
@@ -288,28 +290,23 @@ impl Learning {
             Ok(loaded) => loaded,
             Err(reason) => {
                 container.phase.rest(self.now_ns + RETRY_NS);
-                return failed(reason);
+                return Some(Change::Failed {
+                    container: index,
+                    reason,
+                });
             }
         };
         container.phase = Phase::Watching;
-        if let Some(key) = container.key.clone() {
-            let unkept = Unkept {
-                bundle: bytes,
-                told: false,
-            };
-            self.unkept.insert(key, unkept);
+        match container.key.clone() {
+            Some(key) => drop(self.unkept.insert(key, Unkept::new(bytes))),
+            None => container.keyless = Some(bytes),
         }
         // What nobody learns from any more may take the room that the bundle needs.
         if !self.is_learning() {
             self.notebook.close();
         }
         self.keep();
-        Change::Watching {
-            container: index,
-            id: bundle.id(),
-            bundle: Arc::new(bundle),
-            from_store: false,
-        }
+        Some(watching(index, bundle, false))
     }
 
     /// Writes bundles to disk that are not there yet.
@@ -341,65 +338,18 @@ impl Learning {
     }
 }
 
+fn watching(container: ContainerIndex, bundle: Bundle, from_store: bool) -> Change {
+    Change::Watching {
+        container,
+        id: bundle.id(),
+        bundle: Arc::new(bundle),
+        from_store,
+    }
+}
+
 impl Drop for Learning {
     fn drop(&mut self) {
         self.notebook.close();
         self.keep();
-    }
-}
-
-impl Phase {
-    fn learning(settings: &Settings) -> Self {
-        Phase::Learning(Box::new(Progress::new(settings.bounds)))
-    }
-
-    /// True while what a container does is still wanted for its training.
-    fn is_learning(&self) -> bool {
-        !matches!(self, Phase::Watching)
-    }
-
-    fn progress(&mut self) -> Option<&mut Progress> {
-        match self {
-            Phase::Learning(progress) | Phase::Training { progress, .. } => Some(progress),
-            Phase::New | Phase::Watching => None,
-        }
-    }
-
-    /// Calls and windows seen until now; none when nothing is learned.
-    fn start_training(&mut self) -> Option<(u64, u64)> {
-        let progress = match std::mem::replace(self, Phase::Watching) {
-            Phase::Learning(progress) | Phase::Training { progress, .. } => progress,
-            other => {
-                *self = other;
-                return None;
-            }
-        };
-        let seen = (progress.calls(), progress.windows());
-        *self = Phase::Training {
-            progress,
-            until_ns: None,
-        };
-        Some(seen)
-    }
-
-    /// The training failed: what was learned stays.
-    fn rest(&mut self, until: Nanos) {
-        if let Phase::Training { until_ns, .. } = self {
-            *until_ns = Some(until);
-        }
-    }
-}
-
-impl Container {
-    /// Whether the container has been seen enough now.
-    fn due(&mut self, now_ns: Nanos) -> Option<Ready> {
-        match &mut self.phase {
-            Phase::Learning(progress) => progress.on_tick(now_ns),
-            Phase::Training { progress, until_ns } => {
-                let ready = progress.on_tick(now_ns);
-                ready.filter(|_| until_ns.is_some_and(|until_ns| until_ns <= now_ns))
-            }
-            Phase::New | Phase::Watching => None,
-        }
     }
 }

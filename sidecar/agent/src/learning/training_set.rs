@@ -72,11 +72,12 @@ pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, T
         None => sets.keys().next().cloned().ok_or(TrainingSetError::Empty)?,
     };
     let set = sets.remove(&name).ok_or(TrainingSetError::Empty)?;
+    let (windows, baseline) = set.finish();
     Ok(TrainingSet {
         container: name,
         arch: arch.unwrap_or_default(),
-        windows: set.windows,
-        baseline: set.baseline.finish(),
+        windows,
+        baseline,
     })
 }
 
@@ -86,6 +87,28 @@ struct Collected {
     baseline: BaselineBuilder,
     first_ns: Option<u64>,
     last_ns: u64,
+    /// Of what was collected under another name.
+    earlier: Option<Baseline>,
+}
+
+impl Collected {
+    fn finish(self) -> (Vec<Window>, Baseline) {
+        let mut baseline = self.baseline.finish();
+        self.earlier
+            .iter()
+            .for_each(|earlier| baseline.merge(earlier));
+        (self.windows, baseline)
+    }
+
+    /// Takes in what was collected of the same container before its name was known.
+    fn absorb(&mut self, earlier: Collected) {
+        self.first_ns = self.first_ns.into_iter().chain(earlier.first_ns).min();
+        self.last_ns = self.last_ns.max(earlier.last_ns);
+        let (windows, mut baseline) = earlier.finish();
+        self.windows.extend(windows);
+        self.earlier.iter().for_each(|more| baseline.merge(more));
+        self.earlier = Some(baseline);
+    }
 }
 
 /// One recording on its way into the sets.
@@ -142,7 +165,11 @@ impl Pass<'_> {
     fn record(&mut self, record: &Record) {
         match record {
             Record::Container(info) => {
-                self.names.insert(info.container, info.name.clone());
+                let before = self.names.insert(info.container, info.name.clone());
+                let renamed = before.filter(|before| *before != info.name);
+                if let Some(earlier) = renamed.and_then(|before| self.sets.remove(&before)) {
+                    self.set(info.container).absorb(earlier);
+                }
             }
             Record::Process(process) => {
                 let set = self.set(process.container);
@@ -202,5 +229,77 @@ impl Pass<'_> {
                 set.last_ns = 0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        capture::recording::RecordingWriter,
+        record::{Call, CallWindow, ContainerInfo, WindowEnd},
+    };
+
+    fn container(name: &str) -> Record {
+        Record::Container(ContainerInfo {
+            at_ns: 1,
+            container: 0,
+            name: name.to_owned(),
+            id: None,
+            cgroup_path: String::new(),
+            image: None,
+            image_digest: None,
+        })
+    }
+
+    fn window(sequence: u64) -> Record {
+        let call = Call {
+            nr: 39,
+            fd: -1,
+            ret: 1,
+            enter_ns: sequence * 1_000_000_000,
+            duration_ns: 0,
+            no_return: false,
+            counted: false,
+        };
+        Record::Window(CallWindow {
+            container: 0,
+            pid: 10,
+            tid: 10,
+            sequence,
+            lost_before: 0,
+            counted_before: 0,
+            weight: 1,
+            calls: vec![call; 64],
+            end: WindowEnd::Full,
+        })
+    }
+
+    #[test]
+    fn what_was_recorded_before_a_container_had_its_name_is_its_own() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let header = Header {
+            arch: "x86_64".to_owned(),
+            kernel: String::new(),
+            unix_offset_ns: 0,
+            capture_mode: "broker".to_owned(),
+            target: String::new(),
+        };
+        let mut writer = RecordingWriter::new(file.reopen().unwrap(), &header).unwrap();
+        for record in [
+            container("cgroup-7"),
+            window(1),
+            window(2),
+            container("api"),
+            window(3),
+        ] {
+            writer.write(&record).unwrap();
+        }
+        writer.finish().unwrap();
+        let set = read(&[file.path().to_owned()], None).unwrap();
+        assert_eq!(set.container, "api");
+        let calls = set.windows.iter().map(|window| window.calls.len());
+        assert_eq!(calls.sum::<usize>(), 3 * 64);
+        assert_eq!(set.baseline.calls, 3 * 64);
     }
 }

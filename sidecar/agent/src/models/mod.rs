@@ -18,7 +18,7 @@ use stethos_patterns::{
 };
 
 use crate::{
-    config::{PluginEntry, PluginsConfig},
+    config::{PluginEntry, PluginSelector, PluginsConfig},
     diagnosis::{observation::JudgedWindow, verdict::Verdict},
     export::PluginIdentity,
     plugin::{Assessment, HostConfig, ModelId, Plugin, PluginError, PluginHost, TokenWindow},
@@ -130,16 +130,18 @@ impl Models {
         self.builtin.begin(self.cache.clone());
     }
 
-    /// From now on windows of `container` are judged by `bundle`. An error means: by no plugin.
+    /// From now on windows of `container` are judged by `bundle`. `name` and `image` decide which
+    /// plugin serves it. An error means: by no plugin.
     pub async fn watch(
         &mut self,
         container: ContainerIndex,
         name: &str,
+        image: Option<&str>,
         bundle: &Bundle,
         model_id: &str,
     ) -> anyhow::Result<()> {
         let model = Arc::from(bundle.model.as_slice());
-        let served = self.serve(name, &model).await;
+        let served = self.serve(name, image, &model).await;
         let (serving, result) = match served {
             Ok(serving) => (Some(serving), Ok(())),
             Err(error) => (None, Err(error)),
@@ -167,11 +169,16 @@ impl Models {
         result
     }
 
-    async fn serve(&mut self, container: &str, model: &Arc<[u8]>) -> anyhow::Result<Serving> {
+    async fn serve(
+        &mut self,
+        container: &str,
+        image: Option<&str>,
+        model: &Arc<[u8]>,
+    ) -> anyhow::Result<Serving> {
         let configured = self
             .configured
             .iter()
-            .find(|(entry, _)| serves(entry, container))
+            .find(|(entry, _)| serves(&entry.serves, container, image))
             .and_then(|(_, plugin)| plugin.clone());
         if let Some(plugin) = configured {
             match plugin.load_model(model.clone()).await {
@@ -377,7 +384,45 @@ impl Watched {
     }
 }
 
-fn serves(entry: &PluginEntry, container: &str) -> bool {
-    let fits = |wanted: &Option<String>| wanted.as_deref().is_none_or(|name| container == name);
-    fits(&entry.serves.container) && entry.serves.image.is_none()
+/// Whether a plugin is meant for a container with this name and image.
+fn serves(selector: &PluginSelector, container: &str, image: Option<&str>) -> bool {
+    let named = |wanted: &str| container == wanted;
+    // Docker Hub's images are mostly written without where they come from.
+    let made_of = |wanted: &str| {
+        let hub = |prefix| image.and_then(|image| image.strip_prefix(prefix));
+        [image, hub("docker.io/"), hub("docker.io/library/")]
+            .iter()
+            .flatten()
+            .any(|image| image.starts_with(wanted))
+    };
+    selector.container.as_deref().is_none_or(named) && selector.image.as_deref().is_none_or(made_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_serves_containers_by_name_and_by_the_start_of_their_image() {
+        let selector = |container: Option<&str>, image: Option<&str>| PluginSelector {
+            container: container.map(str::to_owned),
+            image: image.map(str::to_owned),
+        };
+        let nginx = Some("docker.io/library/nginx:1.27");
+        for (image, fits) in [
+            ("nginx", true),
+            ("nginx:1.27", true),
+            ("library/nginx", true),
+            ("docker.io/library/ng", true),
+            ("nginx:1.28", false),
+            ("localhost/nginx", false),
+        ] {
+            let found = serves(&selector(None, Some(image)), "web", nginx);
+            assert_eq!(found, fits, "{image}");
+        }
+        assert!(serves(&selector(None, None), "web", None));
+        assert!(!serves(&selector(None, Some("nginx")), "nginx", None));
+        assert!(serves(&selector(Some("web"), Some("nginx")), "web", nginx));
+        assert!(!serves(&selector(Some("api"), Some("nginx")), "web", nginx));
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) fn resource(service: &str) -> Arc<Resource> {
         name: format!("cri-{service}"),
         id: Some("c0ffee".into()),
         cgroup_path: "/pod/app".into(),
+        image: None,
+        image_digest: None,
     };
     let process = ProcessInfo {
         at_ns: 0,

@@ -338,10 +338,10 @@ impl Node for BrokerNode {
         }
     }
 
-    fn process(&mut self, pid: u32) -> ProcessFacts {
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
         match self.ask(&Request::Process(pid)) {
-            Ok(Answer::Process(facts)) => facts,
-            _ => ProcessFacts::default(),
+            Ok(Answer::Process(facts)) => Some(facts),
+            _ => None,
         }
     }
 

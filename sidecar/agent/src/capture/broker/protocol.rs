@@ -25,7 +25,7 @@ use crate::{
 
 /// Versions that this build speaks.
 pub const VERSIONS: Versions = Versions {
-    lowest: 1,
+    lowest: 2,
     highest: 2,
 };
 /// From this version on, a broker answers `Threads` and `ThreadFacts`.
@@ -244,6 +244,9 @@ pub fn fitting(mut facts: ProcessFacts) -> ProcessFacts {
         cut(value, VALUE);
     }
     cut(&mut facts.executable, WORD);
+    if let Some(context) = &mut facts.thread_context {
+        cut(&mut context.module, VALUE);
+    }
     for (_, target) in &mut facts.descriptors {
         cut_target(target);
     }
@@ -296,6 +299,7 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::thread_context::{ThreadContext, TlsKind};
     use crate::{
         capture::node::{THREAD_FACTS_MAX, THREADS_MAX},
         record::RunState,
@@ -313,9 +317,9 @@ mod tests {
     #[test]
     fn the_frames_of_all_versions_stay_as_they_are() {
         let greeting = encode(&Greeting::new(300), 64).unwrap();
-        assert_eq!(greeting, b"stethos\n\x01\x02\xac\x02\x00");
+        assert_eq!(greeting, b"stethos\n\x02\x02\xac\x02\x00");
         let hello = encode(&Hello::new(VERSIONS, 1), 64).unwrap();
-        assert_eq!(hello, b"stethos\n\x01\x02\x01");
+        assert_eq!(hello, b"stethos\n\x02\x02\x01");
         let refused = encode(&Agreed::Refused("no".to_owned()), 64).unwrap();
         assert_eq!(refused, b"\x01\x02no");
     }
@@ -365,7 +369,12 @@ mod tests {
             executable: long.clone(),
             command_line: vec![long.clone(); 3000],
             environment: vec![("OTEL_SERVICE_NAME".to_owned(), long.clone()); 3],
-            descriptors: vec![(i32::MAX, DescriptorTarget::File(long)); 1024],
+            descriptors: vec![(i32::MAX, DescriptorTarget::File(long.clone())); 1024],
+            thread_context: Some(ThreadContext {
+                module: long,
+                offset: i64::MIN,
+                kind: TlsKind::Dynamic,
+            }),
         };
         let answer = Answer::Process(fitting(facts));
         assert!(encode(&answer, ANSWER_MAX).is_ok());

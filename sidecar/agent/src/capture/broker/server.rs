@@ -42,6 +42,8 @@ pub struct Settings {
     /// None to let capture end with the broker.
     pub pins: Option<PathBuf>,
     pub http: bool,
+    /// Where the node's root is mounted.
+    pub node_root: PathBuf,
     pub bounds: Bounds,
 }
 
@@ -86,6 +88,7 @@ pub(super) struct Shared {
     pub(super) kernel: Kernel,
     pub(super) settings: Bounds,
     pub(super) mount: PathBuf,
+    pub(super) node_root: PathBuf,
     seats: Mutex<Seats>,
     refusals: Refusals,
     /// Pods whose sidecar has its maps.
@@ -177,6 +180,7 @@ impl Server {
             shared: Arc::new(Shared {
                 kernel,
                 settings: settings.bounds,
+                node_root: settings.node_root,
                 mount,
                 seats: Mutex::new(seats),
                 refusals: Refusals::default(),

@@ -168,7 +168,8 @@ impl<'a> Served<'a> {
             Some(pod) => pod.cgroup.id,
             None => PID_TARGET | u64::from(peer.pid),
         };
-        let lookup = Lookup::new(&targets, Some(shared.mount.clone()), true);
+        let lookup = Lookup::new(&targets, Some(shared.mount.clone()), true)
+            .with_node_root(shared.node_root.clone());
         let left = shared.seats().take(key, peer.pid).map_err(|Taken(pid)| {
             let reason =
                 format!("the pod is served already: process {pid} has its sidecar's place");

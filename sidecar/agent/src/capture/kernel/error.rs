@@ -35,7 +35,7 @@ pub enum KernelError {
     #[error("{what} could not be made: {reason}")]
     Create { what: &'static str, reason: String },
     #[error("no room for another pod: {0}")]
-    Full(&'static str),
+    Full(String),
     #[error("{0} is watched already")]
     Watched(String),
     #[error("pinned objects in {path}: {reason}")]

@@ -184,7 +184,7 @@ impl Pods {
     fn free_index(&self) -> Result<u32, KernelError> {
         let free = self.served.iter().position(Option::is_none);
         free.map(|index| index as u32)
-            .ok_or(KernelError::Full("pods"))
+            .ok_or_else(|| KernelError::Full(format!("all {PODS} places are taken")))
     }
 
     fn free_banks(&self, wanted: u32) -> Result<u32, KernelError> {
@@ -205,7 +205,9 @@ impl Pods {
         if first + wanted <= BANKS as u32 {
             Ok(first)
         } else {
-            Err(KernelError::Full("thread slots"))
+            let slots = wanted as usize * BANK_SLOTS;
+            let reason = format!("no {slots} slots for threads are left");
+            Err(KernelError::Full(reason))
         }
     }
 

@@ -90,6 +90,8 @@ fn one_of_each() -> Vec<Record> {
             name: "api".into(),
             id: Some("ab".repeat(32)),
             cgroup_path: "/shop/api".into(),
+            image: Some("localhost/api:1".into()),
+            image_digest: Some("localhost/api@sha256:12".into()),
         }),
         Record::Process(ProcessInfo {
             at_ns: 2,
@@ -307,6 +309,8 @@ fn a_record_that_is_too_large_is_left_out() {
         name: "x".repeat(MAX_BLOCK),
         id: None,
         cgroup_path: String::new(),
+        image: None,
+        image_digest: None,
     });
     let records = several_blocks();
     for record in &records {

@@ -112,6 +112,8 @@ impl Shop {
             name: name.into(),
             id: None,
             cgroup_path: format!("/pod/{name}"),
+            image: None,
+            image_digest: None,
         }));
         let listens = match container {
             CATALOG => vec![CATALOG_AT.to_owned()],

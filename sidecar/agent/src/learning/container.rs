@@ -1,0 +1,114 @@
+//! How far one container has got.
+
+use super::{
+    Settings,
+    progress::{Progress, Ready},
+    store::Key,
+};
+use crate::record::Nanos;
+
+/// A container whose first process is not told of for this long is learned without a place among
+/// the bundles on disk, until it is.
+const FIRST_PROCESS_NS: u64 = 10_000_000_000;
+
+pub(super) struct Container {
+    pub(super) name: String,
+    /// When it was first heard of.
+    since_ns: Nanos,
+    /// What its bundles are kept under: known once a process of it was seen.
+    pub(super) key: Option<Key>,
+    pub(super) phase: Phase,
+    /// Learned models in force that wait for the key.
+    pub(super) keyless: Option<Vec<u8>>,
+}
+
+pub(super) enum Phase {
+    /// No process was seen yet.
+    New,
+    Learning(Box<Progress>),
+    /// A training runs, or failed and is tried again at `until_ns`.
+    Training {
+        progress: Box<Progress>,
+        until_ns: Option<Nanos>,
+    },
+    Watching,
+}
+
+impl Phase {
+    pub(super) fn learning(settings: &Settings) -> Self {
+        Phase::Learning(Box::new(Progress::new(settings.bounds)))
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Phase::New)
+    }
+
+    pub(super) fn is_training(&self) -> bool {
+        matches!(self, Phase::Training { .. })
+    }
+
+    /// True while what a container does is still wanted for its training.
+    pub(super) fn is_learning(&self) -> bool {
+        !matches!(self, Phase::Watching)
+    }
+
+    pub(super) fn progress(&mut self) -> Option<&mut Progress> {
+        match self {
+            Phase::Learning(progress) | Phase::Training { progress, .. } => Some(progress),
+            Phase::New | Phase::Watching => None,
+        }
+    }
+
+    /// Calls and windows seen until now; none when nothing is learned.
+    pub(super) fn start_training(&mut self) -> Option<(u64, u64)> {
+        let progress = match std::mem::replace(self, Phase::Watching) {
+            Phase::Learning(progress) | Phase::Training { progress, .. } => progress,
+            other => {
+                *self = other;
+                return None;
+            }
+        };
+        let seen = (progress.calls(), progress.windows());
+        *self = Phase::Training {
+            progress,
+            until_ns: None,
+        };
+        Some(seen)
+    }
+
+    /// The training failed: what was learned stays.
+    pub(super) fn rest(&mut self, until: Nanos) {
+        if let Phase::Training { until_ns, .. } = self {
+            *until_ns = Some(until);
+        }
+    }
+}
+
+impl Container {
+    pub(super) fn new(since_ns: Nanos) -> Self {
+        Self {
+            name: String::new(),
+            since_ns,
+            key: None,
+            phase: Phase::New,
+            keyless: None,
+        }
+    }
+
+    /// Whether it has waited for its first process long enough.
+    pub(super) fn has_waited(&self, now_ns: Nanos) -> bool {
+        self.phase.is_new() && now_ns.saturating_sub(self.since_ns) >= FIRST_PROCESS_NS
+    }
+
+    /// Whether the container has been seen enough now.
+    pub(super) fn due(&mut self, now_ns: Nanos) -> Option<Ready> {
+        match &mut self.phase {
+            Phase::Learning(progress) => progress.on_tick(now_ns),
+            Phase::Training { progress, until_ns } => {
+                let ready = progress.on_tick(now_ns);
+                ready.filter(|_| until_ns.is_some_and(|until_ns| until_ns <= now_ns))
+            }
+            Phase::New | Phase::Watching => None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where programs keep the thread-local pointer of OTEP 4947: what is found from outside is what
+//! the program itself finds.
+#![cfg(target_arch = "x86_64")]
+#![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use stethos::capture::{
+    lookup::Lookup,
+    thread_context::{ThreadContext, TlsKind},
+};
+use stethos_tests::skip::{Need, skip};
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/thread_context.c");
+
+/// Compiles the source; false when there is no compiler.
+fn compile(test: &str, arguments: &[&str]) -> bool {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let compiled = Command::new(&compiler)
+        .args(["-O1", "-x", "c", SOURCE, "-x", "none"])
+        .args(arguments)
+        .output();
+    match compiled {
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{arguments:?}: {errors}");
+            true
+        }
+        Err(error) => {
+            skip(Need::Tool, test, &format!("{compiler}: {error}"));
+            false
+        }
+    }
+}
+
+/// A program that ends with the test.
+struct Running {
+    child: Child,
+    /// From the thread pointer, and from the start of the block.
+    offsets: (i64, i64),
+}
+
+impl Running {
+    fn start(program: &Path) -> Self {
+        let mut child = Command::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let mut offsets = line.split_whitespace().map(|word| word.parse().unwrap());
+        let offsets = (offsets.next().unwrap(), offsets.next().unwrap());
+        Self { child, offsets }
+    }
+
+    fn found(&self) -> Option<ThreadContext> {
+        let mut lookup = Lookup::new(&[], None, true);
+        let first = lookup.process(self.child.id()).thread_context;
+        // What is remembered is the same.
+        assert_eq!(lookup.process(self.child.id()).thread_context, first);
+        first
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_pointer_of_the_executable_lies_at_a_fixed_distance_from_the_thread_pointer() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("a program");
+    for how in [&["-pie", "-fPIE"][..], &["-no-pie"]] {
+        let output = ["-rdynamic", "-o", program.to_str().unwrap()];
+        if !compile("a_pointer_of_the_executable", &[how, &output].concat()) {
+            return;
+        }
+        let running = Running::start(&program);
+        let expected = ThreadContext {
+            module: program.to_str().unwrap().to_owned(),
+            offset: running.offsets.0,
+            kind: TlsKind::Static,
+        };
+        assert_eq!(running.found(), Some(expected), "{how:?}");
+    }
+}
+
+#[test]
+fn a_pointer_of_a_library_lies_in_the_block_of_the_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_folder = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (library, program) = (in_folder("libcontext.so"), in_folder("program"));
+    let shared = ["-shared", "-fPIC", "-DLIBRARY", "-o", &library];
+    if !compile("a_pointer_of_a_library", &shared) {
+        return;
+    }
+    let rpath = format!("-Wl,-rpath,{}", folder.path().display());
+    compile(
+        "a_pointer_of_a_library",
+        &["-DELSEWHERE", "-o", &program, &library, &rpath],
+    );
+    let running = Running::start(Path::new(&program));
+    let expected = ThreadContext {
+        module: library,
+        offset: running.offsets.1,
+        kind: TlsKind::Dynamic,
+    };
+    assert_eq!(running.found(), Some(expected));
+}
+
+#[test]
+fn a_program_without_the_pointer_has_none() {
+    let facts = Lookup::new(&[], None, true).process(std::process::id());
+    assert_eq!(facts.thread_context, None);
+}
