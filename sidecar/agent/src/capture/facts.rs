@@ -224,7 +224,7 @@ fn announced(container: ContainerIndex, facts: ContainerFacts, at_ns: Nanos) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::node::{Counters, ProcessFacts, Unanswered};
+    use crate::capture::node::{Counters, ProcessFacts, ThreadFacts, ThreadPlace, Unanswered};
 
     /// A node that answers when it is there.
     struct SimulatedNode {
@@ -232,6 +232,14 @@ mod tests {
     }
 
     impl Node for SimulatedNode {
+        fn threads(&mut self, _after: u32) -> Option<Vec<ThreadPlace>> {
+            None
+        }
+
+        fn thread_facts(&mut self, _tids: &[u32]) -> Option<Vec<ThreadFacts>> {
+            None
+        }
+
         fn poll_threads(&mut self) -> Result<(), Unanswered> {
             Ok(())
         }

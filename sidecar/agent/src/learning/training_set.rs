@@ -270,6 +270,7 @@ mod tests {
             lost_before: 0,
             counted_before: 0,
             weight: 1,
+            context: 0,
             calls: vec![call; 64],
             end: WindowEnd::Full,
         })

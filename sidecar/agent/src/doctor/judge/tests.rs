@@ -171,7 +171,7 @@ fn what_nothing_depends_on_is_a_note() {
 fn a_refusal_names_the_missing_capabilities() {
     let (_, check) = fault(|p| {
         (p.bpf_map, p.bpf_program) = (Answer::Refused, Answer::Refused);
-        p.capabilities = Some(vec!["CAP_SYS_PTRACE"]);
+        p.capabilities = Some(vec!["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
     });
     assert!(check.found.contains("EPERM"), "{}", check.found);
     assert!(
@@ -187,7 +187,7 @@ fn a_refusal_names_the_missing_capabilities() {
     );
     let (_, check) = fault(|p| {
         p.bpf_program = Answer::Refused;
-        p.capabilities = Some(vec!["CAP_BPF", "CAP_SYS_PTRACE"]);
+        p.capabilities = Some(vec!["CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
     });
     assert!(
         check.found.starts_with("a tracepoint program is refused"),
@@ -200,8 +200,13 @@ fn a_refusal_names_the_missing_capabilities() {
 #[test]
 fn a_refusal_with_all_capabilities_points_at_filters() {
     for names in [
-        vec!["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"],
-        vec!["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"],
+        vec![
+            "CAP_BPF",
+            "CAP_PERFMON",
+            "CAP_SYS_PTRACE",
+            "CAP_DAC_READ_SEARCH",
+        ],
+        vec!["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"],
     ] {
         let (_, check) = fault(|p| {
             (p.bpf_map, p.capabilities) = (Answer::Refused, Some(names));
