@@ -4,8 +4,8 @@ use core::sync::atomic::Ordering;
 
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::generated};
 use stethos_events::{
-    BYTES_MAX, EVENT_HEAD, Event, HEADS, KeptHead, PEER_BYTES, ThreadSlot, class,
-    exchange_context, kind, lost, peer_hash,
+    BYTES_MAX, EVENT_HEAD, Event, HEADS, KeptHead, PEER_BYTES, ThreadSlot, class, exchange_context,
+    kind, lost, peer_hash,
 };
 
 use crate::{
