@@ -148,7 +148,7 @@ enum Source {
         found: Vec<Found>,
     },
     Broker {
-        node: BrokerNode,
+        node: Box<BrokerNode>,
         maps: PodMaps,
     },
 }
@@ -215,9 +215,7 @@ impl Prepared {
                 let node = OwnNode::new(*kernel, place, &found, targets::cgroup_mount().ok());
                 read("self-contained", Box::new(node), &maps, &targets, settings)
             }
-            Source::Broker { node, maps } => {
-                read("broker", Box::new(node), &maps, &targets, settings)
-            }
+            Source::Broker { node, maps } => read("broker", node, &maps, &targets, settings),
         }
     }
 }
@@ -286,7 +284,10 @@ fn join(
             joined => break joined?,
         }
     };
-    Ok(Source::Broker { node, maps })
+    Ok(Source::Broker {
+        node: Box::new(node),
+        maps,
+    })
 }
 
 /// Starts the reader.

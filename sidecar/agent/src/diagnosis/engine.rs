@@ -242,8 +242,7 @@ impl Engine {
             &peer,
             model,
             &self.pod,
-            self.limit,
-            self.reduced,
+            (!self.reduced).then_some(self.limit),
         );
         self.advance(exchange.received_ns);
         if judged.answered {

@@ -51,6 +51,7 @@ impl From<Option<Signal>> for Judged {
 }
 
 impl Exchanges {
+    /// `limit`: none while calls are only counted and the test of slow ones rests.
     pub(crate) fn judge(
         &mut self,
         container: ContainerIndex,
@@ -58,26 +59,18 @@ impl Exchanges {
         peer: &str,
         model: &Reference,
         pod: &Pod,
-        limit: f64,
-        reduced: bool,
+        limit: Option<f64>,
     ) -> Judged {
         let place = place_of(container, exchange);
-        if reduced && exchange.failed.is_none() {
-            // Those that are told are the unusual ones, and their share says nothing.
-            if exchange.role == Role::Client {
-                self.answered(container, peer, place.end_ns);
-            }
-            return Judged::default();
-        }
-        match (exchange.role, exchange.failed) {
-            (Role::Client, Some(Outcome::Ok)) => {
+        match (exchange.role, exchange.failed, limit) {
+            (Role::Client, Some(Outcome::Ok), _) => {
                 let kind = Kind::ClosedEarly {
                     peer: peer.to_owned(),
                 };
                 self.judge_unanswered(place, kind, "exchange:closed", model)
                     .into()
             }
-            (Role::Client, Some(Outcome::NoReturn)) => {
+            (Role::Client, Some(Outcome::NoReturn), _) => {
                 let waited = place.end_ns.saturating_sub(place.start_ns);
                 let patience = model.exchange_limit(peer).map(|n| gave_up_after(&n));
                 if patience.is_none_or(|patience| waited < patience) {
@@ -89,8 +82,12 @@ impl Exchanges {
                 self.judge_unanswered(place, kind, "exchange:gave_up", model)
                     .into()
             }
-            (Role::Client, None) => self.judge_answer(place, peer, model, pod, limit),
-            (Role::Server, None) => self.judge_service(place, model, limit).into(),
+            (Role::Client, None, Some(limit)) => self.judge_answer(place, peer, model, pod, limit),
+            (Role::Client, None, None) => {
+                self.answered(container, peer, place.end_ns);
+                Judged::default()
+            }
+            (Role::Server, None, Some(limit)) => self.judge_service(place, model, limit).into(),
             _ => Judged::default(),
         }
     }
