@@ -76,7 +76,8 @@ fn a_kill_for_lack_of_memory_is_seen_and_diagnosed() {
         });
         found.count()
     };
-    assert_eq!(events(LifecycleEvent::OomKill), 1);
+    // The kernel may choose a victim again while it dies.
+    assert!(events(LifecycleEvent::OomKill) >= 1);
     let killed = LifecycleEvent::Exit {
         code: libc::SIGKILL,
         group_dead: true,

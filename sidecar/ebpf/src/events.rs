@@ -20,6 +20,7 @@ pub const CLASSES: u32 =
 /// Longest socket address that travels (`sockaddr_un`).
 const ADDRESS_MAX: u64 = 110;
 const _: () = assert!(ADDRESS_MAX as usize <= PEER_BYTES);
+const _: () = assert!(EVENT_HEAD % align_of::<u64>() == 0);
 const PATH_MAX: u32 = 256;
 
 /// The call that just returned: its class and its arguments.
@@ -143,10 +144,9 @@ fn address(slot: &ThreadSlot, returned: Returned, now: u64, familiar: bool) {
         len = 0;
     }
     if returned.class & class::CONNECT != 0 && len > 0 {
-        let words = core::array::from_fn(|word| {
-            u64::from_ne_bytes(core::array::from_fn(|byte| event.bytes[word * 8 + byte]))
-        });
-        let peer = peer_hash(&words);
+        // SAFETY: the bytes begin at a multiple of 8, and PEER_BYTES of them are there.
+        let words = unsafe { &*event.bytes.as_ptr().cast::<[u64; PEER_BYTES / 8]>() };
+        let peer = peer_hash(words);
         descriptors::connected(slot, peer, now);
         let container = slot.window.header.cgroup;
         if familiar && familiar::row_of(slot.pod, exchange_context(peer), container).is_some() {

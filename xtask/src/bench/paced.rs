@@ -115,7 +115,7 @@ fn load(
 fn command(number: u64) -> Vec<u8> {
     let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
     let key = format!("key:{:05}", mixed % KEYS);
-    if number % 3 != 0 {
+    if !number.is_multiple_of(3) {
         return format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).into_bytes();
     }
     let value = "x".repeat(16 << (mixed % 7));

@@ -51,10 +51,13 @@ pub(super) fn run(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
     figures(&costs)
 }
 
+/// One caller's cost.
+type Pick = fn(&Cost) -> f64;
+
 /// `costs[s][r]`: of `SETUPS[s]` in round `r`.
 fn figures(costs: &[Vec<Cost>]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let callers: [(&str, &str, fn(&Cost) -> f64); 2] = [
+    let callers: [(&str, &str, Pick); 2] = [
         ("filtered", "capture.sidecars.spread", |cost| cost.outside),
         ("captured", "capture.sidecars.spread.captured", |cost| {
             cost.inside
