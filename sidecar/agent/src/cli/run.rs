@@ -44,7 +44,10 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(sidecar(config, capture))
+    let result = runtime.block_on(sidecar(config, capture));
+    // A plugin that is still compiled is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The plugin that is part of the sidecar, and compiling beside it.
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -87,6 +88,14 @@ pub(super) fn compile_beside(
             .args(["plugin", "compile", "--into"])
             .arg(cache)
             .args(file);
+        // SAFETY: only an async-signal-safe call between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                // It ends with the sidecar.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            })
+        };
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
