@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What is waited for comes within this time, or the test fails.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// A folder with a BPF file system that only this thread and what it starts can see.
 pub struct Site {

@@ -311,19 +311,23 @@ impl Pods {
                 self.served[index as usize] = Some(place);
             }
         }
+        self.sweep(&broken)?;
         for (index, key) in broken {
             pins.remove_pod(index, key)?;
         }
-        self.sweep()?;
         Ok(self.served.iter().flatten().cloned().collect())
     }
 
-    /// Clears everything that belongs to no served pod.
-    fn sweep(&mut self) -> Result<(), KernelError> {
+    /// Clears everything that belongs to no served pod. Maps are only left behind by the `broken`
+    /// ones: where there is none, no place is emptied, for which kernels before 6.8 wait even when
+    /// it is empty, and there are many.
+    fn sweep(&mut self, broken: &[(u32, u64)]) -> Result<(), KernelError> {
         for index in 0..PODS as u32 {
             if self.served[index as usize].is_none() {
                 self.out_of_scope(index)?;
-                self.clear(index)?;
+                if broken.iter().any(|(other, _)| *other == index) {
+                    self.clear(index)?;
+                }
             }
         }
         let taken: Vec<_> = self
@@ -333,8 +337,10 @@ impl Pods {
             .map(|place| place.first_bank..place.first_bank + place.banks)
             .collect();
         let is_free = |bank: u32| !taken.iter().any(|range| range.contains(&bank));
-        for bank in (0..BANKS as u32).filter(|bank| is_free(*bank)) {
-            self.slots.clear(bank)?;
+        if !broken.is_empty() {
+            for bank in (0..BANKS as u32).filter(|bank| is_free(*bank)) {
+                self.slots.clear(bank)?;
+            }
         }
         let stale: Vec<u32> = self
             .claims
