@@ -53,12 +53,26 @@ fn learn(reducer: &mut Reducer, cgroup: u64, records: &[Record]) {
     }
 }
 
-/// Lets the reader hand on what there is, and gives it.
+/// Waits until the reader has handed on all windows that there are, and gives what came.
 fn collected(live: &mut Live) -> Vec<Record> {
-    std::thread::sleep(Duration::from_millis(400));
     let mut all = Vec::new();
-    while let Ok(batch) = live.records.try_recv() {
-        all.extend(batch);
+    let mut quiet = 0;
+    // A busy machine may let the reader wait.
+    for _ in 0..25 {
+        let before = windows(&all).count();
+        std::thread::sleep(Duration::from_millis(400));
+        while let Ok(batch) = live.records.try_recv() {
+            all.extend(batch);
+        }
+        let now = windows(&all).count();
+        quiet = if now > 0 && now == before {
+            quiet + 1
+        } else {
+            0
+        };
+        if quiet == 2 {
+            break;
+        }
     }
     all
 }
