@@ -80,7 +80,9 @@ impl Reader {
         self.look_at_older(now, threads);
         let (facts, node) = (&mut self.facts, self.node.as_mut());
         for older in self.older.threads.values() {
-            let Some(found) = older.facts else {
+            // One that runs makes its calls soon, or ends: until it is looked at again, nothing is
+            // known of it.
+            let Some(found) = older.facts.filter(|found| found.state != RunState::Running) else {
                 continue;
             };
             if threads.len() >= SNAPSHOT_THREADS {
