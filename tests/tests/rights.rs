@@ -88,6 +88,10 @@ impl Children {
                         let (Ok(command), Ok(status)) = (read("cmdline"), read("status")) else {
                             continue;
                         };
+                        // In the middle of an exec: the old rights, and no command line yet.
+                        if command.is_empty() {
+                            continue;
+                        }
                         let command = String::from_utf8_lossy(&command).into_owned();
                         let word = command.split('\0').nth(1).unwrap_or_default().to_owned();
                         let found = rights(&String::from_utf8_lossy(&status));
