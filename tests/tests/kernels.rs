@@ -17,7 +17,13 @@ use stethos_tests::{
 
 const VERSIONS: [&str; 2] = ["6.1", "6.12"];
 /// Test binaries whose tests run on every kernel, all of them.
-const SUITES: [&str; 4] = ["capture", "threads", "reduction", "unprivileged"];
+const SUITES: [&str; 5] = [
+    "capture",
+    "threads",
+    "reduction",
+    "unprivileged",
+    "memory_limit",
+];
 /// Single tests of other test binaries: a broker, and sidecars without rights.
 const SINGLE: [(&str, &str); 1] = [(
     "broker",

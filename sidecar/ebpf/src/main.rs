@@ -49,14 +49,14 @@ pub fn process_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The victim by pid: kernels before 6.8.
+/// The victim by pid; which of the two programs a kernel calls for, its BTF tells.
 #[raw_tracepoint(tracepoint = "mark_victim")]
 pub fn oom_victim_pid(ctx: RawTracePointContext) -> i32 {
     lifecycle::oom_kill(ctx.arg::<i32>(0) as u32);
     0
 }
 
-/// The victim by task: kernels from 6.8 on.
+/// The victim by task.
 #[raw_tracepoint(tracepoint = "mark_victim")]
 pub fn oom_victim_task(ctx: RawTracePointContext) -> i32 {
     lifecycle::oom_kill_task(ctx.arg(0));

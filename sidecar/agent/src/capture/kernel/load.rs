@@ -154,7 +154,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, pins: Option<&Pins>) -> Result<Vec<String>
         attach_raw(ebpf, name, tracepoint, pins)?;
     }
     let mut missing = Vec::new();
-    let oom = if kernel_at_least(6, 8) {
+    let oom = if gives_victim_as_task() {
         "oom_victim_task"
     } else {
         "oom_victim_pid"
@@ -275,16 +275,12 @@ fn offsets() -> Result<Offsets, KernelError> {
     })
 }
 
-/// Whether the running kernel's release is at least `major.minor`; unreadable counts as new.
-fn kernel_at_least(major: u32, minor: u32) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.trim().parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(has_major), Some(has_minor)) => (has_major, has_minor) >= (major, minor),
-        _ => true,
-    }
+/// Whether `mark_victim` gives the victim as a task, and not only its pid: Linux from 6.9 on, and
+/// later releases of older lines. Both record the pid; only those that get the task record its uid.
+fn gives_victim_as_task() -> bool {
+    KernelTypes::of_this_kernel()
+        .and_then(|types| types.offsets("trace_event_raw_mark_victim", ["uid"]))
+        .is_ok()
 }
 
 /// `recursion_misses` of a program; kernels that do not count them give 0.
