@@ -234,6 +234,36 @@ fn a_killed_thread_hands_over_its_window_and_the_call_it_was_inside() {
 }
 
 #[test]
+fn a_process_stays_captured_when_its_first_thread_has_ended() {
+    if !kernel_or_skip("a_process_stays_captured_when_its_first_thread_has_ended") {
+        return;
+    }
+    const ROUNDS: usize = 1000;
+    let cgroup = Cgroup::new("headless").unwrap();
+    let arguments = ["flood", "1", "1000", "headless"];
+    let mut program = Stepped::start(&cgroup, KNOWN_CALLS, &arguments).unwrap();
+    let pid = program.child.id();
+    let live = capture::start(&[Target::Pid(pid)], settings(1 << 20, 64, 10)).unwrap();
+    program.step().unwrap();
+    let ended = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat"));
+        stat.unwrap().contains(") Z ")
+    };
+    while !ended() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let floods = by_thread(&records).into_values().filter(|calls| {
+        let known = calls.iter().filter(|call| is(call, Sysno::getppid));
+        known.count() == ROUNDS
+    });
+    assert_eq!(floods.count(), 2);
+}
+
+#[test]
 fn stethos_never_captures_itself_and_captures_what_starts_later() {
     if !kernel_or_skip("stethos_never_captures_itself_and_captures_what_starts_later") {
         return;

@@ -74,6 +74,7 @@ pub fn exit() {
     let current = Current::get();
     let (tid, tgid) = (current.tid(), current.tgid());
     let present = scope::present_slot(current);
+    let ending = ending(current);
     scope::forget(tid);
     if let Some((number, slot)) = present {
         // SAFETY: the slot of the current thread.
@@ -82,11 +83,12 @@ pub fn exit() {
         let inside = PtRegs::inside(regs).map_or(-1, |(nr, _)| nr);
         retire(number, slot, inside);
         if let Some(event) = begin(cgroup, tgid, tid, kind::EXIT) {
-            event.extra = ending(current);
+            event.extra = ending;
             events::ship(pod, event, 0);
         }
     }
-    if tid == tgid {
+    // Not with its first thread: what is left of the process may still return from a call.
+    if ending[1] == 1 {
         let _ = EXCLUDED.remove(tgid);
         let _ = SCOPE_PIDS.remove(tgid);
     }

@@ -1,7 +1,7 @@
-//! Makes known system calls: `known-calls WORK THREADS ROUNDS`.
+//! Makes known system calls: `known-calls WORK THREADS ROUNDS [headless]`.
 //!
 //! Says `ready`, then at every line on standard input starts its threads, waits for them, and
-//! says `done`; ends at end of file.
+//! says `done`; ends at end of file. A headless one's first thread ends at the first line.
 
 use std::{
     env,
@@ -35,9 +35,23 @@ fn main() -> io::Result<()> {
         }
     };
     let (workers, rounds) = (number(1), number(2));
+    if arguments.get(3).is_none_or(|word| word != "headless") {
+        return steps(work, workers, rounds, || ());
+    }
+    let first = std::thread::current();
+    std::thread::spawn(move || steps(work, workers, rounds, || first.unpark()));
+    std::thread::park();
+    // SAFETY: ends this thread, whose stack nobody else uses.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    Ok(())
+}
+
+/// `line` is called at every line.
+fn steps(work: fn(u64), workers: u64, rounds: u64, line: impl Fn()) -> io::Result<()> {
     say("ready")?;
-    for line in io::stdin().lock().lines() {
-        line?;
+    for read in io::stdin().lock().lines() {
+        read?;
+        line();
         let together = Arc::new(Barrier::new(workers as usize));
         let running: Vec<_> = (0..workers)
             .map(|_| {
