@@ -1,0 +1,79 @@
+//! What is familiar in a pod and only counted.
+
+#[cfg(feature = "user")]
+use bytemuck::{Pod, Zeroable};
+
+use crate::COUNT_CLASSES;
+
+/// A call and its outcome in 16 bits: 9 bits of number, 7 of outcome. Outcomes are 0 for success, the
+/// errno up to 123, 124 for the kernel's restart codes, and 125 for any other error.
+#[inline(always)]
+pub const fn token(nr: u16, ret: i64) -> u16 {
+    let outcome = if ret >= 0 || ret < -4095 {
+        0
+    } else if ret >= -123 {
+        -ret as u16
+    } else if ret <= -512 && ret >= -516 {
+        124
+    } else {
+        125
+    };
+    (nr & 0x1ff) << 7 | outcome
+}
+
+/// The key of a context in a container: never 0.
+#[inline(always)]
+pub const fn context_key(context: u64, container: u64) -> u64 {
+    // Odd multipliers (splitmix64): distinct contexts of one container have distinct keys.
+    let mixed = (context ^ container.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let key = mixed ^ (mixed >> 31);
+    if key == 0 { 1 } else { key }
+}
+
+/// One familiar context, in its pod's table. A sidecar writes its pod's, key last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct FamiliarEntry {
+    /// `context_key`; 0 in a free entry.
+    pub key: u64,
+    /// Row that the call is counted in.
+    pub row: u32,
+    /// Highest `duration_class` that is familiar.
+    pub ceiling: u32,
+}
+
+/// Stands in the place of a context for the exchanges with a peer: `context_key` of it is the key
+/// of their entry in the table of familiar contexts.
+#[inline(always)]
+pub const fn exchange_context(peer: u64) -> u64 {
+    peer.wrapping_mul(0x94d0_49bb_1331_11eb) ^ 0x5851_f42d_4c95_7f2d
+}
+
+/// The same for a container's own answers.
+pub const SERVICE_CONTEXT: u64 = 0xd134_2543_de82_ef95;
+
+/// What a sidecar asks for, in the one entry of its pod's `REDUCTION`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct Reduction {
+    /// Of so many familiar windows of a thread one is shipped on average, with the number that it
+    /// stands for as its weight; 0: every window is shipped and nothing is counted.
+    pub sample: u32,
+    pub reserved: u32,
+    /// HTTP heads kept so far: the next one stands at this number modulo `HEADS`.
+    pub heads: u64,
+}
+
+/// Counts of one kind of call on one processor since the pod's start. All wrap.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(Pod, Zeroable))]
+pub struct CountRow {
+    pub calls: u64,
+    pub waited_ns: u64,
+    /// Calls by `duration_class`.
+    pub classes: [u32; COUNT_CLASSES],
+}
