@@ -83,7 +83,8 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     } else {
         &options.benches
     };
-    let with_servers = |bench: &Bench| matches!(bench, Bench::Servers | Bench::Steady);
+    let with_servers =
+        |bench: &Bench| matches!(bench, Bench::Servers | Bench::Steady | Bench::Units);
     let scope = if benches.iter().any(with_servers) {
         Scope::Bench
     } else {

@@ -13,7 +13,7 @@ use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
 
 /// Packages that bring a service which would start by itself.
-const SERVICES: [&str; 3] = ["redis-server", "nginx", "haproxy"];
+const SERVICES: [&str; 4] = ["redis-server", "nginx", "haproxy", "memcached"];
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_TEXT: &str =
     "#!/bin/sh\n# Stethos set-up: no service starts while packages install.\nexit 101\n";

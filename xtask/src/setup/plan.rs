@@ -214,7 +214,7 @@ impl Planner<'_> {
         let why = "benches of real servers";
         self.program("redis-benchmark", "redis-tools", "redis", why);
         self.program("node", "nodejs", "nodejs", why);
-        for program in ["nginx", "wrk", "haproxy"] {
+        for program in ["nginx", "wrk", "haproxy", "memcached"] {
             self.program(program, program, program, why);
         }
         if self.system == System::Debian12 && self.machine.is_root() {

@@ -200,6 +200,7 @@ fn benches_of_servers_need_loads_and_peers_and_no_collector() {
         "nginx",
         "wrk",
         "haproxy",
+        "memcached",
         "linux-perf",
         "bpftrace",
         "strace",
