@@ -133,7 +133,12 @@ fn a_server_that_becomes_slow_is_seen_by_clients_whose_calls_are_counted() {
     sidecar.watching(1, LIMIT);
     sidecar.wait("reduction", LIMIT, reduced);
     let script = "for i = 1, 3000000 do end";
-    let _busy = clients(&outside, folder.path(), &port, &["-c", "1", "eval", script, "0"]);
+    let _busy = clients(
+        &outside,
+        folder.path(),
+        &port,
+        &["-c", "1", "eval", script, "0"],
+    );
     let diagnosis = sidecar.confirmed(&["dependency.slow"]);
     assert_eq!(diagnosis["container.name"], "client", "{diagnosis}");
     let culprit = diagnosis["stethos.fault.culprit"].as_str().unwrap();
