@@ -21,6 +21,7 @@ use stethos::{
     record::{Call, Record},
 };
 use stethos_events::{duration_class, token};
+use stethos_patterns::{Role, descriptors::Exchange};
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
     live::{Checked as _, by_thread, finish, last_accounts, settings, start, stop, windows},
@@ -126,6 +127,78 @@ fn learn_and_reduce(
     drop(reducer);
     program.step().unwrap();
     learnt
+}
+
+fn exchanges(records: &[Record]) -> Vec<&Exchange> {
+    let timed = records.iter().filter_map(|record| match record {
+        Record::Exchange(timed) => Some(&timed.exchange),
+        _ => None,
+    });
+    timed.filter(|exchange| exchange.received_ns > 0).collect()
+}
+
+#[test]
+fn exchanges_are_timed_where_calls_are_only_counted() {
+    if !kernel_or_skip("exchanges_are_timed_where_calls_are_only_counted") {
+        return;
+    }
+    const ROUNDS: usize = 100;
+    /// What takes 2 ms is in this class or above.
+    const SLOW: u8 = duration_class(1_900_000);
+    let pod = Cgroup::new("exchanges").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["talk", "1", "100"]).unwrap();
+    let mut live = start(&pod, settings(4 << 20, 512, 10));
+    live.reducer.lock().start(1, monotonic_ns());
+
+    // None is familiar: all are told of.
+    program.step().unwrap();
+    let records = collected(&mut live);
+    let told = exchanges(&records);
+    let of = |wanted| -> Vec<&&Exchange> {
+        let role = told.iter().filter(|exchange| exchange.role == wanted);
+        role.collect()
+    };
+    let (asked, answered) = (of(Role::Client), of(Role::Server));
+    assert_eq!((asked.len(), answered.len()), (ROUNDS, ROUNDS));
+    let peers: BTreeSet<Option<&str>> = asked.iter().map(|one| one.peer.as_deref()).collect();
+    let [Some(peer)] = peers.iter().copied().collect::<Vec<_>>()[..] else {
+        panic!("{peers:?}");
+    };
+    let peer = peer.to_owned();
+    // Half of them on the connection's copy.
+    let copies: BTreeSet<i32> = asked.iter().map(|one| one.fd).collect();
+    assert_eq!(copies.len(), 2);
+    for exchange in &told {
+        assert!(exchange.failed.is_none(), "{exchange:?}");
+        assert!(
+            duration_class(exchange.duration_ns()) >= SLOW,
+            "{exchange:?}"
+        );
+    }
+
+    // All are: they are counted.
+    {
+        let mut reducer = live.reducer.lock();
+        reducer.learn_answers(id(&pod), &peer, u8::MAX).unwrap();
+        reducer.learn_service(id(&pod), u8::MAX).unwrap();
+    }
+    program.step().unwrap();
+    let reducer = live.reducer.clone();
+    let records = stop(&mut live);
+    assert_eq!(exchanges(&records), Vec::<&Exchange>::new());
+    let reducer = reducer.lock();
+    for of in [KindOf::Answers(peer), KindOf::Service] {
+        let kind = Kind {
+            cgroup: id(&pod),
+            of,
+        };
+        let counted = &reducer.counted()[&kind];
+        assert_eq!(counted.calls as usize, ROUNDS, "{kind:?}");
+        let slow: u64 = counted.classes[usize::from(SLOW)..].iter().sum();
+        assert_eq!(slow as usize, ROUNDS, "{kind:?}: {counted:?}");
+        assert!(counted.waited_ns >= 1_900_000 * ROUNDS as u64);
+    }
+    program.finish().unwrap();
 }
 
 #[test]

@@ -59,11 +59,24 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
     }
     let familiar = push(slot, call);
     if class & class::FOLLOWED != 0 && class & class::CONNECT == 0 {
+        let class = if class & class::CONTROL != 0 && duplicates(PtRegs::first_three(regs)) {
+            class::DUPLICATE
+        } else {
+            class
+        };
         descriptors::follow(slot, class, now);
     }
     if class & events::CLASSES != 0 {
         events::of_call(slot, class, PtRegs::first_three(regs), now, familiar);
     }
+}
+
+/// An `fcntl` with these arguments gives a copy of its descriptor.
+#[inline(always)]
+fn duplicates(args: [u64; 3]) -> bool {
+    const F_DUPFD: u32 = 0;
+    const F_DUPFD_CLOEXEC: u32 = 1030;
+    matches!(args[1] as u32, F_DUPFD | F_DUPFD_CLOEXEC)
 }
 
 /// How long the current thread was off the processor of its own accord since its last return.

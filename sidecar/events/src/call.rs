@@ -44,6 +44,8 @@ pub mod class {
     pub const SEND: u32 = 1 << 19;
     /// Succeeds on files only.
     pub const FILE_WORK: u32 = 1 << 20;
+    /// `fcntl`: gives a copy of its descriptor when its second argument says so.
+    pub const CONTROL: u32 = 1 << 21;
     /// All calls that the table of descriptors follows.
     pub const FOLLOWED: u32 = MAKE_FILE
         | MAKE_OTHER
@@ -54,7 +56,8 @@ pub mod class {
         | DUPLICATE
         | RECEIVE
         | SEND
-        | FILE_WORK;
+        | FILE_WORK
+        | CONTROL;
 }
 
 /// Bits of `CallRecord::flags`.

@@ -5,8 +5,13 @@
 
 use std::{
     env,
-    io::{self, BufRead as _, Write as _},
-    sync::{Arc, Barrier},
+    io::{self, BufRead as _, Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
 };
 
 fn main() -> io::Result<()> {
@@ -28,9 +33,10 @@ fn main() -> io::Result<()> {
         Some("processes") => processes,
         Some("grow") => grow,
         Some("starve") => starve,
+        Some("talk") => talk,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk THREADS ROUNDS",
             ));
         }
     };
@@ -111,14 +117,14 @@ fn flood(rounds: u64) {
 /// Half of the rounds, two seconds of silence, the other half.
 fn bursts(rounds: u64) {
     flood(rounds / 2);
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     flood(rounds - rounds / 2);
 }
 
 fn sleep(_rounds: u64) {
     // SAFETY: no arguments.
     unsafe { libc::getppid() };
-    std::thread::sleep(std::time::Duration::from_secs(3600));
+    std::thread::sleep(Duration::from_secs(3600));
 }
 
 /// Calls that wait for different times, some that fail, and now and then an unusual one.
@@ -132,7 +138,7 @@ fn mixed(rounds: u64) {
             libc::getppid();
             libc::read(-1, byte.as_mut_ptr().cast(), 1);
         }
-        std::thread::sleep(std::time::Duration::from_micros(20 << (round % 7)));
+        std::thread::sleep(Duration::from_micros(20 << (round % 7)));
         if round % 50 == 49 {
             // SAFETY: no arguments.
             unsafe { libc::getuid() };
@@ -182,7 +188,7 @@ fn hold(tenths: u64) {
     unsafe { libc::pipe(pipe.as_mut_ptr()) };
     let [reader, writer] = pipe;
     let waker = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(100 * tenths));
+        std::thread::sleep(Duration::from_millis(100 * tenths));
         // SAFETY: one byte that is there.
         unsafe { libc::write(writer, b"x".as_ptr().cast(), 1) };
     });
@@ -193,4 +199,36 @@ fn hold(tenths: u64) {
         libc::read(reader, byte.as_mut_ptr().cast(), 1);
     }
     let _ = waker.join();
+}
+
+/// A client asks a server, both in this process, in turn through its connection and a copy of it.
+/// An answer takes 2 ms. The server's address stays the same.
+fn talk(rounds: u64) {
+    static PORT: AtomicU16 = AtomicU16::new(0);
+    let talk = || -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT.load(Ordering::Relaxed)))?;
+        let address = listener.local_addr()?;
+        PORT.store(address.port(), Ordering::Relaxed);
+        let server = std::thread::spawn(move || -> io::Result<()> {
+            let (mut client, _) = listener.accept()?;
+            let mut byte = [0];
+            while client.read(&mut byte)? == 1 {
+                std::thread::sleep(Duration::from_millis(2));
+                client.write_all(b"!")?;
+            }
+            Ok(())
+        });
+        let first = TcpStream::connect(address)?;
+        let mut ways = [first.try_clone()?, first];
+        for round in 0..rounds {
+            let way = &mut ways[round as usize % 2];
+            way.write_all(b"?")?;
+            way.read_exact(&mut [0])?;
+        }
+        drop(ways);
+        server.join().map_err(|_| io::Error::other("the server"))?
+    };
+    if let Err(error) = talk() {
+        eprintln!("known-calls: {error}");
+    }
 }

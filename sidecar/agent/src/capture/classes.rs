@@ -40,8 +40,8 @@ fn of(calls: &CallTable, nr: u16) -> u32 {
         Action::Read => class::RECEIVE,
         Action::Write => class::SEND,
         Action::FileWork => class::FILE_WORK,
-        // What `fcntl` did, its number alone does not say.
-        Action::Control | Action::Nothing => 0,
+        Action::Control => class::CONTROL,
+        Action::Nothing => 0,
     };
     bits | match calls.name(nr) {
         "open" | "creat" => class::PATH_0 | class::OPEN,

@@ -18,10 +18,11 @@ use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
 use crate::diagnosis::signals::errors::Errors;
 use crate::diagnosis::signals::exchanges::Exchanges;
+use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
-use crate::diagnosis::signals::{Scene, frozen, stuck, test_limit};
+use crate::diagnosis::signals::{Scene, stuck, test_limit};
 use crate::diagnosis::strange;
 use crate::record::{
     CallCounts, ContainerIndex, CountedKind, Header, Lifecycle, Nanos, Record, Tick,
@@ -62,6 +63,7 @@ pub struct Engine {
     connections: Connections,
     surprise: Surprise,
     stability: Stability,
+    frozen: Frozen,
     ends: Ends,
     board: Board,
 }
@@ -87,6 +89,7 @@ impl Engine {
             connections: Connections::default(),
             surprise: Surprise::default(),
             stability: Stability::default(),
+            frozen: Frozen::default(),
             ends: Ends::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
@@ -123,7 +126,7 @@ impl Engine {
                     self.board.runs(thread.pid, snapshot.at_ns);
                 }
                 if snapshot.at_ns >= self.stalled_until {
-                    for signal in frozen::judge(snapshot) {
+                    for signal in self.frozen.judge(snapshot) {
                         if self.models.contains_key(&signal.container) {
                             self.take(signal);
                         }

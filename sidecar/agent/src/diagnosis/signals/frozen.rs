@@ -11,64 +11,85 @@ use crate::sequential::SECOND;
 
 const STANDS_FOR: Nanos = 2 * SECOND;
 
-/// The processes of a snapshot that stand still.
-pub(crate) fn judge(snapshot: &ThreadsSnapshot) -> Vec<Signal> {
-    let mut processes: BTreeMap<(ContainerIndex, u32), Vec<&ThreadState>> = BTreeMap::new();
-    for thread in &snapshot.threads {
-        processes
-            .entry((thread.container, thread.pid))
-            .or_default()
-            .push(thread);
-    }
-    processes
-        .iter()
-        .filter_map(|((container, pid), threads)| {
-            process(*container, *pid, threads, snapshot.at_ns)
-        })
-        .collect()
+#[derive(Debug, Default)]
+pub(crate) struct Frozen {
+    /// Processes that stand still and have made no call since the start, and since when that is
+    /// known.
+    silent: BTreeMap<(ContainerIndex, u32), Nanos>,
 }
 
-fn process(
-    container: ContainerIndex,
-    pid: u32,
-    threads: &[&ThreadState],
-    now: Nanos,
-) -> Option<Signal> {
-    if threads.iter().any(|thread| thread.inside.is_some()) {
-        return None;
+impl Frozen {
+    /// The processes of a snapshot that stand still.
+    pub(crate) fn judge(&mut self, snapshot: &ThreadsSnapshot) -> Vec<Signal> {
+        let mut processes: BTreeMap<(ContainerIndex, u32), Vec<&ThreadState>> = BTreeMap::new();
+        for thread in &snapshot.threads {
+            processes
+                .entry((thread.container, thread.pid))
+                .or_default()
+                .push(thread);
+        }
+        self.silent.retain(|process, _| {
+            let threads = processes.get(process);
+            threads.is_some_and(|threads| all_stand(threads))
+        });
+        let judged = processes
+            .iter()
+            .filter_map(|(process, threads)| self.process(*process, threads, snapshot.at_ns));
+        judged.collect()
     }
-    // A thread that has made no call since the start says nothing.
-    let last: Vec<_> = threads
-        .iter()
-        .filter_map(|t| Some((t.tid, t.last?)))
-        .collect();
-    let since_ns = last
-        .iter()
-        .map(|(_, c)| c.enter_ns.saturating_add(c.duration_ns))
-        .max()?;
-    if now < since_ns.saturating_add(STANDS_FOR) {
-        return None;
+
+    fn process(
+        &mut self,
+        (container, pid): (ContainerIndex, u32),
+        threads: &[&ThreadState],
+        now: Nanos,
+    ) -> Option<Signal> {
+        if threads.iter().any(|thread| thread.inside.is_some()) {
+            return None;
+        }
+        let stand = all_stand(threads);
+        let last: Vec<_> = threads
+            .iter()
+            .filter_map(|t| Some((t.tid, t.last?)))
+            .collect();
+        let ended = last
+            .iter()
+            .map(|(_, c)| c.enter_ns.saturating_add(c.duration_ns))
+            .max();
+        let since_ns = match ended {
+            Some(ended) => ended,
+            None if stand => *self.silent.entry((container, pid)).or_insert(now),
+            None => return None,
+        };
+        if now < since_ns.saturating_add(STANDS_FOR) {
+            return None;
+        }
+        let (standing, weight) = if stand {
+            (Standing::Opens, 12.0)
+        } else if last.len() > 1 {
+            (Standing::Symptom, 4.0)
+        } else {
+            return None;
+        };
+        let first = last.first().map_or(pid, |(tid, _)| *tid);
+        let tid = last
+            .iter()
+            .map(|(tid, _)| *tid)
+            .find(|tid| *tid == pid)
+            .unwrap_or(first);
+        let place = Place {
+            container,
+            pid,
+            tid,
+            fd: -1,
+            start_ns: since_ns,
+            end_ns: now,
+        };
+        Some(Signal::at(place, Kind::Frozen { pid }, "process:frozen").standing(standing, weight))
     }
+}
+
+fn all_stand(threads: &[&ThreadState]) -> bool {
     let stands = |state| matches!(state, RunState::Stopped | RunState::Frozen);
-    let (standing, weight) = if threads.iter().all(|thread| stands(thread.state)) {
-        (Standing::Opens, 12.0)
-    } else if last.len() > 1 {
-        (Standing::Symptom, 4.0)
-    } else {
-        return None;
-    };
-    let tid = last
-        .iter()
-        .map(|(tid, _)| *tid)
-        .find(|tid| *tid == pid)
-        .unwrap_or(last[0].0);
-    let place = Place {
-        container,
-        pid,
-        tid,
-        fd: -1,
-        start_ns: since_ns,
-        end_ns: now,
-    };
-    Some(Signal::at(place, Kind::Frozen { pid }, "process:frozen").standing(standing, weight))
+    threads.iter().all(|thread| stands(thread.state))
 }

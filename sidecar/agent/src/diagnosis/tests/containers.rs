@@ -294,3 +294,14 @@ fn without_a_model_only_what_needs_none() {
     );
     assert_eq!(shop.diagnoses()[0].state, IncidentState::Confirmed);
 }
+
+#[test]
+fn a_process_that_stood_still_before_the_start_is_frozen() {
+    let mut shop = Shop::learnt();
+    shop.freeze_unseen(REDIS);
+    let began = shop.now;
+    shop.each_second(6, |_| {});
+    let report = shop.confirmed();
+    assert_eq!((report.class, report.container), (ProcessFrozen, REDIS));
+    assert!(report.onset_ns >= began);
+}

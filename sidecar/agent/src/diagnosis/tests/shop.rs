@@ -260,6 +260,12 @@ impl Shop {
         });
     }
 
+    /// A process that was stopped before anything was seen of it.
+    pub(super) fn freeze_unseen(&mut self, container: u16) {
+        self.frozen.insert(container);
+        self.last[usize::from(container)] = None;
+    }
+
     pub(super) fn jitter(&mut self, up_to: u64) -> u64 {
         self.jitter = self
             .jitter
