@@ -10,6 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,6 +29,12 @@ fn capturing(line: &Value) -> bool {
 
 fn total(line: &Value, what: &str) -> u64 {
     line[what].as_u64().unwrap()
+}
+
+/// Each of the tests keeps a processor busy; side by side they learn for minutes.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reduced(line: &Value) -> bool {
@@ -88,6 +95,7 @@ fn a_learned_server_is_counted_and_its_freeze_is_seen() {
     if !kernel_or_skip(TEST) || !redis_or_skip(TEST) {
         return;
     }
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let pod = Cgroup::new("attention").unwrap();
     let outside = Cgroup::new("attention-outside").unwrap();
@@ -121,6 +129,7 @@ fn a_server_that_becomes_slow_is_seen_by_clients_whose_calls_are_counted() {
     if !kernel_or_skip(TEST) || !redis_or_skip(TEST) {
         return;
     }
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let pod = Cgroup::new("slow").unwrap();
     let outside = Cgroup::new("slow-outside").unwrap();

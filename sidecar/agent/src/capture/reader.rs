@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Threads in one snapshot at most.
 const SNAPSHOT_THREADS: usize = 8192;
 
+/// Less than it takes for a process's id to be another one's.
+const AT_ONCE_NS: u64 = 1_000_000_000;
+
 /// How much of a thread's unfinished window was handed on.
 struct Peeked {
     container: ContainerIndex,
@@ -60,6 +63,8 @@ pub struct Reader {
     reduced_told: Nanos,
     /// Threads without a slot.
     older: older::OlderThreads,
+    /// Processes whose end was told of, and when they ended.
+    ended: HashMap<u32, Nanos>,
     /// The node did not answer the last question.
     unanswered: bool,
     next_snapshot: Instant,
@@ -86,6 +91,7 @@ impl Reader {
             reduced: reduced::ReducedPod::new(reducer),
             reduced_told: 0,
             older: older::OlderThreads::default(),
+            ended: HashMap::new(),
             unanswered: false,
             next_snapshot: now,
             next_tick: now + TICK,
@@ -159,7 +165,7 @@ impl Reader {
     }
 
     fn event(&mut self, bytes: &[u8], out: &mut Vec<Record>) -> Result<(), decode::DecodeError> {
-        let (event, payload) = decode::event(bytes)?;
+        let (mut event, payload) = decode::event(bytes)?;
         if !self.settings.http && matches!(event.kind, kind::HTTP_IN | kind::HTTP_OUT) {
             return Ok(());
         }
@@ -178,9 +184,19 @@ impl Reader {
             kind::EXEC => facts.describe(node, event.pid, container, event.at_ns, out),
             _ => {}
         }
+        if last_of_process && self.has_ended(event.pid, event.at_ns) {
+            event.extra[1] = 0;
+        }
         let record = decode::record(container, &event, payload)?;
         out.extend(record.map(|record| self.reduced.completed(&event, payload, record)));
         Ok(())
+    }
+
+    /// Whether the end of this process was told of just now: each of two threads that end at once
+    /// may find itself to be the last one.
+    fn has_ended(&mut self, pid: u32, at_ns: Nanos) -> bool {
+        let before = self.ended.insert(pid, at_ns);
+        before.is_some_and(|before| at_ns.abs_diff(before) < AT_ONCE_NS)
     }
 
     fn window(&mut self, header: &WindowHeader, calls: &[CallRecord], out: &mut Vec<Record>) {
@@ -313,6 +329,8 @@ impl Reader {
             account.lost_ring_full = account.lost_ring_full.saturating_sub(rescued);
             account.lost_decode = self.decode_failed;
         }
+        self.ended
+            .retain(|_, at_ns| now.saturating_sub(*at_ns) < AT_ONCE_NS);
         self.tell_lost();
         self.tell_counts(now, out);
         self.tell_pending(now, out);
