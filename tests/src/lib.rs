@@ -1,6 +1,7 @@
 //! What the tests share: skipping that is counted, cgroups that go away, programs in them,
 //! other kernels in virtual machines.
 
+pub mod asking;
 pub mod broker;
 pub mod cgroup;
 pub mod collector;

@@ -10,7 +10,7 @@ use std::{
     thread::JoinHandle,
 };
 
-/// Answers one byte with one byte; gone when stopped: connections are then refused.
+/// Answers `PING` as a redis-server does; gone when stopped: connections are then refused.
 pub struct Server {
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -28,10 +28,10 @@ impl Server {
                 if stopped.load(Relaxed) {
                     return;
                 }
-                let mut byte = [0];
+                let mut question = [0; 6];
                 let answered: io::Result<()> = client.and_then(|mut client| {
-                    client.read_exact(&mut byte)?;
-                    client.write_all(b"!")
+                    client.read_exact(&mut question)?;
+                    client.write_all(b"+PONG\r\n")
                 });
                 // A client may leave whenever it likes.
                 drop(answered);

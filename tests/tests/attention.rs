@@ -7,21 +7,25 @@
 )]
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde_json::Value;
 use stethos_tests::{
+    asking::asks,
     cgroup::Cgroup,
     sidecar::{Running, Sidecar},
     skip::{Need, kernel_or_skip, skip},
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Questions a second: some thousand calls, which are worth counting.
+const RATE: u32 = 400;
+/// Keeps a redis-server busy for some 20 ms.
+const SCRIPT: &str = "for i = 1, 3000000 do end";
 
 fn capturing(line: &Value) -> bool {
     line["stethos.phase"] == "capturing"
@@ -29,12 +33,6 @@ fn capturing(line: &Value) -> bool {
 
 fn total(line: &Value, what: &str) -> u64 {
     line[what].as_u64().unwrap()
-}
-
-/// Each of the tests keeps a processor busy; side by side they learn for minutes.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reduced(line: &Value) -> bool {
@@ -53,31 +51,22 @@ fn redis_or_skip(test: &str) -> bool {
     true
 }
 
-/// A redis-server in a cgroup, and its port.
-fn redis(cgroup: &Cgroup, folder: &Path) -> (Running, String) {
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+/// A redis-server in a cgroup, and its address.
+fn redis(cgroup: &Cgroup, folder: &Path) -> (Running, SocketAddr) {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
     let mut redis = Command::new("redis-server");
     redis
-        .args(["--port", &port.to_string()])
+        .args(["--port", &address.port().to_string()])
         .args(["--save", "", "--bind", "127.0.0.1"])
         .current_dir(folder)
         .stdout(Stdio::null());
     let redis = Running::start(cgroup, &mut redis, &folder.join("redis.log")).unwrap();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while TcpStream::connect(address).is_err() {
         std::thread::sleep(Duration::from_millis(50));
     }
-    (redis, port.to_string())
-}
-
-/// Clients of a redis-server that go on until the test ends.
-fn clients(cgroup: &Cgroup, folder: &Path, port: &str, arguments: &[&str]) -> Running {
-    let mut load = Command::new("redis-benchmark");
-    load.args(["-p", port, "-l", "-q", "-n", "1000000"]);
-    load.args(arguments).stdout(Stdio::null());
-    Running::start(cgroup, &mut load, &folder.join("load.log")).unwrap()
+    (redis, address)
 }
 
 fn sidecar(outside: &Cgroup, pod: &Cgroup, folder: &Path) -> Sidecar {
@@ -95,13 +84,11 @@ fn a_learned_server_is_counted_and_its_freeze_is_seen() {
     if !kernel_or_skip(TEST) || !redis_or_skip(TEST) {
         return;
     }
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let pod = Cgroup::new("attention").unwrap();
     let outside = Cgroup::new("attention-outside").unwrap();
-    let (redis, port) = redis(&pod.child("redis").unwrap(), folder.path());
-    let gets = ["-c", "4", "-r", "1000", "-t", "get"];
-    let load = clients(&outside, folder.path(), &port, &gets);
+    let (redis, address) = redis(&pod.child("redis").unwrap(), folder.path());
+    let _load = asks(&outside, &address.to_string(), folder.path(), RATE);
 
     let mut sidecar = sidecar(&outside, &pod, folder.path());
     sidecar.watching(1, LIMIT);
@@ -118,7 +105,6 @@ fn a_learned_server_is_counted_and_its_freeze_is_seen() {
     redis.signal(libc::SIGCONT);
     assert_eq!(diagnosis["container.name"], "redis", "{diagnosis}");
     sidecar.logged(&["every call is shipped"], Duration::from_secs(5));
-    drop(load);
     sidecar.end();
 }
 
@@ -129,29 +115,27 @@ fn a_server_that_becomes_slow_is_seen_by_clients_whose_calls_are_counted() {
     if !kernel_or_skip(TEST) || !redis_or_skip(TEST) {
         return;
     }
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let pod = Cgroup::new("slow").unwrap();
     let outside = Cgroup::new("slow-outside").unwrap();
-    let (_redis, port) = redis(&outside, folder.path());
-    let gets = ["-c", "4", "-r", "1000", "-t", "get"];
-    let app = pod.child("client").unwrap();
-    let _app = clients(&app, folder.path(), &port, &gets);
+    let (_redis, address) = redis(&outside, folder.path());
+    let client = pod.child("client").unwrap();
+    let _asks = asks(&client, &address.to_string(), folder.path(), RATE);
 
     let mut sidecar = sidecar(&outside, &pod, folder.path());
     sidecar.watching(1, LIMIT);
     sidecar.wait("reduction", LIMIT, reduced);
-    let script = "for i = 1, 3000000 do end";
-    let _busy = clients(
-        &outside,
-        folder.path(),
-        &port,
-        &["-c", "1", "eval", script, "0"],
-    );
+    let mut scripts = Command::new("redis-benchmark");
+    scripts
+        .args(["-p", &address.port().to_string()])
+        .args(["-c", "1", "-l", "-q", "eval", SCRIPT, "0"])
+        .stdout(Stdio::null());
+    let log = folder.path().join("scripts.log");
+    let _scripts = Running::start(&outside, &mut scripts, &log).unwrap();
     let diagnosis = sidecar.confirmed(&["dependency.slow"]);
     assert_eq!(diagnosis["container.name"], "client", "{diagnosis}");
     let culprit = diagnosis["stethos.fault.culprit"].as_str().unwrap();
-    assert!(culprit.contains(&port), "{diagnosis}");
+    assert!(culprit.contains(&address.to_string()), "{diagnosis}");
     let why = ["every call is shipped", "answers are slow"];
     sidecar.logged(&why, Duration::from_secs(5));
     sidecar.end();

@@ -12,17 +12,16 @@ mod guests;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
 use stethos_tests::{
-    cgroup::Cgroup,
+    asking::Asking,
     collector::Collector,
-    programs::{binary, stethos},
+    programs::stethos,
     server::Server,
-    sidecar::{Running, Sidecar},
+    sidecar::Sidecar,
     simulated,
     skip::{Need, kernel_or_skip, skip},
 };
@@ -102,24 +101,15 @@ fn hostile_plugins_cost_their_verdicts_and_nothing_else() {
         skip(Need::Tool, TEST, "no collector: STETHOS_ROTEL is not set");
         return;
     };
-    let outside = Cgroup::new("outside-hostile").unwrap();
-    let pod = Cgroup::new("asking").unwrap();
-    let price_list = folder.path().join("prices");
-    fs::write(&price_list, "7 12.50\n").unwrap();
-    let mut server = Server::start("127.0.0.1:0").unwrap();
-    let address = server.address.to_string();
-    let mut asks = Command::new(binary("asks"));
-    asks.arg(&address).arg(&price_list).stdout(Stdio::null());
-    let log = folder.path().join("asks.log");
-    let client = pod.child("client").unwrap();
-    let _asks = Running::start(&client, &mut asks, &log).unwrap();
+    let mut asking = Asking::start("asking", folder.path());
+    let address = asking.server.address.to_string();
 
     let state = folder.path().join("state");
     for guest in &GUESTS {
         let plugin = component(guest, folder.path());
         let plugin = plugin.to_str().unwrap();
         let log = folder.path().join(format!("{}.log", guest.name));
-        let mut sidecar = Sidecar::start(&outside, &pod, &state, &log, |command| {
+        let mut sidecar = Sidecar::start(&asking.outside, &asking.pod, &state, &log, |command| {
             command
                 .env("STETHOS_PLUGINS_LOAD", format!("[{{file: {plugin}}}]"))
                 .env("STETHOS_PLUGINS_DEADLINE", "200ms")
@@ -148,11 +138,11 @@ fn hostile_plugins_cost_their_verdicts_and_nothing_else() {
             });
         }
 
-        server.stop();
+        asking.server.stop();
         let refused = sidecar.confirmed(&["dependency.refused"]);
         assert_eq!(refused["stethos.plugin.name"], "generic", "{refused:#?}");
         assert!(refused["stethos.model.id"].is_string(), "{refused:#?}");
-        server = Server::start(&address).unwrap();
+        asking.server = Server::start(&address).unwrap();
         sidecar.resolved();
         let log = sidecar.end();
         assert!(!log.contains("panicked"), "{log}");

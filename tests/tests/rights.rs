@@ -10,7 +10,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,10 +20,10 @@ use std::{
 };
 
 use stethos_tests::{
+    asking::Asking,
     cgroup::Cgroup,
     programs::{binary, stethos},
-    server::Server,
-    sidecar::{Running, Sidecar},
+    sidecar::Sidecar,
     skip::kernel_or_skip,
 };
 
@@ -111,33 +111,6 @@ impl Children {
     }
 }
 
-/// A program that asks a server, in a container of a pod.
-struct Asking {
-    outside: Cgroup,
-    pod: Cgroup,
-    _server: Server,
-    _asks: Running,
-}
-
-fn asking(name: &str, folder: &Path) -> Asking {
-    let outside = Cgroup::new(&format!("outside-{name}")).unwrap();
-    let pod = Cgroup::new(name).unwrap();
-    let server = Server::start("127.0.0.1:0").unwrap();
-    let file = folder.join("prices");
-    fs::write(&file, "7 12.50\n").unwrap();
-    let mut asks = Command::new(binary("asks"));
-    asks.arg(server.address.to_string()).arg(&file);
-    let log = folder.join("asks.log");
-    let client = pod.child("client").unwrap();
-    let asks = Running::start(&client, asks.stdout(Stdio::null()), &log).unwrap();
-    Asking {
-        outside,
-        pod,
-        _server: server,
-        _asks: asks,
-    }
-}
-
 /// A folder that anybody may write to, and `stethos` in it, where anybody reaches it.
 fn reachable() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -207,7 +180,7 @@ fn a_sidecar_of_no_special_user_watches_without_what_it_was_given() {
         return;
     }
     let (folder, program) = reachable();
-    let asking = asking("few-rights", folder.path());
+    let asking = Asking::start("few-rights", folder.path());
     let command = with("CAP_BPF,CAP_PERFMON,CAP_SYS_PTRACE", &program);
     watches(&asking, folder.path(), command, SYS_PTRACE);
     let state = fs::read_dir(folder.path().join("state/bundles")).unwrap();
@@ -220,7 +193,7 @@ fn a_sidecar_of_root_watches_with_next_to_nothing() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let asking = asking("all-rights", folder.path());
+    let asking = Asking::start("all-rights", folder.path());
     let kept = DAC_READ_SEARCH | SYS_PTRACE;
     for thread in watches(&asking, folder.path(), stethos(), kept) {
         assert_eq!(thread.bounding, 0, "{thread:x?}");

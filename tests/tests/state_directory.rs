@@ -9,7 +9,6 @@ use std::{
     fs::{self, File},
     io::BufReader,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -18,14 +17,7 @@ use stethos::{
     learning::notebook::Notebook,
     record::{Call, CallWindow, ContainerInfo, Header, ProcessInfo, Record, Tick, WindowEnd},
 };
-use stethos_tests::{
-    cgroup::Cgroup,
-    disk::SmallDisk,
-    programs::binary,
-    server::Server,
-    sidecar::{Running, Sidecar},
-    skip::kernel_or_skip,
-};
+use stethos_tests::{asking::Asking, disk::SmallDisk, sidecar::Sidecar, skip::kernel_or_skip};
 
 const KIB: u64 = 1024;
 const SECOND: u64 = 1_000_000_000;
@@ -171,42 +163,13 @@ fn a_notebook_on_a_full_disk_keeps_what_it_has_and_goes_on_when_there_is_room() 
     assert!(!path.exists());
 }
 
-/// A program that asks a server, in a cgroup that can be watched.
-struct Asking {
-    outside: Cgroup,
-    pod: Cgroup,
-    _server: Server,
-    _asks: Running,
-}
-
-fn asking(name: &str, folder: &Path) -> Asking {
-    let outside = Cgroup::new(&format!("outside-{name}")).unwrap();
-    let pod = Cgroup::new(name).unwrap();
-    let server = Server::start("127.0.0.1:0").unwrap();
-    let file = folder.join("prices");
-    fs::write(&file, "7 12.50\n").unwrap();
-    let mut asks = Command::new(binary("asks"));
-    asks.arg(server.address.to_string());
-    asks.arg(&file).stdout(Stdio::null());
-    let client = pod.child("client").unwrap();
-    let asks = Running::start(&client, &mut asks, &folder.join("asks.log")).unwrap();
-    Asking {
-        outside,
-        pod,
-        _server: server,
-        _asks: asks,
-    }
-}
-
-impl Asking {
-    fn watch(&self, state: &Path, log: &Path, duration: &str) -> Sidecar {
-        Sidecar::start(&self.outside, &self.pod, state, log, |command| {
-            command
-                .env("STETHOS_EXPORT_OTLP", "false")
-                .env("STETHOS_LEARNING_MIN_DURATION", duration);
-        })
-        .unwrap()
-    }
+fn watch(asking: &Asking, state: &Path, log: &Path, duration: &str) -> Sidecar {
+    Sidecar::start(&asking.outside, &asking.pod, state, log, |command| {
+        command
+            .env("STETHOS_EXPORT_OTLP", "false")
+            .env("STETHOS_LEARNING_MIN_DURATION", duration);
+    })
+    .unwrap()
 }
 
 /// The files of `folder` whose names begin so.
@@ -225,10 +188,10 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
     let state = folder.path().join("state");
     fs::create_dir(&state).unwrap();
     let disk = SmallDisk::mount(&state, 64 * KIB).unwrap();
-    let asking = asking("full", folder.path());
+    let asking = Asking::start("full", folder.path());
     disk.fill().unwrap();
     let log = folder.path().join("stethos.log");
-    let mut sidecar = asking.watch(&state, &log, "3s");
+    let mut sidecar = watch(&asking, &state, &log, "3s");
     let limit = Duration::from_secs(60);
     sidecar.logged(&["learning keeps what is recorded", "No space left"], limit);
     sidecar.logged(&["training waits for recorded calls", "client"], limit);
@@ -248,7 +211,7 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
     assert!(log.contains("the learned models are kept now"), "{log}");
     assert_eq!(files(&state, "learning-"), [] as [PathBuf; 0]);
 
-    let mut again = asking.watch(&state, &folder.path().join("again.log"), "3s");
+    let mut again = watch(&asking, &state, &folder.path().join("again.log"), "3s");
     assert_eq!(again.watching(1, limit)[0]["from_store"], true);
     again.end();
 }
@@ -260,7 +223,7 @@ fn what_a_killed_sidecar_left_is_removed_and_what_a_living_one_writes_is_not() {
     }
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let asking = asking("killed", folder.path());
+    let asking = Asking::start("killed", folder.path());
     let recording = |number: usize| {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
@@ -273,7 +236,7 @@ fn what_a_killed_sidecar_left_is_removed_and_what_a_living_one_writes_is_not() {
         }
     };
     let start = |name: &str| {
-        let mut sidecar = asking.watch(&state, &folder.path().join(name), "10m");
+        let mut sidecar = watch(&asking, &state, &folder.path().join(name), "10m");
         sidecar.wait("learning", Duration::from_secs(30), |line| {
             line["stethos.phase"] == "learning"
         });
