@@ -16,8 +16,11 @@ use crate::{
 };
 
 /// Such a thread can only end, stop, or make its first call, which its slot then says: it is looked
-/// at this seldom.
+/// at more and more seldom. One that had just started when it was listed mostly ends at once.
 const LOOK_AGAIN_NS: Nanos = 5_000_000_000;
+const LOOK_FIRST_NS: Nanos = 100_000_000;
+/// Looks after which the time between two is `LOOK_AGAIN_NS`.
+const DOUBLINGS: u32 = 6;
 
 #[derive(Default)]
 pub(super) struct OlderThreads {
@@ -31,6 +34,7 @@ struct Older {
     container: u64,
     facts: Option<ThreadFacts>,
     looked_ns: Nanos,
+    looks: u32,
     /// What it is inside, it has been inside at least since then.
     since_ns: Nanos,
 }
@@ -54,7 +58,8 @@ impl Older {
             return true;
         };
         let others = processes.get(&facts.pid);
-        now.saturating_sub(self.looked_ns) >= LOOK_AGAIN_NS
+        let pause = (LOOK_FIRST_NS << self.looks.min(DOUBLINGS)).min(LOOK_AGAIN_NS);
+        now.saturating_sub(self.looked_ns) >= pause
             || others.is_some_and(|others| *others != self.stands())
     }
 }
@@ -137,6 +142,7 @@ impl Reader {
                     container: place.container,
                     facts: None,
                     looked_ns: 0,
+                    looks: 0,
                     since_ns: now,
                 };
                 self.older.threads.insert(place.tid, older);
@@ -172,6 +178,7 @@ impl Reader {
                 (Some(older), Some(facts)) => {
                     older.seen(facts, now);
                     older.looked_ns = now;
+                    older.looks = older.looks.saturating_add(1);
                 }
                 _ => {
                     self.older.threads.remove(&tid);
