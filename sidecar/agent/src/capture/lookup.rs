@@ -1,6 +1,7 @@
 //! What only `/proc` and the cgroup tree can tell: names of containers, processes and
 //! descriptors.
 
+mod sockets;
 mod threads;
 
 use std::{
@@ -19,6 +20,7 @@ use super::{
     thread_context::Objects,
 };
 use crate::record::DescriptorTarget;
+use sockets::Sockets;
 
 /// Descriptors of one process that are looked up when it is described.
 const DESCRIPTORS: usize = 1024;
@@ -129,7 +131,7 @@ impl Lookup {
                 .map(|all| {
                     all.flatten()
                         .take(DESCRIPTORS)
-                        .map(|found| (found.fd, sockets.name(&found.target)))
+                        .map(|found| (found.fd, target(found.fd, &found.target, &sockets)))
                         .collect()
                 })
                 .unwrap_or_default(),
@@ -140,10 +142,7 @@ impl Lookup {
     pub fn descriptor(&self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
         let process = self.open(pid)?;
         let found = process.fd_from_fd(fd).ok()?;
-        Some(match &found.target {
-            FDTarget::Socket(_) => Sockets::of(&process).name(&found.target),
-            other => Sockets::default().name(other),
-        })
+        Some(target(fd, &found.target, &Sockets::of(&process)))
     }
 
     /// The name that a process goes by, which a link to its executable decides.
@@ -217,50 +216,17 @@ fn environment(process: &Process) -> Vec<(String, String)> {
         .collect()
 }
 
-/// TCP sockets of one network namespace by inode.
-#[derive(Default)]
-struct Sockets(HashMap<u64, DescriptorTarget>);
-
-impl Sockets {
-    fn of(process: &Process) -> Self {
-        let entries = process.tcp().into_iter().chain(process.tcp6()).flatten();
-        Self(
-            entries
-                .map(|entry| {
-                    let canonical = |address: std::net::SocketAddr| {
-                        std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
-                            .to_string()
-                    };
-                    let local = canonical(entry.local_address);
-                    let target = match entry.state {
-                        procfs::net::TcpState::Listen => DescriptorTarget::Listener(local),
-                        _ => DescriptorTarget::Tcp {
-                            local,
-                            peer: canonical(entry.remote_address),
-                        },
-                    };
-                    (entry.inode, target)
-                })
-                .collect(),
-        )
-    }
-
-    fn name(&self, target: &FDTarget) -> DescriptorTarget {
-        match target {
-            FDTarget::Path(path) => match path.to_string_lossy().into_owned() {
-                device if device.starts_with("/dev/") => DescriptorTarget::Other(device),
-                path => DescriptorTarget::File(path),
-            },
-            FDTarget::Socket(inode) => self
-                .0
-                .get(inode)
-                .cloned()
-                .unwrap_or_else(|| DescriptorTarget::Other("socket".to_owned())),
-            FDTarget::Pipe(_) => DescriptorTarget::Other("pipe".to_owned()),
-            FDTarget::AnonInode(name) => DescriptorTarget::Other(name.clone()),
-            FDTarget::MemFD(name) => DescriptorTarget::Other(name.clone()),
-            _ => DescriptorTarget::Other("other".to_owned()),
-        }
+fn target(fd: i32, target: &FDTarget, sockets: &Sockets<'_>) -> DescriptorTarget {
+    match target {
+        FDTarget::Path(path) => match path.to_string_lossy().into_owned() {
+            device if device.starts_with("/dev/") => DescriptorTarget::Other(device),
+            path => DescriptorTarget::File(path),
+        },
+        FDTarget::Socket(inode) => sockets.name(fd, *inode),
+        FDTarget::Pipe(_) => DescriptorTarget::Other("pipe".to_owned()),
+        FDTarget::AnonInode(name) => DescriptorTarget::Other(name.clone()),
+        FDTarget::MemFD(name) => DescriptorTarget::Other(name.clone()),
+        _ => DescriptorTarget::Other("other".to_owned()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod lookup;
 pub mod node;
 pub mod peers;
+pub mod pidfd;
 pub mod pod;
 pub mod reader;
 pub mod recording;

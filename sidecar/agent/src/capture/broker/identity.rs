@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::capture::{
     kernel::Found,
-    lookup,
+    lookup, pidfd,
     targets::{Cgroup, Target, TargetError, cgroup_at},
 };
 
@@ -60,13 +60,7 @@ impl Peer {
         if pid == 0 {
             return Err(IdentityError::Invisible);
         }
-        // SAFETY: no memory arguments.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
-        if fd < 0 {
-            return Err(IdentityError::Gone);
-        }
-        // SAFETY: a descriptor that the kernel just made for this process.
-        let handle = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
+        let handle = pidfd::open(pid).map_err(|_| IdentityError::Gone)?;
         Ok(Self { pid, handle })
     }
 
