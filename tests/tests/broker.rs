@@ -285,6 +285,33 @@ fn other_programs_replace_what_was_pinned() {
 }
 
 #[test]
+fn a_second_broker_leaves_the_firsts_pins_alone() {
+    if !kernel_or_skip("a_second_broker_leaves_the_firsts_pins_alone") {
+        return;
+    }
+    let site = Site::new();
+    let broker = site.broker(&[], true);
+    let builds = site.builds();
+    let other = site.folder.path().join("other.sock");
+    let mut second = stethos_tests::programs::stethos();
+    second.args(["node", "--socket"]).arg(&other);
+    let mut unload = stethos_tests::programs::stethos();
+    unload.args(["node", "--unload"]);
+    for (command, says) in [(&mut second, "another broker"), (&mut unload, "is running")] {
+        let output = command
+            .env("STETHOS_NODE_PINS", site.pins())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(says), "{said}");
+    }
+    assert_eq!(site.builds(), builds);
+    broker.serves(0);
+    broker.end(libc::SIGINT);
+    assert!(!site.pins().exists());
+}
+
+#[test]
 fn a_socket_of_its_own_says_which_pod_it_is() {
     if !kernel_or_skip("a_socket_of_its_own_says_which_pod_it_is") {
         return;

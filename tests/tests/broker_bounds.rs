@@ -58,7 +58,7 @@ fn as_many_pods_are_served_as_there_are_places() {
         let name = format!("pod-{index}");
         fs::create_dir_all(folder.join(&name)).unwrap();
         let cgroup = below_mount(&all.child(&name).unwrap());
-        fs::write(folder.join(format!("{name}.cgroup")), cgroup).unwrap();
+        fs::write(folder.join(format!("{name}.cgroup")), cgroup + "\n").unwrap();
     }
     // It starts before this process is a sidecar, which with all that it starts is left out.
     let another = Cgroup::new("broker-another").unwrap();

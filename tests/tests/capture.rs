@@ -5,7 +5,7 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use stethos::{
     capture::{self, targets::Target},
@@ -261,6 +261,75 @@ fn a_process_stays_captured_when_its_first_thread_has_ended() {
         known.count() == ROUNDS
     });
     assert_eq!(floods.count(), 2);
+}
+
+/// The return of a handler leaves the registers that the signal found: another call's number and
+/// result, if any.
+#[test]
+fn the_return_of_a_signal_handler_is_a_call_of_its_own() {
+    if !kernel_or_skip("the_return_of_a_signal_handler_is_a_call_of_its_own") {
+        return;
+    }
+    const ROUNDS: usize = 200;
+    let pod = Cgroup::new("signals").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["signals", "1", "200"]).unwrap();
+    let live = start(&pod, settings(1 << 20, 64, 10));
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let calls: Vec<Call> = by_thread(&records).into_values().flatten().collect();
+    let of = |sysno| -> Vec<i64> {
+        let known = calls.iter().filter(|call| is(call, sysno));
+        known.map(|call| call.ret).collect()
+    };
+    assert_eq!(of(Sysno::rt_sigreturn), [0; ROUNDS]);
+    assert_eq!(
+        of(Sysno::close).iter().filter(|ret| **ret < 0).count(),
+        ROUNDS
+    );
+    assert_eq!(of(Sysno::getuid).len(), ROUNDS);
+    let strange = calls.iter().filter(|call| call.nr >= 512);
+    assert_eq!(strange.count(), 0);
+}
+
+#[test]
+fn a_process_that_moves_before_it_executes_is_another_containers() {
+    if !kernel_or_skip("a_process_that_moves_before_it_executes_is_another_containers") {
+        return;
+    }
+    let pod = Cgroup::new("moves").unwrap();
+    let (first, second) = (pod.child("first").unwrap(), pod.child("second").unwrap());
+    let live = start(&pod, settings(4 << 20, 64, 10));
+    let moved = second.path().to_str().unwrap();
+    let arguments = ["in", moved, "flood", "1", "100"];
+    let mut program = Stepped::start(&first, KNOWN_CALLS, &arguments).unwrap();
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let containers = records.iter().filter_map(|record| match record {
+        Record::Container(info) => Some((info.name.as_str(), info.container)),
+        _ => None,
+    });
+    let containers: BTreeMap<&str, u16> = containers.collect();
+    let calls_in = |name: &str, sysno| {
+        let container = containers[name];
+        let windows = windows(&records).filter(|window| window.container == container);
+        let calls = windows.flat_map(|window| &window.calls);
+        calls.filter(|call| is(call, sysno)).count()
+    };
+    assert_eq!(calls_in("second", Sysno::getppid), 100);
+    assert_eq!(calls_in("first", Sysno::getppid), 0);
+    assert_eq!(calls_in("first", Sysno::execve), 1);
+    assert_eq!(calls_in("second", Sysno::execve), 1);
+    for (container, account) in last_accounts(&records) {
+        assert_eq!(
+            account.seen,
+            account.accounted(),
+            "{container}: {account:?}"
+        );
+    }
 }
 
 #[test]

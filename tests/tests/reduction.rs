@@ -16,11 +16,11 @@ use stethos::{
     capture::{
         Live,
         reader::monotonic_ns,
-        reduction::{ContextTokens, Kind, KindOf, Reducer},
+        reduction::{ContextTokens, Kind, KindOf, NoRoom, Reducer},
     },
     record::{Call, Record},
 };
-use stethos_events::{duration_class, token};
+use stethos_events::{COUNT_ROWS, duration_class, token};
 use stethos_patterns::{Role, descriptors::Exchange};
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
@@ -127,6 +127,61 @@ fn learn_and_reduce(
     drop(reducer);
     program.step().unwrap();
     learnt
+}
+
+/// Kinds of calls have as many rows as there are; what was forgotten gives its row to another.
+#[test]
+fn rows_are_given_to_other_kinds_once_theirs_are_forgotten() {
+    if !kernel_or_skip("rows_are_given_to_other_kinds_once_theirs_are_forgotten") {
+        return;
+    }
+    let pod = Cgroup::new("rows").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["flood", "1", "1000"]).unwrap();
+    let mut live = start(&pod, settings(1 << 20, 64, 10));
+    let (shared, getppid) = (live.reducer.clone(), Sysno::getppid.id() as u16);
+    let known = (0..4).fold(ContextTokens::default(), |context, _| {
+        context.after(getppid, 1)
+    });
+    let kind = Kind {
+        cgroup: id(&pod),
+        of: KindOf::Call(token(getppid, 1)),
+    };
+    let counted = || {
+        shared
+            .lock()
+            .counted()
+            .get(&kind)
+            .map_or(0, |counted| counted.calls)
+    };
+
+    shared.lock().learn(id(&pod), known, u8::MAX).unwrap();
+    shared.lock().start(1, monotonic_ns());
+    program.step().unwrap();
+    let first = counted();
+    assert!((990..=1000).contains(&first), "{first}");
+    {
+        let mut reducer = shared.lock();
+        reducer.forget();
+        // Told, and then given back.
+        reducer.counted_since();
+        // Kinds of other containers fill all rows, whichever they had before.
+        let other = |at: usize| known.after((at % 500) as u16, -(at as i64 / 500) - 1);
+        let results = (0..).map(|at| reducer.learn(1 << 40 | at as u64, other(at), u8::MAX));
+        let full = results.take(2 * COUNT_ROWS).find_map(Result::err);
+        assert_eq!(full, Some(NoRoom::Rows));
+        assert!(reducer.counted().values().all(|counted| counted.calls == 0));
+        assert_eq!(reducer.learn(id(&pod), known, u8::MAX), Err(NoRoom::Rows));
+        reducer.forget();
+        reducer.counted_since();
+        reducer.learn(id(&pod), known, u8::MAX).unwrap();
+    }
+    assert_eq!(counted(), 0);
+    program.step().unwrap();
+    let second = counted();
+    assert!((990..=1000).contains(&second), "{second}");
+    program.finish().unwrap();
+    let account = last_accounts(&stop(&mut live))[&0];
+    assert_eq!(account.seen, account.accounted(), "{account:?}");
 }
 
 fn exchanges(records: &[Record]) -> Vec<&Exchange> {

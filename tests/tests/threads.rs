@@ -6,9 +6,13 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
-use stethos::record::{ContainerIndex, Record, RunState, ThreadState};
+use stethos::record::{ContainerIndex, Lifecycle, LifecycleEvent, Record, RunState, ThreadState};
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
     live::{Checked as _, finish, is, last_accounts, settings, start, windows},
@@ -118,5 +122,28 @@ fn threads_and_processes_that_come_and_go_leave_nothing_behind() {
         );
         let (_, left) = last_snapshot(&records);
         assert!(left.is_empty(), "{work}: {left:?}");
+        let mut ended = BTreeSet::new();
+        for record in &records {
+            match record {
+                Record::Lifecycle(Lifecycle {
+                    event:
+                        LifecycleEvent::Exit {
+                            group_dead: true, ..
+                        },
+                    pid,
+                    ..
+                }) => assert!(ended.insert(*pid), "{work}: {pid} ended twice"),
+                Record::Lifecycle(Lifecycle {
+                    event: LifecycleEvent::Fork { child_pid, .. },
+                    ..
+                }) => {
+                    ended.remove(child_pid);
+                }
+                Record::Process(info) => {
+                    assert!(!ended.contains(&info.pid), "{work}: {info:?} has ended");
+                }
+                _ => {}
+            }
+        }
     }
 }

@@ -107,6 +107,13 @@ impl Pipeline {
         }
     }
 
+    /// More kinds of calls of a container were to be learned than can be counted.
+    pub fn no_rows(&mut self, container: ContainerIndex, now_ns: Nanos) {
+        if let Some(attention) = &mut self.attention {
+            attention.no_rows(container, now_ns);
+        }
+    }
+
     /// Takes records in the order of capture.
     pub async fn on_batch(&mut self, batch: &[Record]) -> Outcome {
         let mut outcome = Outcome::default();
@@ -156,6 +163,7 @@ impl Pipeline {
             }
             Record::Counts(counts) => attention.on_record(record, engine.model(counts.container)),
             Record::Exchange(timed) => attention.on_record(record, engine.model(timed.container)),
+            Record::Lifecycle(one) => attention.on_record(record, engine.model(one.container)),
             _ => attention.on_record(record, None),
         }
     }

@@ -52,10 +52,13 @@ pub fn exec(old_tid: i32) {
     let Some(place) = scope::place(tgid) else {
         return;
     };
-    if old_tid as u32 != tid
-        && let Some((number, slot)) = scope::slot_of_tid(place.pod, old_tid as u32)
-    {
-        retire(number, slot, -1);
+    if let Some((number, slot)) = scope::slot_of_tid(place.pod, old_tid as u32) {
+        // SAFETY: a plain integer of an array entry.
+        let container = unsafe { (*slot).window.header.cgroup };
+        // Its calls so far are another thread's, or another container's.
+        if old_tid as u32 != tid || container != place.container {
+            retire(number, slot, -1);
+        }
     }
     let Some(event) = begin(place.container, tgid, tid, kind::EXEC) else {
         return;
@@ -86,6 +89,12 @@ pub fn exit() {
             event.extra = ending;
             events::ship(pod, event, 0);
         }
+    } else if ending[1] == 1
+        && let Some(place) = scope::place(tgid)
+        && let Some(event) = begin(place.container, tgid, tid, kind::EXIT)
+    {
+        event.extra = ending;
+        events::ship(place.pod, event, 0);
     }
     // Not with its first thread: what is left of the process may still return from a call.
     if ending[1] == 1 {

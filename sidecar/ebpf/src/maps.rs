@@ -34,7 +34,7 @@ pub static SCOPE_PIDS: HashMap<u32, PidScope> = HashMap::with_max_entries(16384,
 
 /// Stethos's own processes, with the pod that they serve: never captured.
 #[map]
-pub static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+pub static EXCLUDED: HashMap<u32, u32> = HashMap::with_max_entries(8192, 0);
 
 #[map]
 pub static POD_TABLE: Array<PodEntry> = Array::with_max_entries(PODS as u32, 0);

@@ -17,6 +17,7 @@ pub struct PtRegs {
 impl PtRegs {
     pub const EXIT: i32 = 60;
     pub const EXIT_GROUP: i32 = 231;
+    pub const RT_SIGRETURN: u32 = 15;
 
     /// The call's number, by a direct load from the trusted pointer.
     #[inline(always)]
@@ -69,6 +70,7 @@ pub struct PtRegs {
 impl PtRegs {
     pub const EXIT: i32 = 93;
     pub const EXIT_GROUP: i32 = 94;
+    pub const RT_SIGRETURN: u32 = 139;
 
     /// The call's number, by a direct load from the trusted pointer.
     #[inline(always)]

@@ -151,7 +151,7 @@ fn find(pod: u32, tid: u32) -> (Option<u32>, Option<u32>) {
     if slots == 0 {
         return (None, None);
     }
-    let start = tid.wrapping_mul(0x9e37_79b1) >> 7;
+    let start = probed_first(tid);
     let mut free = None;
     for probe in 0..PROBES as u32 {
         let number = first + (start.wrapping_add(probe) & (slots - 1));
@@ -170,6 +170,12 @@ fn find(pod: u32, tid: u32) -> (Option<u32>, Option<u32>) {
     (None, free)
 }
 
+/// Where a thread's slot is looked for first, before the number of slots cuts it.
+#[inline(always)]
+fn probed_first(tid: u32) -> u32 {
+    tid.wrapping_mul(0x9e37_79b1) >> 7
+}
+
 /// The number of the current thread's slot: its own, or a free one that becomes its own.
 #[inline(always)]
 fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
@@ -179,16 +185,21 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
         return own;
     }
     let mut number = free?;
-    // Another thread may take it first; the next ones are tried then.
+    let entry = POD_TABLE.get(place.pod)?;
+    let first = entry.first_bank * stethos_events::BANK_SLOTS as u32;
+    let within = entry.slots.wrapping_sub(1);
+    // Another thread may take it first; the next ones that it may have are tried then.
     let mut claimed = false;
     for _ in 0..PROBES {
+        let from_start = number.wrapping_sub(first).wrapping_sub(probed_first(tid)) & within;
+        if from_start >= PROBES as u32 {
+            return None;
+        }
         if CLAIMS.insert(number, tid, u64::from(BPF_NOEXIST)).is_ok() {
             claimed = true;
             break;
         }
-        let entry = POD_TABLE.get(place.pod)?;
-        let first = entry.first_bank * stethos_events::BANK_SLOTS as u32;
-        number = first + (number.wrapping_sub(first).wrapping_add(1) & entry.slots.wrapping_sub(1));
+        number = first + (number.wrapping_sub(first).wrapping_add(1) & within);
     }
     if !claimed {
         return None;
@@ -279,10 +290,25 @@ pub fn inherit(parent: u32, child: u32) {
         return;
     }
     // SAFETY: plain integers, copied at once.
-    if let Some(scope) = unsafe { SCOPE_PIDS.get(parent) }.copied()
-        && SCOPE_PIDS.insert(child, scope, u64::from(BPF_ANY)).is_err()
-    {
-        count_lost(scope.pod, lost::NO_SCOPE_SLOT, 1);
+    if let Some(scope) = unsafe { SCOPE_PIDS.get(parent) }.copied() {
+        if SCOPE_PIDS.insert(child, scope, u64::from(BPF_ANY)).is_err() {
+            count_lost(scope.pod, lost::NO_SCOPE_SLOT, 1);
+        }
+        return;
+    }
+    // What had the id before may have been named when it had ended already.
+    // SAFETY: presence alone is read.
+    let named = unsafe {
+        (
+            EXCLUDED.get(child).is_some(),
+            SCOPE_PIDS.get(child).is_some(),
+        )
+    };
+    if named.0 {
+        let _ = EXCLUDED.remove(child);
+    }
+    if named.1 {
+        let _ = SCOPE_PIDS.remove(child);
     }
 }
 

@@ -28,7 +28,11 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
     let slot = unsafe { &mut *slot };
     // SAFETY: helper without memory arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let nr = PtRegs::number(regs);
+    // The return of a signal handler leaves the registers that the signal found, without a number.
+    let (nr, ret) = match PtRegs::number(regs) {
+        u32::MAX => (PtRegs::RT_SIGRETURN, 0),
+        nr => (nr, ret),
+    };
     let class = if (nr as usize) < CALL_NUMBERS {
         CALL_CLASS.get(nr).copied().unwrap_or(0)
     } else {

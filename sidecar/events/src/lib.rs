@@ -50,7 +50,7 @@ pub const FAMILIAR_ENTRIES: usize = 8192;
 /// Entries that are tried for a context.
 pub const FAMILIAR_PROBES: usize = 8;
 /// Kinds of calls that a pod can have counted.
-pub const COUNT_ROWS: usize = 128;
+pub const COUNT_ROWS: usize = 256;
 /// Duration classes that are counted apart; longer durations are in the last one.
 pub const COUNT_CLASSES: usize = 128;
 /// Entries of a pod's table of descriptors; a power of two.

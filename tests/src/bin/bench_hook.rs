@@ -7,8 +7,8 @@
 //! - `served --socket SOCKET --sidecars N --pods FOLDER`: sidecars in this process, of pods that are
 //!   cgroups below FOLDER, each served by the broker at SOCKET; the first pod is `pod-0`
 //! - `self-contained --sidecars N --pods FOLDER`: the same with programs of their own
-//! - `saturated --cgroup PATH`: captures with a ring that is too small; at the end one line with what
-//!   became of the calls
+//! - `saturated --cgroup PATH --ring BYTES`: captures with a ring of this size; at the end one line
+//!   with what became of the calls
 //! - `calls`: no programs; at every line says how many nanoseconds a `getppid` takes
 
 use std::{
@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
             options.number("--sidecars")?,
             &options.folder()?,
         ),
-        "saturated" => saturated(&options.target()?),
+        "saturated" => saturated(&options.target()?, options.number("--ring")?),
         "calls" => calls(),
         _ => bail!(USAGE),
     }
@@ -229,10 +229,8 @@ fn sidecars(node: &NodeSocket, count: usize, pods: &Path) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// 64 KiB hold 2 000 calls and are read twice a second.
-fn saturated(target: &Target) -> anyhow::Result<()> {
-    let small = settings(QUIET_RING, Duration::from_millis(500));
-    let live = capture::start(std::slice::from_ref(target), small)?;
+fn saturated(target: &Target, ring: u32) -> anyhow::Result<()> {
+    let live = capture::start(std::slice::from_ref(target), settings(ring, POLL))?;
     let reading = Reading::start(live.records, live.stop);
     wait()?;
     // Slots are read once they stood for 50 ms, in snapshots 250 ms apart.

@@ -2,11 +2,16 @@
 //!
 //! Says `ready`, then at every line on standard input starts its threads, waits for them, and
 //! says `done`; ends at end of file. A headless one's first thread ends at the first line.
+//!
+//! `known-calls in CGROUP WORK …` moves into the cgroup and executes the rest.
 
 use std::{
-    env,
+    env, fs,
     io::{self, BufRead as _, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::Command,
     sync::{
         Arc, Barrier,
         atomic::{AtomicU16, Ordering},
@@ -16,6 +21,12 @@ use std::{
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [word, cgroup, rest @ ..] = &arguments[..]
+        && word == "in"
+    {
+        fs::write(Path::new(cgroup).join("cgroup.procs"), "0")?;
+        return Err(Command::new(env::current_exe()?).args(rest).exec());
+    }
     let number = |at: usize| {
         arguments
             .get(at)
@@ -34,9 +45,10 @@ fn main() -> io::Result<()> {
         Some("grow") => grow,
         Some("starve") => starve,
         Some("talk") => talk,
+        Some("signals") => signals,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk THREADS ROUNDS",
+                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk | signals THREADS ROUNDS",
             ));
         }
     };
@@ -230,5 +242,23 @@ fn talk(rounds: u64) {
     };
     if let Err(error) = talk() {
         eprintln!("known-calls: {error}");
+    }
+}
+
+/// A `close` that fails, a signal with a handler that calls `getuid`, `getppid`.
+fn signals(rounds: u64) {
+    extern "C" fn handler(_: libc::c_int) {
+        // SAFETY: no arguments.
+        unsafe { libc::getuid() };
+    }
+    // SAFETY: a handler that makes one system call, and calls without memory arguments.
+    unsafe {
+        let handler: extern "C" fn(libc::c_int) = handler;
+        libc::signal(libc::SIGUSR1, handler as libc::sighandler_t);
+        for _ in 0..rounds {
+            libc::close(-1);
+            libc::raise(libc::SIGUSR1);
+            libc::getppid();
+        }
     }
 }

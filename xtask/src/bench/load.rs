@@ -52,7 +52,9 @@ impl Steady {
         const ENDLESS: Duration = Duration::from_secs(24 * 3600);
         let mut command = match application.server {
             Server::Redis => {
-                let mut command = redis(application.port, connections, 100_000);
+                // SETs and GETs take turns of a second at most: a steady mix.
+                let turn = (5_000 * connections).min(100_000);
+                let mut command = redis(application.port, connections, turn);
                 command.args(["-t", "set,get", "-l", "-q"]);
                 command
             }

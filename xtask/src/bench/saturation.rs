@@ -1,5 +1,5 @@
-//! As many calls as the machine can make, under a capture whose ring is far too small for them:
-//! what is lost is known to the call.
+//! As many calls as the machine can make, under a capture whose ring is the usual one, and under one
+//! whose ring is far too small for them: what is lost is known to the call.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::figure::{Figure, Goal};
 use super::hook::{Hook, command, hook};
-use super::rounds::Spread;
+use super::rounds::{Spread, interleave};
 use crate::lab::Lab;
 use crate::workspace::Workspace;
 
@@ -15,6 +15,11 @@ const THREADS: u64 = 4;
 /// Of each thread.
 const CALLS: u64 = 2_000_000;
 const POD: &str = "pod";
+/// Of a sidecar as it is configured when nothing is said: 52 000 calls.
+const USUAL_RING: u32 = 2 << 20;
+/// 1 600 calls.
+const SMALL_RING: u32 = 64 << 10;
+const RINGS: [u32; 2] = [USUAL_RING, SMALL_RING];
 
 /// One round.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +40,17 @@ struct Calls {
 
 pub(super) fn run(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
     let lab = Lab::new("stethos-bench")?;
-    let measured: Result<Vec<Round>> = (0..rounds).map(|_| measure(workspace, &lab)).collect();
-    Ok(figures(&measured?))
+    let measured = interleave(&RINGS, rounds, |ring| measure(workspace, &lab, ring))?;
+    Ok(figures(&measured))
 }
 
-fn measure(workspace: &Workspace, lab: &Lab) -> Result<Round> {
+fn measure(workspace: &Workspace, lab: &Lab, ring: u32) -> Result<Round> {
     let (threads, calls) = (THREADS.to_string(), CALLS.to_string());
     let mut flood = command(workspace, "known-calls", &["flood", &threads, &calls]);
     let mut flood = Hook::start_in(lab, POD, &mut flood)?;
     let pod = lab.cgroup(POD).display().to_string();
-    let capture = hook(workspace, &["saturated", "--cgroup", &pod]);
+    let ring = ring.to_string();
+    let capture = hook(workspace, &["saturated", "--cgroup", &pod, "--ring", &ring]);
     let capture = Hook::start(capture)?;
     let began = Instant::now();
     let answer = flood.ask()?;
@@ -59,25 +65,29 @@ fn measure(workspace: &Workspace, lab: &Lab) -> Result<Round> {
     Ok(Round { seconds, calls })
 }
 
-fn figures(rounds: &[Round]) -> Vec<Figure> {
+/// `measured[s][r]`: with `RINGS[s]` in round `r`.
+fn figures(measured: &[Vec<Round>]) -> Vec<Figure> {
     let made = THREADS * CALLS;
-    let values = |value: fn(&Round) -> f64| -> Vec<f64> { rounds.iter().map(value).collect() };
-    let worst = |values: Vec<f64>| values.into_iter().fold(0.0, f64::max);
-    let rate = Spread::of(&values(|round| (THREADS * CALLS) as f64 / round.seconds));
-    let lost = Spread::of(&values(|round| round.calls.lost_percent()));
+    let all = || measured.iter().flatten();
+    let rates: Vec<f64> = all().map(|round| made as f64 / round.seconds).collect();
+    let rate = Spread::of(&rates);
     let rate_figure = Figure::new("capture.saturation.rate", rate.median, "calls/s")
         .goal(Goal::AtLeast(1_000_000.0));
     let mut figures = Vec::from(rate_figure.with_spread(&rate));
-    figures.extend(Figure::new("capture.saturation.lost", lost.median, "%").with_spread(&lost));
-    let unaccounted = worst(values(|round| {
-        round.calls.unaccounted().unsigned_abs() as f64
-    }));
-    let unseen = rounds
-        .iter()
-        .map(|round| made.saturating_sub(round.calls.seen));
-    let unseen = worst(unseen.map(|calls| calls as f64).collect());
-    for (name, worst) in [("unaccounted", unaccounted), ("unseen", unseen)] {
+    for (rounds, name) in measured.iter().zip(["lost", "lost_with_small_ring"]) {
+        let lost: Vec<f64> = rounds
+            .iter()
+            .map(|round| round.calls.lost_percent())
+            .collect();
+        let lost = Spread::of(&lost);
         let name = format!("capture.saturation.{name}");
+        figures.extend(Figure::new(name, lost.median, "%").with_spread(&lost));
+    }
+    let unaccounted = all().map(|round| round.calls.unaccounted().unsigned_abs());
+    let unseen = all().map(|round| made.saturating_sub(round.calls.seen));
+    for (name, worst) in [("unaccounted", unaccounted.max()), ("unseen", unseen.max())] {
+        let name = format!("capture.saturation.{name}");
+        let worst = worst.unwrap_or(0) as f64;
         figures.push(Figure::new(name, worst, "calls").goal(Goal::AtMost(0.0)));
     }
     figures
@@ -125,7 +135,7 @@ mod tests {
         );
         let text = |calls: Calls| {
             let seconds = 4.0;
-            let figures = figures(&[Round { seconds, calls }]);
+            let figures = figures(&[vec![Round { seconds, calls }]]);
             let text: Vec<String> = figures.iter().map(ToString::to_string).collect();
             text.join("\n")
         };

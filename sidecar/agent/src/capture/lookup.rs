@@ -7,6 +7,7 @@ mod threads;
 use std::{
     collections::HashMap,
     fs,
+    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -26,6 +27,11 @@ use sockets::Sockets;
 const DESCRIPTORS: usize = 1024;
 /// The only environment variables that are read.
 const ENVIRONMENT: [&str; 3] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "HOSTNAME"];
+
+/// Bytes of a command line or an environment that are read.
+const OWN_WORDS: u64 = 256 << 10;
+/// Words of a command line.
+const WORDS: usize = 256;
 
 /// Containers whose place is remembered.
 const PLACES: usize = 4096;
@@ -124,7 +130,7 @@ impl Lookup {
         let sockets = Sockets::of(&process);
         ProcessFacts {
             executable: process_name(&process).unwrap_or_default(),
-            command_line: process.cmdline().unwrap_or_default(),
+            command_line: command_line(&process),
             environment: environment(&process),
             descriptors: process
                 .fd()
@@ -205,14 +211,38 @@ fn process_name(process: &Process) -> Option<String> {
     from_path.or_else(|| process.stat().ok().map(|stat| stat.comm))
 }
 
+/// The first bytes of a file that the process itself writes, in parts that end with zeros.
+fn parts(process: &Process, file: &str) -> Vec<String> {
+    let mut bytes = Vec::new();
+    if let Ok(open) = process.open_relative(file) {
+        // What cannot be read to its end is as short.
+        let _ = open.take(OWN_WORDS).read_to_end(&mut bytes);
+    }
+    let parts = bytes.split(|byte| *byte == 0);
+    parts
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
+}
+
+fn command_line(process: &Process) -> Vec<String> {
+    let mut words = parts(process, "cmdline");
+    if words.last().is_some_and(String::is_empty) {
+        words.pop();
+    }
+    words.truncate(WORDS);
+    words
+}
+
 fn environment(process: &Process) -> Vec<(String, String)> {
-    let variables = process.environ().unwrap_or_default();
+    let variables = parts(process, "environ");
+    let value = |name: &str| {
+        variables
+            .iter()
+            .find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
+    };
     ENVIRONMENT
         .iter()
-        .filter_map(|name| {
-            let value = variables.get(std::ffi::OsStr::new(name))?;
-            Some(((*name).to_owned(), value.to_string_lossy().into_owned()))
-        })
+        .filter_map(|name| Some(((*name).to_owned(), value(name)?.to_owned())))
         .collect()
 }
 
@@ -246,6 +276,25 @@ mod tests {
                 .any(|(_, target)| *target == DescriptorTarget::Listener(address.clone()))
         );
         assert!(!facts.command_line.is_empty());
+    }
+
+    #[test]
+    fn however_much_a_process_says_of_itself_a_bounded_part_is_read() {
+        let words = "word ".repeat(50_000);
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .args(words.split(' ').take(50_000).map(|_| "0"))
+            .env("A_LONG_ONE", "x".repeat(100_000))
+            .env("OTEL_SERVICE_NAME", "shop")
+            .spawn()
+            .unwrap();
+        let facts = Lookup::new(&[], None, true).process(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(facts.command_line[..2], ["sleep", "100"]);
+        assert_eq!(facts.command_line.len(), WORDS);
+        let name = ("OTEL_SERVICE_NAME".to_owned(), "shop".to_owned());
+        assert!(facts.environment.contains(&name), "{:?}", facts.environment);
     }
 
     #[test]

@@ -17,6 +17,17 @@ pub fn descriptor(process: &OwnedFd, fd: i32) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
 }
 
+/// True when the process has ended, though it may not have been waited for.
+pub fn has_ended(process: &OwnedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: process.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry. A handle becomes readable when its process ends.
+    unsafe { libc::poll(&raw mut poll, 1, 0) != 0 }
+}
+
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());

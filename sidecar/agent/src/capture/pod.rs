@@ -131,14 +131,18 @@ impl Ring {
         })
     }
 
-    /// Hands the next record that is whole to `take`. False when there is none.
-    pub fn next(&mut self, take: impl FnOnce(&[u8])) -> bool {
+    /// Where the kernel goes on writing.
+    pub fn end(&self) -> u64 {
+        position(&self.producer).load(Ordering::Acquire)
+    }
+
+    /// Hands the next record before `end` that is whole to `take`. False when there is none.
+    pub fn next(&mut self, end: u64, take: impl FnOnce(&[u8])) -> bool {
         let consumer = position(&self.consumer);
-        let producer = position(&self.producer);
         loop {
             // Only this reader moves the position.
             let at = consumer.load(Ordering::Relaxed);
-            if at >= producer.load(Ordering::Acquire) {
+            if at >= end {
                 return false;
             }
             let offset = self.page + (at as usize & self.mask);

@@ -136,22 +136,28 @@ impl Reader {
         out
     }
 
+    /// Reads what the rings hold now: what comes meanwhile is the next one's.
     fn drain(&mut self, out: &mut Vec<Record>) {
         let mut bytes = Vec::new();
-        while self.pod.events.next(|item| {
+        // The last windows of a process are in their ring before its end is in the other one.
+        let mut ends: Vec<Vec<u8>> = Vec::new();
+        let until = self.pod.events.end();
+        while self.pod.events.next(until, |item| {
             bytes.clear();
             bytes.extend_from_slice(item);
         }) {
-            if let Err(error) = self.event(&bytes, out) {
-                self.decode_failed += 1;
-                tracing::error!(%error, "an event of the kernel programs could not be read");
+            if decode::ends_process(&bytes) {
+                ends.push(bytes.clone());
+            } else {
+                self.event_or_count(&bytes, out);
             }
         }
+        let until = self.pod.windows.end();
         let mut window = None;
         while self
             .pod
             .windows
-            .next(|item| window = Some(decode::window(item)))
+            .next(until, |item| window = Some(decode::window(item)))
         {
             match window.take() {
                 Some(Ok(window)) => self.window(&window.header, &window.calls, out),
@@ -161,6 +167,16 @@ impl Reader {
                 }
                 None => {}
             }
+        }
+        for end in ends {
+            self.event_or_count(&end, out);
+        }
+    }
+
+    fn event_or_count(&mut self, bytes: &[u8], out: &mut Vec<Record>) {
+        if let Err(error) = self.event(bytes, out) {
+            self.decode_failed += 1;
+            tracing::error!(%error, "an event of the kernel programs could not be read");
         }
     }
 
@@ -212,7 +228,11 @@ impl Reader {
                 rescued = peeked.calls;
                 *self.rescued.entry(peeked.container).or_default() += rescued as u64;
             }
-            _ => {}
+            // A window before the one that was read in place comes late.
+            Some(peeked) => {
+                self.peeked.insert(header.tid, peeked);
+            }
+            None => {}
         }
         if header.end == 0 {
             let peeked = Peeked {
@@ -283,11 +303,14 @@ impl Reader {
         let mut threads = Vec::new();
         let mut tids = HashSet::new();
         let (facts, node) = (&mut self.facts, self.node.as_mut());
-        for slot in self.pod.slots.taken().take(SNAPSHOT_THREADS) {
+        for slot in self.pod.slots.taken() {
             let header = slot.header();
+            tids.insert(header.tid);
+            if threads.len() >= SNAPSHOT_THREADS {
+                continue;
+            }
             let container = facts.container(node, header.cgroup, now, out);
             let (last, polled) = (slot.last(), slot.polled());
-            tids.insert(header.tid);
             let Some(state) = decode::thread(container, &header, &last, slot.seen(), &polled)
             else {
                 continue;

@@ -2,7 +2,7 @@
 //! windows of familiar calls are shipped all the same, and what was counted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -91,6 +91,12 @@ impl SharedReducer {
 pub struct Reducer {
     maps: Mapped,
     rows: HashMap<Kind, u32>,
+    /// Rows that had a kind before.
+    free_rows: Vec<u32>,
+    /// What stood in a row when its kind got it, where another had it before.
+    before: HashMap<u32, Counted>,
+    /// Rows are given back once what they counted was told.
+    forgot: bool,
     /// What is familiar: row and ceiling by `context_key`.
     known: HashMap<u64, (u32, u8)>,
     /// Of so many familiar windows one is shipped, and since when.
@@ -131,6 +137,9 @@ impl Reducer {
         Ok(Self {
             maps: Mapped::new(maps)?,
             rows: HashMap::new(),
+            free_rows: Vec::new(),
+            before: HashMap::new(),
+            forgot: false,
             known: HashMap::new(),
             sample: (0, 0),
             told: HashMap::new(),
@@ -151,11 +160,12 @@ impl Reducer {
     pub fn renew(&mut self, maps: &PodMaps) -> Result<(), MappingError> {
         self.maps = Mapped::new(maps)?;
         self.told.clear();
+        self.before.clear();
         for (key, (row, ceiling)) in &self.known {
             // Empty tables have room for what had it before, in whatever order it comes: an
             // entry may still find none where others were in its way, and is then shipped.
-            if let Some(entry) = self.free(*key) {
-                entry.set(*key, *row, *ceiling);
+            if let Some(at) = self.free(*key) {
+                self.entry(at).set(*key, *row, *ceiling);
             }
         }
         self.sampling().store(self.sample.0, Ordering::Release);
@@ -197,22 +207,36 @@ impl Reducer {
     }
 
     fn enter(&mut self, key: u64, kind: Kind, ceiling: u8) -> Result<(), NoRoom> {
-        let next = self.rows.len() as u32;
+        let at = self.free(key).ok_or(NoRoom::Table)?;
         let row = match self.rows.get(&kind) {
             Some(row) => *row,
-            None if next as usize == COUNT_ROWS => return Err(NoRoom::Rows),
-            None => next,
+            None => self.new_row(kind).ok_or(NoRoom::Rows)?,
         };
-        let entry = self.free(key).ok_or(NoRoom::Table)?;
-        entry.set(key, row, ceiling);
-        self.rows.insert(kind, row);
+        self.entry(at).set(key, row, ceiling);
         self.known.insert(key, (row, ceiling));
         Ok(())
     }
 
-    /// Nothing is familiar any more. Rows keep their kinds.
+    /// A row for a kind that has none.
+    fn new_row(&mut self, kind: Kind) -> Option<u32> {
+        let row = match self.free_rows.pop() {
+            Some(row) => {
+                self.before.insert(row, self.raw(row as usize));
+                row
+            }
+            // Rows are given in their order, and none is free.
+            None if self.rows.len() < COUNT_ROWS => self.rows.len() as u32,
+            None => return None,
+        };
+        self.rows.insert(kind, row);
+        Some(row)
+    }
+
+    /// Nothing is familiar any more. Kinds that do not become familiar again lose their rows once
+    /// what these counted was told.
     pub fn forget(&mut self) {
         self.known.clear();
+        self.forgot = true;
         for at in 0..FAMILIAR_ENTRIES {
             self.entry(at).key.store(0, Ordering::Release);
         }
@@ -262,10 +286,33 @@ impl Reducer {
                 since.insert(kind.clone(), counted);
             }
         }
+        if std::mem::take(&mut self.forgot) {
+            self.give_back();
+        }
         since
     }
 
+    /// Gives back the rows in which nothing is counted any more.
+    fn give_back(&mut self) {
+        let used: HashSet<u32> = self.known.values().map(|(row, _)| *row).collect();
+        let unused = |_: &Kind, row: &mut u32| !used.contains(row);
+        for (_, row) in self.rows.extract_if(unused) {
+            self.told.remove(&row);
+            self.before.remove(&row);
+            self.free_rows.push(row);
+        }
+    }
+
+    /// What was counted of the kind that has the row.
     fn row(&self, row: usize) -> Counted {
+        let now = self.raw(row);
+        match self.before.get(&(row as u32)) {
+            Some(before) => now.less(before),
+            None => now,
+        }
+    }
+
+    fn raw(&self, row: usize) -> Counted {
         let mut sum = Counted {
             calls: 0,
             waited_ns: 0,
@@ -284,12 +331,11 @@ impl Reducer {
         sum
     }
 
-    /// The entry of a key, or the free one that it may have.
-    fn free(&self, key: u64) -> Option<SharedEntry<'_>> {
+    /// Where the entry of a key is, or the free one that it may have.
+    fn free(&self, key: u64) -> Option<usize> {
         (0..FAMILIAR_PROBES as u64)
             .map(|probe| (key.wrapping_add(probe) & (FAMILIAR_ENTRIES as u64 - 1)) as usize)
-            .map(|at| self.entry(at))
-            .find(|entry| [0, key].contains(&entry.key.load(Ordering::Relaxed)))
+            .find(|at| [0, key].contains(&self.entry(*at).key.load(Ordering::Relaxed)))
     }
 
     fn entry(&self, at: usize) -> SharedEntry<'_> {

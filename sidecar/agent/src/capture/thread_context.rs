@@ -5,12 +5,12 @@ use std::{
     cell::Cell,
     collections::{HashMap, HashSet},
     ffi::CString,
-    fs::File,
+    fs::{File, OpenOptions},
     io::Read as _,
     ops::Range,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, RawFd},
-        unix::fs::MetadataExt as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
 };
 
@@ -145,7 +145,7 @@ fn open_below(root: &File, path: &str) -> Option<File> {
     const NO_MAGIC_LINKS: u64 = 0x02;
     const IN_ROOT: u64 = 0x10;
     let how = How {
-        flags: (libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC) as u64,
+        flags: (libc::O_PATH | libc::O_CLOEXEC) as u64,
         mode: 0,
         resolve: IN_ROOT | NO_MAGIC_LINKS,
     };
@@ -162,7 +162,16 @@ fn open_below(root: &File, path: &str) -> Option<File> {
     };
     let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
     // SAFETY: a descriptor that the kernel just made for this process.
-    Some(unsafe { File::from_raw_fd(fd) })
+    let place = unsafe { File::from_raw_fd(fd) };
+    // To open anything else may do something: a terminal becomes this process's own.
+    if !place.metadata().ok()?.is_file() {
+        return None;
+    }
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{fd}"))
+        .ok()
 }
 
 fn find(file: File) -> Option<Variable> {
@@ -261,6 +270,15 @@ mod tests {
         assert_eq!(below(8, 0, 0), Some(8));
         assert_eq!(below(8, 0, 3), None);
         assert_eq!(below(u64::MAX, 0, 8), None);
+    }
+
+    #[test]
+    fn nothing_but_a_file_is_opened() {
+        let root = File::open("/").unwrap();
+        assert!(open_below(&root, "/proc/version").is_some());
+        for other in ["/dev/null", "/dev/tty", "/tmp", "/no/such/file"] {
+            assert!(open_below(&root, other).is_none(), "{other}");
+        }
     }
 
     #[test]

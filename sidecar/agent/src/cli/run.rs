@@ -1,6 +1,7 @@
 //! `stethos run`: the sidecar.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write as _},
     time::{Duration, Instant},
 };
@@ -183,6 +184,7 @@ impl Sidecar {
         }
         let now = monotonic_ns();
         let (mut learned, mut refused) = (0, 0);
+        let mut without_row = BTreeSet::new();
         let mut reducer = self.reducer.lock();
         for order in orders {
             match order {
@@ -203,8 +205,9 @@ impl Sidecar {
                     };
                     match result {
                         Ok(()) => learned += 1,
-                        // Kinds without a row go on being shipped.
-                        Err(NoRoom::Rows) => {}
+                        Err(NoRoom::Rows) => {
+                            without_row.insert(*container);
+                        }
                         Err(NoRoom::Table) => refused += 1,
                     }
                 }
@@ -220,6 +223,9 @@ impl Sidecar {
             }
         }
         drop(reducer);
+        for container in without_row {
+            self.pipeline.no_rows(container, now);
+        }
         if refused > 0 {
             self.pipeline.no_room(now);
         }

@@ -169,6 +169,19 @@ impl Reference {
         known.peek().is_none() || known.any(|known| same_executable(known, path))
     }
 
+    /// The same of a command's name, of which the kernel keeps 15 bytes.
+    pub(crate) fn knows_command(&self, name: &str) -> bool {
+        const KEPT: usize = 15;
+        let file = |path: &'_ str| path.rsplit('/').next().unwrap_or(path).to_owned();
+        self.knows_executable(name)
+            || name.len() == KEPT
+                && self
+                    .model
+                    .baseline
+                    .executables()
+                    .any(|known| file(known).starts_with(name))
+    }
+
     /// Calls per second of normal time.
     pub(crate) fn load(&self) -> f64 {
         let seconds = self.model.baseline.normal_ns as f64 / 1e9;

@@ -323,6 +323,7 @@ impl Node for BrokerNode {
             match self.ask(&request)? {
                 Answer::Counters(counters) => {
                     all.lost = counters.lost;
+                    all.skipped_recursion = counters.skipped_recursion;
                     all.ended.extend(counters.ended);
                 }
                 _ => return Err(out_of_turn()),

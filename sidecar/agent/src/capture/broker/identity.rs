@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::OwnedFd,
     path::{Component, Path, PathBuf},
 };
 
@@ -66,13 +66,7 @@ impl Peer {
 
     /// True as long as the process has not ended.
     fn is_there(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: self.handle.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one entry. A handle becomes readable when its process ends.
-        unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
+        !pidfd::has_ended(&self.handle)
     }
 
     /// Its cgroup, below the mount. The caller has seen it speak after [`Peer::open`]: with that,
@@ -162,7 +156,10 @@ pub(super) fn targets(
                         (None, None) => return Err(TargetError::NoProcess(*pid).into()),
                         _ => return Err(other()),
                     }
-                    Ok(Found::process(*pid))
+                    Ok(match pod {
+                        Some(pod) => Found::process_within(*pid, pod.path.clone()),
+                        None => Found::process(*pid),
+                    })
                 }
             }
         })

@@ -252,7 +252,15 @@ pub fn fitting(mut facts: ProcessFacts) -> ProcessFacts {
     }
     // Well over the encoding's overhead for one descriptor.
     const EACH: usize = 16;
-    let mut left = ANSWER_MAX / 2;
+    let words = facts.command_line.iter().map(|word| EACH + word.len());
+    let values = facts.environment.iter();
+    let values = values.map(|(name, value)| 2 * EACH + name.len() + value.len());
+    let module = facts
+        .thread_context
+        .as_ref()
+        .map_or(0, |context| context.module.len());
+    let rest = words.sum::<usize>() + values.sum::<usize>() + facts.executable.len() + module;
+    let mut left = ANSWER_MAX.saturating_sub(rest + 1024);
     let fit = facts.descriptors.iter().take_while(|(_, target)| {
         let needed = EACH + target_len(target);
         let fits = needed <= left;
@@ -365,19 +373,21 @@ mod tests {
     #[test]
     fn a_process_that_says_too_much_fits() {
         let long = "é".repeat(70_000);
-        let facts = ProcessFacts {
-            executable: long.clone(),
-            command_line: vec![long.clone(); 3000],
-            environment: vec![("OTEL_SERVICE_NAME".to_owned(), long.clone()); 3],
-            descriptors: vec![(i32::MAX, DescriptorTarget::File(long.clone())); 1024],
-            thread_context: Some(ThreadContext {
-                module: long,
-                offset: i64::MIN,
-                kind: TlsKind::Dynamic,
-            }),
-        };
-        let answer = Answer::Process(fitting(facts));
-        assert!(encode(&answer, ANSWER_MAX).is_ok());
+        for length in [1, 100, 1000, 2040, 4000, 4080, 4096, 140_000] {
+            let facts = ProcessFacts {
+                executable: long.clone(),
+                command_line: vec![long.clone(); 3000],
+                environment: vec![("OTEL_SERVICE_NAME".to_owned(), long.clone()); 3],
+                descriptors: vec![(i32::MAX, DescriptorTarget::File("x".repeat(length))); 1024],
+                thread_context: Some(ThreadContext {
+                    module: long.clone(),
+                    offset: i64::MIN,
+                    kind: TlsKind::Dynamic,
+                }),
+            };
+            let answer = Answer::Process(fitting(facts));
+            assert!(encode(&answer, ANSWER_MAX).is_ok(), "{length}");
+        }
         let small = ProcessFacts {
             executable: "api".to_owned(),
             descriptors: vec![(3, DescriptorTarget::Other("pipe".to_owned())); 1024],

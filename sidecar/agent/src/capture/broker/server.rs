@@ -125,15 +125,12 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: Option<(PathBuf, Socket)>,
     directory: Option<Directory>,
-    /// Held as long as this broker runs.
-    _lock: Option<File>,
+    /// Of the socket and of the pins: held as long as this broker runs.
+    _locks: (Option<File>, Option<File>),
 }
 
 impl Server {
     pub fn start(settings: Settings) -> Result<Self, ServerError> {
-        // Whoever reaches a socket may connect: who is served is decided by identity.
-        // SAFETY: no memory arguments; this process makes no other files.
-        unsafe { libc::umask(0o111) };
         let mount = cgroup_mount()?;
         let lock = settings.socket.as_deref().map(lock).transpose()?;
         let pins = settings.pins.filter(|root| {
@@ -146,6 +143,7 @@ impl Server {
             }
             possible
         });
+        let pins_lock = pins.as_deref().map(lock_pins).transpose()?;
         let (kernel, adopted) = match &pins {
             Some(root) => Kernel::pinned(PROGRAMS, settings.http, root)?,
             None => {
@@ -176,7 +174,7 @@ impl Server {
         Ok(Self {
             directory: settings
                 .directory
-                .map(|folder| Directory::new(folder, mount.clone())),
+                .map(|folder| Directory::new(folder, mount.clone(), settings.bounds.below.clone())),
             shared: Arc::new(Shared {
                 kernel,
                 settings: settings.bounds,
@@ -189,7 +187,7 @@ impl Server {
                 pinned: pins.is_some(),
             }),
             listener,
-            _lock: lock,
+            _locks: (lock, pins_lock),
         })
     }
 
@@ -249,6 +247,15 @@ impl Server {
             directory.look();
         }
     }
+}
+
+/// One broker a folder of pins.
+fn lock_pins(root: &Path) -> Result<File, ServerError> {
+    let lock = kernel::lock_pins(root).map_err(|error| KernelError::Pins {
+        path: root.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    lock.ok_or_else(|| ServerError::Another(root.to_owned()))
 }
 
 /// One broker a socket.

@@ -189,9 +189,7 @@ impl<'a> Served<'a> {
             polled: None,
             joined: false,
         };
-        // Before anything is captured, so that no call of the sidecar is.
-        shared.kernel.exclude(peer.pid, NO_POD)?;
-        served.make_room(&targets, join)?;
+        served.make_room(peer.pid, &targets, join)?;
         if let Some(place) = &served.place {
             shared.kernel.exclude(peer.pid, place.index)?;
         }
@@ -199,7 +197,7 @@ impl<'a> Served<'a> {
     }
 
     /// Keeps the maps that the sidecar has already, or makes new ones.
-    fn make_room(&mut self, targets: &[Found], join: &Join) -> Result<(), End> {
+    fn make_room(&mut self, pid: u32, targets: &[Found], join: &Join) -> Result<(), End> {
         let mut wanted: Vec<u64> = targets
             .iter()
             .filter_map(|target| match target {
@@ -233,7 +231,13 @@ impl<'a> Served<'a> {
             event_ring_bytes: ring(join.event_ring_bytes, most.event_ring_bytes),
             threads: join.threads.clamp(1, most.threads.max(1)),
         };
-        let (place, maps) = self.shared.kernel.add_pod(self.key, targets, capacity)?;
+        // Before anything is captured, so that no call of the sidecar is.
+        self.shared.kernel.exclude(pid, NO_POD)?;
+        let added = self.shared.kernel.add_pod(self.key, targets, capacity);
+        if added.is_err() {
+            self.shared.kernel.include(pid)?;
+        }
+        let (place, maps) = added?;
         self.place = Some(place);
         self.maps = Some(maps);
         Ok(())

@@ -1,9 +1,19 @@
 //! Targets as they stand on this machine.
 
+use std::{
+    collections::HashSet,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use procfs::process::Process;
 use stethos_events::SelfFound;
 
 use super::KernelError;
-use crate::capture::targets::{self, Cgroup, Target, TargetError};
+use crate::capture::{
+    lookup, pidfd,
+    targets::{self, Cgroup, Target, TargetError},
+};
 
 /// A target as found on this machine.
 #[derive(Clone, Debug)]
@@ -13,6 +23,8 @@ pub enum Found {
     Pid {
         pid: u32,
         id: u64,
+        /// The cgroup (below the mount) that it and what it started have to lie in.
+        within: Option<PathBuf>,
     },
 }
 
@@ -24,6 +36,16 @@ impl Found {
         Found::Pid {
             pid,
             id: PID_TARGET | u64::from(pid),
+            within: None,
+        }
+    }
+
+    /// The same, as long as it lies in this cgroup (below the mount).
+    pub fn process_within(pid: u32, cgroup: PathBuf) -> Self {
+        Found::Pid {
+            pid,
+            id: PID_TARGET | u64::from(pid),
+            within: Some(cgroup),
         }
     }
 }
@@ -37,7 +59,7 @@ pub(super) fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, K
                 &targets::cgroup_mount()?,
                 path,
             )?)),
-            Target::Pid(pid) if std::path::Path::new(&format!("/proc/{pid}")).exists() => {
+            Target::Pid(pid) if Path::new(&format!("/proc/{pid}")).exists() => {
                 Ok(Found::process(*pid))
             }
             Target::Pid(pid) => Err(TargetError::NoProcess(*pid).into()),
@@ -45,9 +67,65 @@ pub(super) fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, K
         .collect()
 }
 
+/// Processes that are named as targets, or descend from one.
+const PROCESSES: usize = 4096;
+
+/// A process that is taken into the scope.
+pub(super) struct Named {
+    pub(super) pid: u32,
+    pub(super) id: u64,
+    handle: OwnedFd,
+}
+
+impl Named {
+    /// True when it has ended, and its id may be another one's.
+    pub(super) fn has_ended(&self) -> bool {
+        pidfd::has_ended(&self.handle)
+    }
+}
+
+/// Processes among the targets, with what they started.
+pub(super) fn processes(targets: &[Found]) -> Vec<Named> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for target in targets {
+        let Found::Pid { pid, id, within } = target else {
+            continue;
+        };
+        if seen.contains(pid) {
+            continue;
+        }
+        for pid in with_descendants(*pid) {
+            if all.len() >= PROCESSES || !seen.insert(pid) {
+                continue;
+            }
+            // The handle comes first: what is read then is the same process's.
+            let Ok(handle) = pidfd::open(pid) else {
+                continue;
+            };
+            let cgroup = within.as_ref().map(|_| cgroup_of_pid(pid));
+            let lies_within = match (within, cgroup.flatten()) {
+                (None, _) => true,
+                (Some(within), Some(own)) => Path::new(&own).starts_with(within),
+                (Some(_), None) => false,
+            };
+            if lies_within {
+                let id = *id;
+                all.push(Named { pid, id, handle });
+            }
+        }
+    }
+    all
+}
+
+fn cgroup_of_pid(pid: u32) -> Option<String> {
+    lookup::cgroup_of(&Process::new(pid as i32).ok()?)
+}
+
 /// A process and its descendants as they stand.
 pub fn with_descendants(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
+    let mut known = HashSet::from([pid]);
     let mut next = 0;
     while let Some(parent) = all.get(next).copied() {
         next += 1;
@@ -61,7 +139,7 @@ pub fn with_descendants(pid: u32) -> Vec<u32> {
                 .split_whitespace()
                 .filter_map(|child| child.parse().ok())
             {
-                if all.len() < 4096 && !all.contains(&child) {
+                if all.len() < PROCESSES && known.insert(child) {
                     all.push(child);
                 }
             }

@@ -28,7 +28,7 @@ use stethos_events::{BANK_SLOTS, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, Se
 pub use self::{
     error::KernelError,
     find::{Found, PID_TARGET, with_descendants},
-    pins::{possible as pins_possible, unload},
+    pins::{lock as lock_pins, possible as pins_possible, unload},
     pod_maps::Capacity,
     pods::Place,
 };
@@ -158,8 +158,9 @@ impl Kernel {
         targets: &[Found],
         capacity: Capacity,
     ) -> Result<(Place, PodMaps), KernelError> {
+        let processes = find::processes(targets);
         let mut pods = locked(&self.pods);
-        let (place, maps) = pods.add(key, targets, capacity)?;
+        let (place, maps) = pods.add(key, targets, &processes, capacity)?;
         drop(pods);
         self.clear_lost(place.index)?;
         self.decide_anew();
@@ -168,7 +169,8 @@ impl Kernel {
 
     /// Begins to capture `targets`, beside what the pod has in its scope already.
     pub fn watch(&self, place: &mut Place, targets: &[Found]) -> Result<(), KernelError> {
-        locked(&self.pods).watch(place, targets)?;
+        let processes = find::processes(targets);
+        locked(&self.pods).watch(place, targets, &processes)?;
         self.decide_anew();
         Ok(())
     }
@@ -179,6 +181,7 @@ impl Kernel {
         pods.out_of_scope(index)?;
         self.decide_anew();
         pods.remove(index)?;
+        self.include_all_of(index)?;
         let ended: Vec<u64> = locked(&self.ended)
             .iter()
             .flatten()
@@ -279,6 +282,27 @@ impl Kernel {
             .map_err(|source| map_error("EXCLUDED", source))?;
         self.decide_anew();
         Ok(())
+    }
+}
+
+impl Kernel {
+    /// Takes back [`Kernel::exclude`].
+    pub fn include(&self, pid: u32) -> Result<(), KernelError> {
+        tables::remove(&mut locked(&self.excluded), "EXCLUDED", &pid)
+    }
+
+    /// Leaves nobody out of the capture on this pod's account any more.
+    fn include_all_of(&self, pod: u32) -> Result<(), KernelError> {
+        let mut excluded = locked(&self.excluded);
+        let of_pod: Vec<u32> = excluded
+            .iter()
+            .flatten()
+            .filter(|(_, of)| *of == pod)
+            .map(|(pid, _)| pid)
+            .collect();
+        of_pod
+            .iter()
+            .try_for_each(|pid| tables::remove(&mut excluded, "EXCLUDED", pid))
     }
 }
 

@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -172,9 +172,27 @@ pub(super) fn remove_left(root: &Path, keep: Option<&str>) -> Result<usize, Kern
     Ok(removed)
 }
 
+/// Held by the one broker whose pins are in `root`, as long as it runs. None when another has it.
+pub fn lock(root: &Path) -> io::Result<Option<File>> {
+    make(root)?;
+    let folder = File::open(root)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Detaches and removes all that brokers left in `root`. Gives how many builds of the programs it
 /// were.
 pub fn unload(root: &Path) -> Result<usize, KernelError> {
+    if !possible(root) || !root.exists() {
+        return Ok(0);
+    }
+    let lock = lock(root).map_err(|error| failed(root, &error))?;
+    if lock.is_none() {
+        return Err(failed(root, &"a broker is running with them; end it first"));
+    }
     let removed = remove_left(root, None)?;
     if removed > 0 {
         // What is not theirs keeps it.

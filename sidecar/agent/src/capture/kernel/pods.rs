@@ -8,7 +8,7 @@ use stethos_events::{BANK_SLOTS, BANKS, PODS, PidScope, PodEntry};
 use super::{
     KernelError,
     error::map_error,
-    find::{Found, with_descendants},
+    find::{Found, Named},
     pins::{self, Pins},
     pod_maps::{Capacity, NewMaps, OF_POD},
     tables::{Outer, Source, is_missing, remove},
@@ -65,6 +65,7 @@ impl Pods {
         &mut self,
         key: u64,
         targets: &[Found],
+        processes: &[Named],
         capacity: Capacity,
     ) -> Result<(Place, PodMaps), KernelError> {
         self.refuse_watched(targets)?;
@@ -85,7 +86,7 @@ impl Pods {
         self.served[index as usize] = Some(place.clone());
         let began = self
             .begin(&place, &new)
-            .and_then(|()| self.watch(&mut place, targets));
+            .and_then(|()| self.watch(&mut place, targets, processes));
         if let Err(error) = began {
             self.remove(index)?;
             return Err(error);
@@ -113,11 +114,12 @@ impl Pods {
             .map_err(|source| map_error("POD_TABLE", source))
     }
 
-    /// Takes targets into the scope of a served pod.
+    /// Takes targets into the scope of a served pod; `processes` are those among them.
     pub(super) fn watch(
         &mut self,
         place: &mut Place,
         targets: &[Found],
+        processes: &[Named],
     ) -> Result<(), KernelError> {
         for target in targets {
             match target {
@@ -127,19 +129,21 @@ impl Pods {
                         .insert(cgroup.id, place.index, 0)
                         .map_err(|source| map_error("SCOPE", source))?;
                 }
-                Found::Pid { pid, id } => {
-                    place.processes = true;
-                    let scope = PidScope {
-                        container: *id,
-                        pod: place.index,
-                        reserved: 0,
-                    };
-                    for pid in with_descendants(*pid) {
-                        self.scope_pids
-                            .insert(pid, scope, 0)
-                            .map_err(|source| map_error("SCOPE_PIDS", source))?;
-                    }
-                }
+                Found::Pid { .. } => place.processes = true,
+            }
+        }
+        for named in processes {
+            let scope = PidScope {
+                container: named.id,
+                pod: place.index,
+                reserved: 0,
+            };
+            self.scope_pids
+                .insert(named.pid, scope, 0)
+                .map_err(|source| map_error("SCOPE_PIDS", source))?;
+            // The kernel takes an id out when its process ends: it may have done so before.
+            if named.has_ended() {
+                remove(&mut self.scope_pids, "SCOPE_PIDS", &named.pid)?;
             }
         }
         self.served[place.index as usize] = Some(place.clone());

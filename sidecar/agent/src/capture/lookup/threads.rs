@@ -44,8 +44,10 @@ impl Lookup {
             }
         }
         for target in &targets {
-            if let Found::Pid { pid, id } = target {
-                let all = with_descendants(*pid).into_iter().flat_map(threads_of);
+            if let Found::Pid { pid, id, .. } = target {
+                let all = with_descendants(*pid).into_iter();
+                let all = all.filter(|pid| self.open(*pid).is_some());
+                let all = all.flat_map(threads_of);
                 all.for_each(|tid| threads.add(tid, *id));
             }
         }

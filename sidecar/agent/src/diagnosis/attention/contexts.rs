@@ -33,6 +33,8 @@ pub(super) struct Contexts {
     seen: HashMap<u64, Seen>,
     /// Calls for which there was no room in `seen`.
     left_over: u64,
+    /// Something that is familiar cannot be counted.
+    uncounted: bool,
     seconds: VecDeque<Second>,
     now: Second,
     test: Option<ShareTest>,
@@ -158,6 +160,9 @@ impl Contexts {
 
     /// Share of the calls that would be shipped if what was seen twice were only counted.
     pub(super) fn would_ship(&self) -> f64 {
+        if self.uncounted {
+            return 1.0;
+        }
         let (calls, shipped) = self.sums(|second| second.shipped);
         shipped as f64 / calls.max(1) as f64
     }
@@ -209,6 +214,11 @@ impl Contexts {
         }
     }
 
+    /// Something that is familiar has no row to be counted in.
+    pub(super) fn uncounted(&mut self) {
+        self.uncounted = true;
+    }
+
     /// More was seen than can be followed.
     pub(super) fn has_left_over(&self) -> bool {
         self.left_over > 0
@@ -219,6 +229,7 @@ impl Contexts {
         self.seen.clear();
         self.taught.clear();
         self.left_over = 0;
+        self.uncounted = false;
     }
 }
 

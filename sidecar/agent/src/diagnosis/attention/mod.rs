@@ -146,7 +146,12 @@ impl Attention {
             Record::Counts(counts) => self.on_counts(counts, model),
             Record::Exchange(timed) => self.on_exchange(timed, model),
             Record::Lifecycle(lifecycle) => match lifecycle.event {
-                LifecycleEvent::Exec { .. } => self.find(lifecycle.at_ns, "a program was started"),
+                LifecycleEvent::Exec { ref executable } => {
+                    // Of a container without a normal nothing can be said yet.
+                    if model.is_some_and(|model| !model.knows_command(executable)) {
+                        self.find(lifecycle.at_ns, "an unknown program was started");
+                    }
+                }
                 LifecycleEvent::OomKill => self.find(lifecycle.at_ns, "out of memory"),
                 LifecycleEvent::Exit {
                     code,
@@ -235,6 +240,16 @@ impl Attention {
         self.containers.values_mut().for_each(Contexts::forget);
         self.orders.push(Order::Forget);
         self.find(now, "there is no room for more that is familiar");
+    }
+
+    /// Something of a container was to be learned for whose kind there is no row: it could not be
+    /// watched by its counts, so all is shipped until what fills the rows was learned anew.
+    pub fn no_rows(&mut self, container: ContainerIndex, now: Nanos) {
+        if let Some(contexts) = self.containers.get_mut(&container) {
+            contexts.uncounted();
+        }
+        self.find(now, "there are more kinds of calls than can be counted");
+        self.no_room(now);
     }
 
     fn on_counts(&mut self, counts: &CallCounts, model: Option<&Reference>) {

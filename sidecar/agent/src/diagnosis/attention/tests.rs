@@ -24,6 +24,8 @@ const REQUEST: [(u16, Role, u64); 4] = [
 fn model() -> Reference {
     let mut baseline = BaselineBuilder::new();
     baseline.observed_time(10 * SECOND);
+    baseline.executable("/usr/bin/redis-server");
+    baseline.executable("/opt/a-program-with-a-long-name");
     for n in 0..10_000u64 {
         let calls = REQUEST.map(|(nr, role, duration_ns)| WindowCall {
             token: Token::new(nr, 0),
@@ -334,6 +336,40 @@ fn a_program_that_starts_is_looked_at() {
         },
     });
     pod.attention.on_record(&record, None);
+    assert!(pod.attention.is_counting());
+    pod.attention.on_record(&record, Some(&pod.model));
+    assert!(!pod.attention.is_counting());
+}
+
+#[test]
+fn a_program_that_learning_saw_is_not() {
+    let mut pod = Pod::calm();
+    for name in ["redis-server", "a-program-with-"] {
+        let record = Record::Lifecycle(Lifecycle {
+            at_ns: pod.now(),
+            container: 0,
+            pid: 9,
+            tid: 9,
+            event: LifecycleEvent::Exec {
+                executable: name.to_owned(),
+            },
+        });
+        pod.attention.on_record(&record, Some(&pod.model));
+        assert!(pod.attention.is_counting(), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_shipped() {
+    let mut pod = Pod::calm();
+    pod.attention.no_rows(0, pod.now());
+    assert!(!pod.attention.is_counting());
+    assert!(pod.attention.drain().contains(&Order::Forget));
+    // Not made room for again so soon.
+    pod.attention.no_rows(0, pod.now() + SECOND);
+    for _ in 0..300 {
+        pod.second();
+    }
     assert!(!pod.attention.is_counting());
 }
 

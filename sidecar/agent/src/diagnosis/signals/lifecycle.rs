@@ -53,7 +53,7 @@ impl Ends {
                 let file = pod
                     .process(record.pid)
                     .map_or("", |p| p.executable.as_str());
-                let known = model.knows_executable(executable)
+                let known = model.knows_command(executable)
                     || (!file.is_empty() && model.knows_executable(file));
                 let kind = Kind::UnexpectedExec {
                     executable: executable.clone(),
