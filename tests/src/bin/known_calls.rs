@@ -3,7 +3,7 @@
 //! Says `ready`, then at every line on standard input starts its threads, waits for them, and
 //! says `done`; ends at end of file. A headless one's first thread ends at the first line.
 //!
-//! `known-calls in CGROUP WORK …` moves into the cgroup and executes the rest.
+//! `known-calls in CGROUP WORK …` waits for a line, moves into the cgroup and executes the rest.
 
 use std::{
     env, fs,
@@ -24,6 +24,7 @@ fn main() -> io::Result<()> {
     if let [word, cgroup, rest @ ..] = &arguments[..]
         && word == "in"
     {
+        io::stdin().read_line(&mut String::new())?;
         fs::write(Path::new(cgroup).join("cgroup.procs"), "0")?;
         return Err(Command::new(env::current_exe()?).args(rest).exec());
     }
