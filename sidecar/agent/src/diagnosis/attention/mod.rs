@@ -146,11 +146,11 @@ impl Attention {
             Record::Counts(counts) => self.on_counts(counts, model),
             Record::Exchange(timed) => self.on_exchange(timed, model),
             Record::Lifecycle(lifecycle) => match lifecycle.event {
-                LifecycleEvent::Exec { ref executable } => {
-                    // Of a container without a normal nothing can be said yet.
-                    if model.is_some_and(|model| !model.knows_command(executable)) {
-                        self.find(lifecycle.at_ns, "an unknown program was started");
-                    }
+                // Of a container without a normal nothing can be said yet.
+                LifecycleEvent::Exec { ref executable }
+                    if model.is_some_and(|model| !model.knows_command(executable)) =>
+                {
+                    self.find(lifecycle.at_ns, "an unknown program was started");
                 }
                 LifecycleEvent::OomKill => self.find(lifecycle.at_ns, "out of memory"),
                 LifecycleEvent::Exit {
