@@ -58,9 +58,6 @@ pub struct Pipeline {
     close: Option<u16>,
 }
 
-/// Stability at the calibrated limit.
-const UNSTABLE: f64 = 0.5;
-
 /// What is known of a container's application.
 #[derive(Default)]
 struct Application {
@@ -175,8 +172,7 @@ impl Pipeline {
         };
         attention.disturbed(engine.disturbed_ns(), "diagnosis found something");
         for stability in &outcome.stability {
-            let stable = stability.stability >= UNSTABLE;
-            attention.on_stability(stability.container, stability.at_ns, stable);
+            attention.on_stability(stability.container, stability.at_ns, stability.stability);
         }
         if let Some(tick) = tick {
             attention.on_tick(tick, |container| engine.model(container));

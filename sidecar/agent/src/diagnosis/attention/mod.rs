@@ -44,6 +44,8 @@ const ROOM_AGAIN: Nanos = 600 * SECOND;
 /// Profiles from samples in a row that say something, at first and at most.
 const PATIENCE: u32 = 3;
 const MOST_PATIENCE: u32 = 48;
+/// A profile this far from what was learned always says something.
+const FARTHEST: f64 = 64.0;
 /// Containers whose contexts are followed.
 const CONTAINERS: usize = 64;
 
@@ -72,6 +74,27 @@ pub enum Familiar {
     Service,
 }
 
+/// How the profiles of a container were while calls were only counted.
+#[derive(Debug)]
+struct Profile {
+    /// In a row, and the distance of the last one from what was learned: binary logarithm of
+    /// 1 / stability, which is 1 at the calibrated limit.
+    unstable: u32,
+    distance: f64,
+    /// Up to this distance it says nothing.
+    tolerated: f64,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Profile {
+            unstable: 0,
+            distance: 0.0,
+            tolerated: 1.0,
+        }
+    }
+}
+
 /// Decides what is shipped of one pod.
 #[derive(Debug)]
 pub struct Attention {
@@ -91,8 +114,8 @@ pub struct Attention {
     /// Calls a second of the whole pod, over the last seconds.
     rate: f64,
     orders: Vec<Order>,
-    /// Profiles in a row that are not as learned, and how many it takes.
-    unstable: BTreeMap<ContainerIndex, u32>,
+    profiles: BTreeMap<ContainerIndex, Profile>,
+    /// Unstable profiles in a row that say something.
     patience: u32,
 }
 
@@ -112,7 +135,7 @@ impl Attention {
             tick: None,
             rate: 0.0,
             orders: Vec::new(),
-            unstable: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             patience: PATIENCE,
         }
     }
@@ -170,24 +193,32 @@ impl Attention {
         }
     }
 
-    /// The profile of a container's last interval, and whether it is as learned. One from a sample
-    /// strays more than whole ones do, on which the limit was calibrated: several in a row say
-    /// something, and more each time that they said it of a profile that turned out as learned.
-    pub(crate) fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stable: bool) {
-        let unstable = self.unstable.entry(container).or_default();
-        if self.counting_ns.is_none() {
-            if *unstable >= self.patience && stable {
-                self.patience = (self.patience * 2).min(MOST_PATIENCE);
+    /// Stability of a container's last interval. One from a sample strays more than whole ones do, on
+    /// which the limit was calibrated, and where capture costs the application much, it does something
+    /// else once it costs little. Several unstable ones in a row say something; when the profile then
+    /// turns out as learned, it takes more of them, and twice the distance.
+    pub(crate) fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
+        let profile = self.profiles.entry(container).or_default();
+        let distance = -stability.log2();
+        if self.counting_ns.is_some() {
+            if distance <= profile.tolerated {
+                profile.unstable = 0;
+                return;
             }
-            *unstable = 0;
-            if !stable {
+            profile.unstable += 1;
+            profile.distance = distance;
+            if profile.unstable >= self.patience {
                 self.find(at_ns, "the profile has changed");
             }
             return;
         }
-        *unstable = if stable { 0 } else { *unstable + 1 };
-        if *unstable >= self.patience {
+        let suspected = std::mem::take(&mut profile.unstable) >= self.patience;
+        if distance > Profile::default().tolerated {
             self.find(at_ns, "the profile has changed");
+        } else if suspected {
+            let tolerated = (2.0 * profile.distance).min(FARTHEST);
+            profile.tolerated = profile.tolerated.max(tolerated);
+            self.patience = (self.patience * 2).min(MOST_PATIENCE);
         }
     }
 

@@ -374,6 +374,39 @@ fn what_cannot_be_counted_is_shipped() {
 }
 
 #[test]
+fn profiles_that_turn_out_as_learned_may_be_as_far_again() {
+    let mut pod = Pod::calm();
+    let profiles = |pod: &mut Pod, times: u32, stability: f64| {
+        for _ in 0..times {
+            pod.attention.on_stability(0, pod.now(), stability);
+        }
+        pod.attention.is_counting()
+    };
+    assert!(profiles(&mut pod, 1000, 0.6));
+    assert!(profiles(&mut pod, PATIENCE - 1, 0.2));
+    assert!(profiles(&mut pod, 1, 0.9), "one in between");
+    assert!(profiles(&mut pod, PATIENCE - 1, 0.2));
+    assert!(!profiles(&mut pod, 1, 0.2));
+
+    // Nothing, when everything is shipped.
+    profiles(&mut pod, 1, 0.9);
+    while !pod.attention.is_counting() {
+        pod.second();
+    }
+    assert!(profiles(&mut pod, 1000, 0.2));
+    assert!(profiles(&mut pod, 2 * PATIENCE - 1, 0.001));
+    assert!(!profiles(&mut pod, 1, 0.001));
+
+    // Something: everything goes on being shipped.
+    profiles(&mut pod, 1, 0.001);
+    for _ in 0..5 {
+        pod.second();
+        profiles(&mut pod, 1, 0.001);
+    }
+    assert!(!pod.attention.is_counting());
+}
+
+#[test]
 fn room_is_made_once_in_a_while() {
     let mut pod = Pod::calm();
     pod.attention.no_room(pod.now());
