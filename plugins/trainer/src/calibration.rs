@@ -7,6 +7,8 @@
 
 use stethos_bundle::Thresholds;
 
+use crate::vae::JITTER;
+
 /// Held-back windows from which on a pattern has a limit of its own.
 pub const MIN_WINDOWS: u64 = 200;
 /// Factor on limits after learning that did not end by itself.
@@ -20,6 +22,9 @@ const MIN_SHAPED: f64 = 30.0;
 const MAX_SHAPE: f64 = 0.5;
 /// A limit on reconstruction is at least this multiple of the median error.
 const RECONSTRUCTION_FLOOR: f64 = 2.0;
+/// And at least what the noise adds with which profiles are learned: profiles of a program that does
+/// the same all the time are reconstructed far better than any difference between them matters.
+const RECONSTRUCTION_LEAST: f64 = JITTER * JITTER;
 
 /// Scores and how often each came.
 pub type Scores = Vec<(f64, u64)>;
@@ -115,7 +120,9 @@ impl Calibration {
             .collect();
         errors.sort_by(|a, b| a.0.total_cmp(&b.0));
         let median = quantile(&errors, errors.len() as u64, 0.5);
-        let reconstruction = tail_limit(&errors, rate).max(RECONSTRUCTION_FLOOR * median);
+        let reconstruction = tail_limit(&errors, rate)
+            .max(RECONSTRUCTION_FLOOR * median)
+            .max(RECONSTRUCTION_LEAST);
         Thresholds {
             false_alarm_rate: rate,
             patterns: self.windows.iter().enumerate().map(limit).collect(),
@@ -179,6 +186,16 @@ mod tests {
             false_alarm_rate: 1e-3,
             widened,
         }
+    }
+
+    #[test]
+    fn profiles_that_are_all_the_same_may_differ_a_little() {
+        let mut same = calibration(false);
+        same.reconstruction = vec![6e-6; 100];
+        let thresholds = same.thresholds();
+        assert_eq!(thresholds.reconstruction_limit, RECONSTRUCTION_LEAST);
+        assert!(thresholds.stability(7e-4) > 0.9);
+        assert!(thresholds.stability(0.02) < 0.5);
     }
 
     #[test]

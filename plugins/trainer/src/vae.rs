@@ -21,7 +21,7 @@ pub const KL_WEIGHT: f64 = 1e-3;
 pub const MIN_SCALE: f32 = 0.05;
 
 /// Noise on standardised training profiles, so that neighbours of what was seen are learned too.
-const JITTER: f64 = 0.1;
+pub(crate) const JITTER: f64 = 0.1;
 const LEARNING_RATE: f64 = 0.01;
 
 /// Weights and standardisation.
