@@ -288,13 +288,12 @@ mod tests {
             .spawn()
             .unwrap();
         let mut lookup = Lookup::new(&[], None, true);
-        let facts = loop {
-            // In the middle of its exec it has no words yet.
-            let facts = lookup.process(child.id());
-            if !facts.command_line.is_empty() {
-                break facts;
-            }
-        };
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let mut facts = lookup.process(child.id());
+        // In the middle of its exec it has no words yet.
+        while facts.command_line.is_empty() && std::time::Instant::now() < until {
+            facts = lookup.process(child.id());
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(facts.command_line[..2], ["sleep", "100"]);
