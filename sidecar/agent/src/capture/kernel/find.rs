@@ -70,17 +70,24 @@ pub(super) fn find(wanted: &[Target], found: &SelfFound) -> Result<Vec<Found>, K
 /// Processes that are named as targets, or descend from one.
 const PROCESSES: usize = 4096;
 
-/// A process that is taken into the scope.
+/// A process that is to be taken into the scope.
 pub(super) struct Named {
     pub(super) pid: u32,
     pub(super) id: u64,
-    handle: OwnedFd,
+    within: Option<PathBuf>,
 }
 
 impl Named {
-    /// True when it has ended, and its id may be another one's.
-    pub(super) fn has_ended(&self) -> bool {
-        pidfd::has_ended(&self.handle)
+    /// A handle of the process that has the id now, if it lies where it has to.
+    pub(super) fn open(&self) -> Option<OwnedFd> {
+        // The handle comes first: what is read then is the same process's.
+        let handle = pidfd::open(self.pid).ok()?;
+        let lies_within = self.within.as_ref().is_none_or(|within| {
+            let process = Process::new(self.pid as i32).ok();
+            let own = process.as_ref().and_then(lookup::cgroup_of);
+            own.is_some_and(|own| Path::new(&own).starts_with(within))
+        });
+        lies_within.then_some(handle)
     }
 }
 
@@ -95,31 +102,16 @@ pub(super) fn processes(targets: &[Found]) -> Vec<Named> {
         if seen.contains(pid) {
             continue;
         }
-        for pid in with_descendants(*pid) {
-            if all.len() >= PROCESSES || !seen.insert(pid) {
-                continue;
-            }
-            // The handle comes first: what is read then is the same process's.
-            let Ok(handle) = pidfd::open(pid) else {
-                continue;
-            };
-            let cgroup = within.as_ref().map(|_| cgroup_of_pid(pid));
-            let lies_within = match (within, cgroup.flatten()) {
-                (None, _) => true,
-                (Some(within), Some(own)) => Path::new(&own).starts_with(within),
-                (Some(_), None) => false,
-            };
-            if lies_within {
-                let id = *id;
-                all.push(Named { pid, id, handle });
-            }
-        }
+        let fresh = with_descendants(*pid).into_iter();
+        let fresh = fresh.filter(|pid| seen.insert(*pid)).map(|pid| Named {
+            pid,
+            id: *id,
+            within: within.clone(),
+        });
+        all.extend(fresh);
     }
+    all.truncate(PROCESSES);
     all
-}
-
-fn cgroup_of_pid(pid: u32) -> Option<String> {
-    lookup::cgroup_of(&Process::new(pid as i32).ok()?)
 }
 
 /// A process and its descendants as they stand.

@@ -13,7 +13,7 @@ use super::{
     pod_maps::{Capacity, NewMaps, OF_POD},
     tables::{Outer, Source, is_missing, remove},
 };
-use crate::capture::pod::PodMaps;
+use crate::capture::{pidfd, pod::PodMaps};
 
 /// What one served pod has among the maps of all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +133,9 @@ impl Pods {
             }
         }
         for named in processes {
+            let Some(handle) = named.open() else {
+                continue;
+            };
             let scope = PidScope {
                 container: named.id,
                 pod: place.index,
@@ -142,7 +145,7 @@ impl Pods {
                 .insert(named.pid, scope, 0)
                 .map_err(|source| map_error("SCOPE_PIDS", source))?;
             // The kernel takes an id out when its process ends: it may have done so before.
-            if named.has_ended() {
+            if pidfd::has_ended(&handle) {
                 remove(&mut self.scope_pids, "SCOPE_PIDS", &named.pid)?;
             }
         }
