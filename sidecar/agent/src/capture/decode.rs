@@ -158,8 +158,8 @@ pub fn event(bytes: &[u8]) -> Result<(Event, &[u8]), DecodeError> {
 }
 
 /// Whether the event says that a process has ended.
-pub fn ends_process(bytes: &[u8]) -> bool {
-    event(bytes).is_ok_and(|(event, _)| event.kind == kind::EXIT && event.extra[1] == 1)
+pub fn ends_process(event: &Event) -> bool {
+    event.kind == kind::EXIT && event.extra[1] == 1
 }
 
 /// The record of an event. None for an HTTP head that turned out to be something else.

@@ -146,7 +146,7 @@ impl Reader {
             bytes.clear();
             bytes.extend_from_slice(item);
         }) {
-            if decode::ends_process(&bytes) {
+            if decode::event(&bytes).is_ok_and(|(event, _)| decode::ends_process(&event)) {
                 ends.push(bytes.clone());
             } else {
                 self.event_or_count(&bytes, out);
@@ -187,7 +187,7 @@ impl Reader {
         }
         let (facts, node) = (&mut self.facts, self.node.as_mut());
         let container = facts.container(node, event.cgroup, event.at_ns, out);
-        let last_of_process = event.kind == kind::EXIT && event.extra[1] == 1;
+        let last_of_process = decode::ends_process(&event);
         if !last_of_process {
             self.process(event.pid, container, event.cgroup, event.at_ns, out);
         }

@@ -172,14 +172,13 @@ impl Reference {
     /// The same of a command's name, of which the kernel keeps 15 bytes.
     pub(crate) fn knows_command(&self, name: &str) -> bool {
         const KEPT: usize = 15;
-        let file = |path: &'_ str| path.rsplit('/').next().unwrap_or(path).to_owned();
-        self.knows_executable(name)
-            || name.len() == KEPT
-                && self
-                    .model
-                    .baseline
-                    .executables()
-                    .any(|known| file(known).starts_with(name))
+        let mut known = self.model.baseline.executables();
+        let is_cut = |path: &str| {
+            path.rsplit('/')
+                .next()
+                .is_some_and(|file| file.starts_with(name))
+        };
+        self.knows_executable(name) || name.len() == KEPT && known.any(is_cut)
     }
 
     /// Calls per second of normal time.

@@ -46,9 +46,12 @@ impl Directory {
     /// Begins to listen in folders that are new, and ends where they are gone.
     pub(super) fn look(&mut self) {
         let (mount, below) = (&self.mount, &self.below);
+        let pod_in = |file: &Path| {
+            let path = path_in(file, below)?;
+            identity::at(mount, path).map_err(|error| error.to_string())
+        };
         self.listening.retain(|folder, (_, pod)| {
-            let now = pod_in(&folder.with_extension(CGROUP), below)
-                .and_then(|path| identity::at(mount, path).map_err(|error| error.to_string()));
+            let now = pod_in(&folder.with_extension(CGROUP));
             let same = now.is_ok_and(|now| now.path == pod.path && now.cgroup.id == pod.cgroup.id);
             same && folder.join(SOCKET).exists()
         });
@@ -61,12 +64,10 @@ impl Directory {
             {
                 continue;
             }
-            let began = pod_in(&file, &self.below)
-                .and_then(|path| identity::at(&self.mount, path).map_err(|error| error.to_string()))
-                .and_then(|pod| {
-                    let socket = listen(&folder.join(SOCKET)).map_err(|error| error.to_string())?;
-                    Ok((socket, pod))
-                });
+            let began = pod_in(&file).and_then(|pod| {
+                let socket = listen(&folder.join(SOCKET)).map_err(|error| error.to_string())?;
+                Ok((socket, pod))
+            });
             match began {
                 Ok(listener) => {
                     self.listening.insert(folder, listener);
@@ -89,7 +90,7 @@ impl Drop for Directory {
 
 /// The pod's cgroup that stands in a file: a whole line, an absolute path that is not the root and
 /// lies in one of `below`.
-fn pod_in(file: &Path, below: &[PathBuf]) -> Result<PathBuf, String> {
+fn path_in(file: &Path, below: &[PathBuf]) -> Result<PathBuf, String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     let Some(line) = text.strip_suffix('\n') else {
         return Err("no whole line".to_owned());
@@ -101,7 +102,7 @@ fn pod_in(file: &Path, below: &[PathBuf]) -> Result<PathBuf, String> {
     if !absolute || !names {
         return Err(format!("{line:?} is no cgroup below the mount"));
     }
-    if !below.is_empty() && !below.iter().any(|below| path.starts_with(below)) {
+    if !identity::is_served(&path, below) {
         return Err(format!("{line} is not among the cgroups that are served"));
     }
     Ok(path)
@@ -129,7 +130,7 @@ mod tests {
         let file = folder.path().join("pod.cgroup");
         let taken = |text: &str, below: &[PathBuf]| {
             fs::write(&file, text).unwrap();
-            pod_in(&file, below).ok()
+            path_in(&file, below).ok()
         };
         let pod = Some(PathBuf::from("/kubepods/pod1"));
         assert_eq!(taken("/kubepods/pod1\n", &[]), pod);

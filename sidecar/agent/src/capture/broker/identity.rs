@@ -88,11 +88,16 @@ impl Peer {
     pub(super) fn pod(&self, mount: &Path, served: &[PathBuf]) -> Result<PodCgroup, IdentityError> {
         let own = self.cgroup()?;
         let path = pod_path(&own).ok_or_else(|| IdentityError::NoPod(own.clone()))?;
-        if !served.is_empty() && !served.iter().any(|below| path.starts_with(below)) {
+        if !is_served(&path, served) {
             return Err(IdentityError::NotServed(own));
         }
         at(mount, path)
     }
+}
+
+/// Whether a pod lies in one of the cgroups that are `served`; any does when there is none.
+pub(super) fn is_served(pod: &Path, served: &[PathBuf]) -> bool {
+    served.is_empty() || served.iter().any(|below| pod.starts_with(below))
 }
 
 /// The pod with this cgroup.

@@ -251,11 +251,7 @@ impl Server {
 
 /// One broker a folder of pins.
 fn lock_pins(root: &Path) -> Result<File, ServerError> {
-    let lock = kernel::lock_pins(root).map_err(|error| KernelError::Pins {
-        path: root.display().to_string(),
-        reason: error.to_string(),
-    })?;
-    lock.ok_or_else(|| ServerError::Another(root.to_owned()))
+    kernel::lock_pins(root)?.ok_or_else(|| ServerError::Another(root.to_owned()))
 }
 
 /// One broker a socket.

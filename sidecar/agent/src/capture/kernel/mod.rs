@@ -283,9 +283,7 @@ impl Kernel {
         self.decide_anew();
         Ok(())
     }
-}
 
-impl Kernel {
     /// Takes back [`Kernel::exclude`].
     pub fn include(&self, pid: u32) -> Result<(), KernelError> {
         tables::remove(&mut locked(&self.excluded), "EXCLUDED", &pid)

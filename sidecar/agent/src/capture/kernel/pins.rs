@@ -173,13 +173,14 @@ pub(super) fn remove_left(root: &Path, keep: Option<&str>) -> Result<usize, Kern
 }
 
 /// Held by the one broker whose pins are in `root`, as long as it runs. None when another has it.
-pub fn lock(root: &Path) -> io::Result<Option<File>> {
-    make(root)?;
-    let folder = File::open(root)?;
+pub fn lock(root: &Path) -> Result<Option<File>, KernelError> {
+    let folder = make(root)
+        .and_then(|()| File::open(root))
+        .map_err(|error| failed(root, &error))?;
     match folder.try_lock() {
         Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::Error(error)) => Err(failed(root, &error)),
     }
 }
 
@@ -189,10 +190,9 @@ pub fn unload(root: &Path) -> Result<usize, KernelError> {
     if !possible(root) || !root.exists() {
         return Ok(0);
     }
-    let lock = lock(root).map_err(|error| failed(root, &error))?;
-    if lock.is_none() {
+    let Some(_lock) = lock(root)? else {
         return Err(failed(root, &"a broker is running with them; end it first"));
-    }
+    };
     let removed = remove_left(root, None)?;
     if removed > 0 {
         // What is not theirs keeps it.

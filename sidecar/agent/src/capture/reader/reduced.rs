@@ -70,9 +70,7 @@ impl ReducedPod {
                 Record::Detail(detail)
             }
             Record::Lifecycle(lifecycle) => {
-                if matches!(event.kind, kind::EXIT if event.extra[1] == 1)
-                    || event.kind == kind::EXEC
-                {
+                if decode::ends_process(event) || event.kind == kind::EXEC {
                     self.ended.insert(event.pid, event.at_ns);
                 }
                 Record::Lifecycle(lifecycle)

@@ -323,18 +323,22 @@ fn strange_calls_are_looked_at_and_a_few_are_not() {
     assert!(!pod.attention.is_counting());
 }
 
-#[test]
-fn a_program_that_starts_is_looked_at() {
-    let mut pod = Pod::calm();
-    let record = Record::Lifecycle(Lifecycle {
-        at_ns: pod.now(),
+fn start_of(name: &str, at_ns: Nanos) -> Record {
+    Record::Lifecycle(Lifecycle {
+        at_ns,
         container: 0,
         pid: 9,
         tid: 9,
         event: LifecycleEvent::Exec {
-            executable: "/bin/sh".to_owned(),
+            executable: name.to_owned(),
         },
-    });
+    })
+}
+
+#[test]
+fn a_program_that_starts_is_looked_at() {
+    let mut pod = Pod::calm();
+    let record = start_of("/bin/sh", pod.now());
     pod.attention.on_record(&record, None);
     assert!(pod.attention.is_counting());
     pod.attention.on_record(&record, Some(&pod.model));
@@ -345,15 +349,7 @@ fn a_program_that_starts_is_looked_at() {
 fn a_program_that_learning_saw_is_not() {
     let mut pod = Pod::calm();
     for name in ["redis-server", "a-program-with-"] {
-        let record = Record::Lifecycle(Lifecycle {
-            at_ns: pod.now(),
-            container: 0,
-            pid: 9,
-            tid: 9,
-            event: LifecycleEvent::Exec {
-                executable: name.to_owned(),
-            },
-        });
+        let record = start_of(name, pod.now());
         pod.attention.on_record(&record, Some(&pod.model));
         assert!(pod.attention.is_counting(), "{name}");
     }
