@@ -2,12 +2,14 @@
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use crate::said::Said;
 
 /// A cgroup (v2) that is removed, with its processes, when dropped. What a killed test left is
 /// removed by the next one.
@@ -128,7 +130,7 @@ fn mount() -> io::Result<PathBuf> {
 pub struct Stepped {
     pub child: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    said: Said,
 }
 
 impl Stepped {
@@ -141,12 +143,8 @@ impl Stepped {
         let mut child = cgroup.spawn(&mut command)?;
         let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
         let input = child.stdin.take().ok_or_else(missing)?;
-        let output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
-        let mut started = Self {
-            child,
-            input,
-            output,
-        };
+        let said = Said::by(&mut child)?;
+        let started = Self { child, input, said };
         started.expect("ready")?;
         Ok(started)
     }
@@ -168,9 +166,8 @@ impl Stepped {
         self.child.wait().map(drop)
     }
 
-    fn expect(&mut self, word: &str) -> io::Result<()> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
+    fn expect(&self, word: &str) -> io::Result<()> {
+        let line = self.said.next()?;
         if line.trim() == word {
             Ok(())
         } else {

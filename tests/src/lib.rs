@@ -9,6 +9,7 @@ pub mod disk;
 pub mod live;
 pub mod memory;
 pub mod programs;
+pub mod said;
 pub mod server;
 pub mod sidecar;
 pub mod simulated;

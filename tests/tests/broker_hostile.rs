@@ -6,7 +6,6 @@
 )]
 
 use std::{
-    io::{BufRead as _, BufReader},
     os::unix::fs::MetadataExt as _,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -20,6 +19,7 @@ use stethos_tests::{
     broker::{Broker, Site, wait},
     cgroup::{Cgroup, Stepped},
     live::{Checked as _, is, last_accounts, windows},
+    said::Said,
     skip::kernel_or_skip,
 };
 use syscalls::Sysno;
@@ -29,7 +29,7 @@ const HOSTILE: &str = env!("CARGO_BIN_EXE_hostile");
 const HUNG: &str = env!("CARGO_BIN_EXE_hung");
 
 /// A hostile sidecar that ends with the test.
-struct Hostile(Child, BufReader<std::process::ChildStdout>);
+struct Hostile(Child, Said);
 
 impl Hostile {
     fn start(site: &Site, pod: &Cgroup, what: &[&str]) -> Self {
@@ -40,22 +40,23 @@ impl Hostile {
             .args(what)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut child = cgroup.spawn(&mut command).unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self(child, output)
+        Self::of(cgroup.spawn(&mut command).unwrap())
+    }
+
+    fn of(mut child: Child) -> Self {
+        let said = Said::by(&mut child).unwrap();
+        Self(child, said)
     }
 
     /// The next line that it says.
-    fn says(&mut self) -> String {
-        let mut line = String::new();
-        self.1.read_line(&mut line).unwrap();
-        line.trim().to_owned()
+    fn says(&self) -> String {
+        self.1.next().unwrap()
     }
 
     /// Everything that it says until it ends.
     fn all(mut self) -> Vec<String> {
         drop(self.0.stdin.take());
-        let lines = (&mut self.1).lines().map(Result::unwrap).collect();
+        let lines = std::iter::from_fn(|| self.1.next().ok()).collect();
         assert!(self.0.wait().unwrap().success());
         lines
     }
@@ -120,9 +121,9 @@ fn one_that_never_reads_and_one_that_says_nothing_are_hung_up_on() {
         return;
     }
     unharmed("flood", |site, broker, pod, step, _, _| {
-        let mut flood = Hostile::start(site, pod, &["flood"]);
+        let flood = Hostile::start(site, pod, &["flood"]);
         assert_eq!(flood.says(), "joined");
-        let mut silent = Hostile::start(site, pod, &["silent"]);
+        let silent = Hostile::start(site, pod, &["silent"]);
         step();
         assert_eq!(flood.says(), "closed");
         assert_eq!(silent.says(), "closed");
@@ -142,7 +143,7 @@ fn a_crowd_gets_its_pods_share_of_connections() {
         let before = std::fs::read_dir(format!("/proc/{}/task", broker.child.id()))
             .unwrap()
             .count();
-        let mut crowd = Hostile::start(site, pod, &["crowd", "900"]);
+        let crowd = Hostile::start(site, pod, &["crowd", "900"]);
         let greeted: usize = crowd.says().parse().unwrap();
         // Those that say nothing make room again after a while.
         assert!((1..100).contains(&greeted), "{greeted}");
@@ -228,10 +229,7 @@ fn a_process_that_hangs_the_look_at_it_hangs_its_own_sidecar_alone() {
         let mut command = Command::new(HUNG);
         command.arg(site.writable("fuse")).stdout(Stdio::piped());
         let app = pod.child("app").unwrap();
-        let mut child = app.spawn(&mut command).unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let mut hung = Hostile(child, output);
-        assert_eq!(hung.says(), "ready");
+        let hung = Hostile::of(app.spawn(&mut command).unwrap());
         assert_eq!(hung.says(), "asked");
         wait("a sidecar that gets no answer", || {
             own.log().contains("joining it again").then_some(())

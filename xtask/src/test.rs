@@ -13,18 +13,27 @@
 //!   not be fetched, `VERSION/missing` says why, and its tests skip themselves with the need
 //!   `kernel`. `STETHOS_TEST_BINARIES` lists, like `PATH`, the integration-test binaries of this
 //!   build, some of which run there too.
+//!
+//! A test binary that says nothing for [`SILENCE`] is ended and has failed; the others run.
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::build;
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
+
+/// How long the longest test may take without a word.
+const SILENCE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestOptions {
@@ -92,7 +101,7 @@ fn run_tests(
         if options.fast {
             cargo.env("STETHOS_TEST_FAST", "1");
         }
-        passed_all &= tally.follow(&mut cargo)?;
+        passed_all &= tally.follow(&mut cargo, SILENCE)?;
     }
     Ok((tally, passed_all))
 }
@@ -121,8 +130,9 @@ struct Tally {
 }
 
 impl Tally {
-    /// Runs a command, shows its output and reads it; says whether the command ended well.
-    fn follow(&mut self, command: &mut Command) -> Result<bool> {
+    /// Runs a command, shows its output and reads it; says whether the command ended well. What the
+    /// command started last is ended when nothing is said for `silence`.
+    fn follow(&mut self, command: &mut Command, silence: Duration) -> Result<bool> {
         let (reader, writer) = std::io::pipe()?;
         command
             .stdin(Stdio::null())
@@ -130,10 +140,16 @@ impl Tally {
             .stderr(writer);
         let mut child = command.spawn().context("cannot start cargo test")?;
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        for line in BufReader::new(reader).split(b'\n') {
-            let line = String::from_utf8_lossy(&line?).into_owned();
-            println!("{line}");
-            self.read(&line);
+        let lines = lines(reader);
+        loop {
+            match lines.recv_timeout(silence) {
+                Ok(line) => {
+                    println!("{line}");
+                    self.read(&line);
+                }
+                Err(RecvTimeoutError::Timeout) => end_children(child.id(), silence),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         Ok(child.wait()?.success())
     }
@@ -162,6 +178,37 @@ impl Tally {
                 (Some(number), Some("failed")) => self.failed += number,
                 (Some(number), Some("ignored")) => self.ignored += number,
                 _ => {}
+            }
+        }
+    }
+}
+
+/// The lines of a pipe, until its last writer is gone or it cannot be read.
+fn lines(reader: PipeReader) -> mpsc::Receiver<String> {
+    let (said, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if said.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+/// Ends the processes that `parent` started.
+fn end_children(parent: u32, silence: Duration) {
+    let threads = fs::read_dir(format!("/proc/{parent}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+        {
+            println!("FAILED: process {child} is ended: it said nothing for {silence:?}");
+            if let Err(error) = kill(Pid::from_raw(child), Signal::SIGKILL) {
+                println!("process {child} cannot be ended: {error}");
             }
         }
     }
@@ -264,8 +311,22 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             "echo 'Running unittests x' >&2; echo 'test result: ok. 1 passed; 0 failed'; exit 1",
         ]);
         let mut tally = Tally::default();
-        assert!(!tally.follow(&mut shell).unwrap());
+        assert!(!tally.follow(&mut shell, SILENCE).unwrap());
         assert_eq!((tally.started, tally.finished, tally.passed), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_binary_that_hangs_is_ended_and_the_next_one_runs() {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "echo 'Running unittests x'; sleep 1000; \
+             echo 'Running unittests y'; echo 'test result: ok. 2 passed; 0 failed'",
+        ]);
+        let mut tally = Tally::default();
+        assert!(tally.follow(&mut shell, Duration::from_secs(1)).unwrap());
+        let counts = Counts::new(&tally, true, &[], false);
+        assert_eq!(counts.to_string(), "2 passed, 1 failed, 0 skipped");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! A process that hangs whoever looks at it: it maps code from a file system of its own, in user
-//! space, and answers no second opening of the file. Says `ready`, then `asked` when somebody opened
-//! it; makes calls meanwhile. `hung FOLDER`, where the file system is mounted, for this process alone.
+//! space, and answers no second opening of the file. Then it listens, as servers do that have loaded
+//! all they need. Says `asked` when somebody opened the file; makes calls meanwhile. `hung FOLDER`,
+//! where the file system is mounted, for this process alone.
 
 use std::{
     ffi::CString,
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
+    net::TcpListener,
     os::fd::AsRawFd as _,
     path::Path,
     time::Duration,
@@ -46,7 +48,7 @@ fn main() -> io::Result<()> {
     }
     // Closed while it is still answered: at the end of this process nobody would be.
     drop(code);
-    say("ready")?;
+    let _listens = TcpListener::bind("127.0.0.1:0")?;
     loop {
         // SAFETY: no arguments.
         unsafe { libc::getppid() };
