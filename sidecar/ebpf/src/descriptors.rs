@@ -25,16 +25,32 @@ fn failed(ret: i64) -> bool {
     ret < 0 && ret > -512 && !matches!(ret, EINTR | EAGAIN | EALREADY | EINPROGRESS)
 }
 
-/// Follows the call that just returned (`slot.last`), other than a `connect`.
-#[inline(never)]
-pub fn follow(slot: &ThreadSlot, class: u32, now: u64) {
-    let CallRecord { ret, fd, .. } = slot.last;
+/// Follows the call that just returned (`slot.last`), other than a `connect`. True when it sent to or
+/// received from what is known to be a file.
+#[inline(always)]
+pub fn follow(slot: &ThreadSlot, class: u32, now: u64) -> bool {
     if class & (class::SEND | class::RECEIVE) != 0 {
-        if let Some(entry) = find(slot, fd) {
-            transfer(slot, entry, class, now);
-        }
-        return;
+        return exchange(slot, class, now);
     }
+    change(slot, class, now);
+    false
+}
+
+/// Bytes came or went.
+#[inline(never)]
+fn exchange(slot: &ThreadSlot, class: u32, now: u64) -> bool {
+    let Some(entry) = find(slot, slot.last.fd) else {
+        return false;
+    };
+    transfer(slot, entry, class, now);
+    // SAFETY: an array entry.
+    unsafe { (*entry).role == role::FILE }
+}
+
+/// What a descriptor stands for changed, or showed.
+#[inline(never)]
+fn change(slot: &ThreadSlot, class: u32, now: u64) {
+    let CallRecord { ret, fd, .. } = slot.last;
     if class & class::CLOSE != 0 {
         if let Some(entry) = find(slot, fd) {
             close(slot, entry, now);

@@ -22,6 +22,10 @@ const ADDRESS_MAX: u64 = 110;
 const _: () = assert!(ADDRESS_MAX as usize <= PEER_BYTES);
 const _: () = assert!(EVENT_HEAD % align_of::<u64>() == 0);
 const PATH_MAX: u32 = 256;
+/// `HTTP/1.x NNN` and what ends it. What is shorter is no message.
+const STATUS_BYTES: u32 = 16;
+/// How an answer starts.
+const ANSWER: u32 = word(b"HTTP");
 
 /// The call that just returned: its class and its arguments.
 #[derive(Clone, Copy)]
@@ -36,7 +40,7 @@ struct Returned {
 pub fn of_call(slot: &ThreadSlot, class: u32, args: [u64; 3], now: u64, familiar: bool) {
     let returned = Returned { class, args };
     if class & (class::READ | class::WRITE) != 0 {
-        if slot.last.ret >= 16 {
+        if slot.last.ret >= i64::from(STATUS_BYTES) {
             http(slot, returned, now);
         }
     } else if class & class::ADDRESS_1 != 0 {
@@ -181,14 +185,27 @@ fn http(slot: &ThreadSlot, returned: Returned, now: u64) {
     let Some((base, room)) = buffer(returned) else {
         return;
     };
-    let mut start = 0u32;
-    // SAFETY: four bytes fit; the helper checks the user address.
-    let failed =
-        unsafe { generated::bpf_probe_read_user((&raw mut start).cast(), 4, base as *const _) };
-    if failed != 0 || !looks_like_http(start) {
+    let mut start = [0u32; STATUS_BYTES as usize / 4];
+    // SAFETY: so many bytes fit; the helper checks the user address.
+    let failed = unsafe {
+        generated::bpf_probe_read_user((&raw mut start).cast(), STATUS_BYTES, base as *const _)
+    };
+    if failed != 0 || !looks_like_http(start[0]) {
         return;
     }
-    ship_http(slot, returned.class, now, base, room);
+    // Of an answer, nothing but its status is read.
+    let most = if start[0] == ANSWER {
+        u64::from(STATUS_BYTES)
+    } else {
+        room
+    };
+    ship_http(
+        slot,
+        returned.class,
+        now,
+        base,
+        if room < most { room } else { most },
+    );
 }
 
 #[inline(never)]
@@ -294,12 +311,13 @@ fn buffer(inside: Returned) -> Option<(u64, u64)> {
     (failed == 0).then_some((first.base, first.len))
 }
 
+const fn word(text: &[u8; 4]) -> u32 {
+    u32::from_ne_bytes(*text)
+}
+
 /// First four bytes of a request by method, or of a response.
 #[inline(always)]
 fn looks_like_http(start: u32) -> bool {
-    const fn word(text: &[u8; 4]) -> u32 {
-        u32::from_ne_bytes(*text)
-    }
     start == word(b"GET ")
         || start == word(b"POST")
         || start == word(b"PUT ")
@@ -307,5 +325,5 @@ fn looks_like_http(start: u32) -> bool {
         || start == word(b"DELE")
         || start == word(b"PATC")
         || start == word(b"OPTI")
-        || start == word(b"HTTP")
+        || start == ANSWER
 }

@@ -62,15 +62,16 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
         flush(slot, end::WAIT);
     }
     let familiar = push(slot, call);
+    let mut in_file = false;
     if class & class::FOLLOWED != 0 && class & class::CONNECT == 0 {
         let class = if class & class::CONTROL != 0 && duplicates(PtRegs::first_three(regs)) {
             class::DUPLICATE
         } else {
             class
         };
-        descriptors::follow(slot, class, now);
+        in_file = descriptors::follow(slot, class, now);
     }
-    if class & events::CLASSES != 0 {
+    if class & events::CLASSES != 0 && !in_file {
         events::of_call(slot, class, PtRegs::first_three(regs), now, familiar);
     }
 }
