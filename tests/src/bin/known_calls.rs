@@ -16,7 +16,7 @@ use std::{
         Arc, Barrier,
         atomic::{AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 fn main() -> io::Result<()> {
@@ -37,6 +37,7 @@ fn main() -> io::Result<()> {
     let work: fn(u64) = match arguments.first().map(String::as_str) {
         Some("sequence") => sequence,
         Some("flood") => flood,
+        Some("paced") => paced,
         Some("bursts") => bursts,
         Some("sleep") => sleep,
         Some("hold") => hold,
@@ -49,7 +50,7 @@ fn main() -> io::Result<()> {
         Some("signals") => signals,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk | signals THREADS ROUNDS",
+                "sequence | flood | paced | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk | signals THREADS ROUNDS",
             ));
         }
     };
@@ -124,6 +125,16 @@ fn flood(rounds: u64) {
     for _ in 0..rounds {
         // SAFETY: no arguments.
         unsafe { libc::getppid() };
+    }
+}
+
+/// 250 000 calls a second, in bursts with sleeps between them.
+fn paced(rounds: u64) {
+    const BURST: u64 = 250;
+    let began = Instant::now();
+    for (burst, left) in (1..).zip((0..rounds).step_by(BURST as usize)) {
+        flood(BURST.min(rounds - left));
+        std::thread::sleep((Duration::from_millis(1) * burst).saturating_sub(began.elapsed()));
     }
 }
 

@@ -1,5 +1,5 @@
 //! As many calls as the machine can make, under a capture whose ring is the usual one, and under one
-//! whose ring is far too small for them: what is lost is known to the call.
+//! whose ring is far too small for them, and a million a second: what is lost is known to the call.
 
 use std::time::Instant;
 
@@ -19,7 +19,42 @@ const POD: &str = "pod";
 const USUAL_RING: u32 = 2 << 20;
 /// 1 600 calls.
 const SMALL_RING: u32 = 64 << 10;
-const RINGS: [u32; 2] = [USUAL_RING, SMALL_RING];
+
+/// Calls, and the capture that they come under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    Flood,
+    FloodOfSmallRing,
+    /// A million calls a second.
+    Paced,
+}
+
+const VARIANTS: [Variant; 3] = [Variant::Flood, Variant::FloodOfSmallRing, Variant::Paced];
+
+impl Variant {
+    fn work(self) -> &'static str {
+        match self {
+            Self::Flood | Self::FloodOfSmallRing => "flood",
+            Self::Paced => "paced",
+        }
+    }
+
+    fn ring(self) -> u32 {
+        match self {
+            Self::FloodOfSmallRing => SMALL_RING,
+            Self::Flood | Self::Paced => USUAL_RING,
+        }
+    }
+
+    /// Names of the figures of what is lost, and of the calls' rate.
+    fn figures(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Flood => ("lost", Some("rate")),
+            Self::FloodOfSmallRing => ("lost_with_small_ring", None),
+            Self::Paced => ("lost_when_paced", Some("paced_rate")),
+        }
+    }
+}
 
 /// One round.
 #[derive(Debug, Clone, Copy)]
@@ -40,16 +75,22 @@ struct Calls {
 
 pub(super) fn run(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
     let lab = Lab::new("stethos-bench")?;
-    let measured = interleave(&RINGS, rounds, |ring| measure(workspace, &lab, ring))?;
+    let measured = interleave(&VARIANTS, rounds, |variant| {
+        measure(workspace, &lab, variant)
+    })?;
     Ok(figures(&measured))
 }
 
-fn measure(workspace: &Workspace, lab: &Lab, ring: u32) -> Result<Round> {
+fn measure(workspace: &Workspace, lab: &Lab, variant: Variant) -> Result<Round> {
     let (threads, calls) = (THREADS.to_string(), CALLS.to_string());
-    let mut flood = command(workspace, "known-calls", &["flood", &threads, &calls]);
+    let mut flood = command(
+        workspace,
+        "known-calls",
+        &[variant.work(), &threads, &calls],
+    );
     let mut flood = Hook::start_in(lab, POD, &mut flood)?;
     let pod = lab.cgroup(POD).display().to_string();
-    let ring = ring.to_string();
+    let ring = variant.ring().to_string();
     let capture = hook(workspace, &["saturated", "--cgroup", &pod, "--ring", &ring]);
     let capture = Hook::start(capture)?;
     let began = Instant::now();
@@ -65,22 +106,28 @@ fn measure(workspace: &Workspace, lab: &Lab, ring: u32) -> Result<Round> {
     Ok(Round { seconds, calls })
 }
 
-/// `measured[s][r]`: with `RINGS[s]` in round `r`.
+/// `measured[v][r]`: of `VARIANTS[v]` in round `r`.
 fn figures(measured: &[Vec<Round>]) -> Vec<Figure> {
     let made = THREADS * CALLS;
     let all = || measured.iter().flatten();
-    let rates: Vec<f64> = all().map(|round| made as f64 / round.seconds).collect();
-    let rate = Spread::of(&rates);
-    let rate_figure = Figure::new("capture.saturation.rate", rate.median, "calls/s")
-        .goal(Goal::AtLeast(1_000_000.0));
-    let mut figures = Vec::from(rate_figure.with_spread(&rate));
-    for (rounds, name) in measured.iter().zip(["lost", "lost_with_small_ring"]) {
-        let lost: Vec<f64> = rounds
-            .iter()
-            .map(|round| round.calls.lost_percent())
-            .collect();
-        let lost = Spread::of(&lost);
-        let name = format!("capture.saturation.{name}");
+    let spread = |rounds: &[Round], of: fn(&Round) -> f64| {
+        let values: Vec<f64> = rounds.iter().map(of).collect();
+        Spread::of(&values)
+    };
+    let mut figures = Vec::new();
+    for (variant, rounds) in VARIANTS.iter().zip(measured) {
+        let (lost_name, rate_name) = variant.figures();
+        if let Some(name) = rate_name {
+            let rate = spread(rounds, |round| (THREADS * CALLS) as f64 / round.seconds);
+            let name = format!("capture.saturation.{name}");
+            let mut figure = Figure::new(name, rate.median, "calls/s");
+            if *variant == Variant::Flood {
+                figure = figure.goal(Goal::AtLeast(1_000_000.0));
+            }
+            figures.extend(figure.with_spread(&rate));
+        }
+        let lost = spread(rounds, |round| round.calls.lost_percent());
+        let name = format!("capture.saturation.{lost_name}");
         figures.extend(Figure::new(name, lost.median, "%").with_spread(&lost));
     }
     let unaccounted = all().map(|round| round.calls.unaccounted().unsigned_abs());
