@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod collector;
 pub mod disk;
 pub mod live;
+pub mod load;
 pub mod memory;
 pub mod programs;
 pub mod said;

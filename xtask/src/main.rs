@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod compiler;
 mod config;
+mod corpus;
 mod demo;
 mod lab;
 mod lint;

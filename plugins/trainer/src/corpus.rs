@@ -49,7 +49,8 @@ pub(crate) struct Corpus {
 }
 
 impl Corpus {
-    pub(crate) fn new(windows: Vec<Window>) -> Result<Self, TrainError> {
+    /// Without patterns unless `conditioned`.
+    pub(crate) fn new(windows: Vec<Window>, conditioned: bool) -> Result<Self, TrainError> {
         let mut windows: Vec<Window> = windows
             .into_iter()
             .filter(|window| !window.calls.is_empty())
@@ -74,7 +75,11 @@ impl Corpus {
 
         let (training, held_back) = split(windows);
         let vocabulary = vocabulary(training.iter().flatten())?;
-        let patterns = patterns(training.iter().flatten());
+        let patterns = if conditioned {
+            patterns(training.iter().flatten())
+        } else {
+            Vec::new()
+        };
         let mut index = PatternIndex::new(&patterns, PATTERN_FLOOR, PATTERN_CACHE);
         let mut assign = |stretch: Vec<Window>| -> Stretch {
             let assigned = stretch.into_iter().map(|window| {
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn says_how_much_is_missing() {
-        let error = Corpus::new((0..10).map(window).collect())
+        let error = Corpus::new((0..10).map(window).collect(), true)
             .unwrap_err()
             .to_string();
         assert!(error.contains("10 windows, at least 64"), "{error}");

@@ -87,6 +87,8 @@ pub struct TrainConfig {
     /// Size of the autoencoder's hidden layers and of its latent code.
     pub vae_hidden: usize,
     pub latent: usize,
+    /// Whether windows are sorted into patterns, which choose the GRU's initial state.
+    pub conditioned: bool,
     /// Most passes over the distinct training windows; many windows take fewer (see `steps`).
     pub epochs: usize,
     /// Most gradient steps of the GRU, each on at most 64 windows; one epoch is taken in any case.
@@ -105,6 +107,7 @@ impl Default for TrainConfig {
             hidden: 48,
             vae_hidden: 24,
             latent: 4,
+            conditioned: true,
             epochs: 400,
             steps: 2400,
             false_alarm_rate: 1e-3,

@@ -59,14 +59,8 @@ impl Markov {
     pub fn loss(&self, sequences: &[Sequence], order: usize) -> f64 {
         let (mut sum, mut tokens) = (0.0, 0u64);
         for sequence in sequences {
-            let symbols = symbols(sequence);
-            let surprise: f64 = (1..symbols.len())
-                .map(|place| {
-                    -self
-                        .probability(&symbols[..place], symbols[place], order)
-                        .ln()
-                })
-                .sum();
+            let surprises = self.surprises(sequence, order);
+            let surprise: f64 = surprises.iter().copied().map(f64::from).sum();
             sum += surprise * sequence.count as f64;
             tokens += sequence.ids.len() as u64 * sequence.count;
         }
@@ -75,6 +69,16 @@ impl Markov {
         } else {
             sum / tokens as f64
         }
+    }
+
+    /// `-ln P` of every token, in nats, with contexts of at most `order` tokens.
+    pub fn surprises(&self, sequence: &Sequence, order: usize) -> Vec<f32> {
+        let symbols = symbols(sequence);
+        let surprise = |place: usize| {
+            let probability = self.probability(&symbols[..place], symbols[place], order);
+            -probability.ln() as f32
+        };
+        (1..symbols.len()).map(surprise).collect()
     }
 
     fn probability(&self, before: &[u32], token: u32, order: usize) -> f64 {

@@ -65,7 +65,7 @@ pub(crate) fn train(
     };
 
     report(Phase::Patterns, 0.0, None);
-    let corpus = Corpus::new(input.windows)?;
+    let corpus = Corpus::new(input.windows, config.conditioned)?;
     report(Phase::Patterns, 1.0, None);
 
     let shape = GruShape {

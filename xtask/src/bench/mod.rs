@@ -6,6 +6,7 @@ mod capture;
 mod figure;
 mod hook;
 mod interval;
+mod learning;
 mod load;
 mod paced;
 mod peers;
@@ -45,6 +46,8 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64],
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: Vec<u32>,
+    #[command(flatten)]
+    learning: learning::LearningOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -63,6 +66,8 @@ enum Bench {
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
+    /// How well what is learned of real servers tells faults from normal time; only when it is named.
+    Learning,
     /// Ways to cut the calls of real servers into units of work; only when it is named.
     Units,
 }
@@ -85,7 +90,9 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     };
     let with_servers =
         |bench: &Bench| matches!(bench, Bench::Servers | Bench::Steady | Bench::Units);
-    let scope = if benches.iter().any(with_servers) {
+    let scope = if benches.contains(&Bench::Learning) {
+        Scope::Corpus
+    } else if benches.iter().any(with_servers) {
         Scope::Bench
     } else {
         Scope::Demo
@@ -110,6 +117,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             }
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
+            Bench::Learning => learning::run(workspace, &options.learning),
             Bench::Units => units::run(workspace, options.json),
         };
         match figures {

@@ -15,13 +15,15 @@ const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 
 /// How much of the machine a task needs; each scope holds the ones before it, but that tests need
-/// nothing of `Bench`.
+/// nothing of `Bench` and `Corpus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     Build,
     Demo,
     /// Servers, their loads, and the tools that Stethos is compared with.
     Bench,
+    /// Servers of every application type.
+    Corpus,
     Test,
 }
 
@@ -87,8 +89,11 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
     if scope >= Scope::Demo {
         planner.program("redis-server", "redis-server", "redis", "the demo's shop");
     }
-    if scope == Scope::Bench {
+    if matches!(scope, Scope::Bench | Scope::Corpus) {
         planner.bench_programs();
+    }
+    if scope == Scope::Corpus {
+        planner.corpus_programs();
     }
     if scope >= Scope::Test {
         planner.program("nginx", "nginx", "nginx", "tests against a real server");
@@ -222,6 +227,27 @@ impl Planner<'_> {
             for peer in ["bpftrace", "strace"] {
                 self.program(peer, peer, peer, why);
             }
+        }
+    }
+
+    /// Servers of the corpus. One that cannot be brought is left out of it, by name.
+    fn corpus_programs(&mut self) {
+        if self.system != System::Debian12 || !self.machine.is_root() {
+            return;
+        }
+        let why = "recordings of real servers";
+        for (program, package) in [
+            ("apache2", "apache2-bin"),
+            ("lighttpd", "lighttpd"),
+            ("psql", "postgresql"),
+            ("mariadbd", "mariadb-server"),
+            ("mosquitto", "mosquitto"),
+            ("rabbitmq-server", "rabbitmq-server"),
+            ("nats-server", "nats-server"),
+            ("javac", "default-jdk-headless"),
+            ("go", "golang-go"),
+        ] {
+            self.program(program, package, package, why);
         }
     }
 

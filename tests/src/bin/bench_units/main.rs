@@ -8,7 +8,6 @@
 #![allow(clippy::print_stdout, reason = "its standard output is read by xtask")]
 
 mod changes;
-mod load;
 mod measure;
 mod recut;
 mod serve;
@@ -29,7 +28,7 @@ use stethos::{
     windows::{Piece, Windows},
 };
 use stethos_patterns::{Window, names};
-use stethos_tests::{cgroup::Cgroup, live};
+use stethos_tests::{cgroup::Cgroup, live, load::Load};
 
 use servers::Server;
 
@@ -54,7 +53,7 @@ fn record(app: &str, file: &Path, span: Duration) -> anyhow::Result<()> {
     let mut live = live::start(&cgroup, live::settings(64 << 20, 1024, 25));
     let out = BufWriter::new(File::create(file)?);
     let mut writer = RecordingWriter::new(out, &live.header)?;
-    let load = load::Load::start(server.protocol, server.port);
+    let load = Load::start(server.protocol, server.port, 1.0);
     let (records, kept) = std::sync::mpsc::channel::<Vec<Record>>();
     let stop = live.stop;
     std::thread::scope(|scope| {

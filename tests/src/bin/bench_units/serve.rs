@@ -48,7 +48,7 @@ async fn request(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-            let length = crate::load::content_length(&head).unwrap_or(0);
+            let length = stethos_tests::load::content_length(&head).unwrap_or(0);
             if buffer.len() >= end + 4 + length {
                 buffer.drain(..end + 4 + length);
                 return Ok(Some((head, length)));

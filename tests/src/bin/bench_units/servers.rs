@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use stethos_tests::cgroup::Cgroup;
 use tempfile::TempDir;
 
-use crate::load::Protocol;
+use stethos_tests::load::Protocol;
 
 pub(crate) struct Server {
     pub(crate) protocol: Protocol,
@@ -114,15 +114,21 @@ fn command(app: &str, folder: &Path, port: u16, behind: u16) -> anyhow::Result<C
         }
         "node" => {
             command = Command::new("node");
-            command.args([&write("server.js", include_str!("server.js"))?, &text]);
+            command.args([
+                &write("server.js", include_str!("../../../servers/node.js"))?,
+                &text,
+            ]);
         }
         "python" => {
             command = Command::new("/usr/bin/python3");
-            command.args([&write("server.py", include_str!("server.py"))?, &text]);
+            command.args([
+                &write("server.py", include_str!("../../../servers/threads.py"))?,
+                &text,
+            ]);
         }
         "go" => {
             let program = folder.join("server").display().to_string();
-            let source = write("server.go", include_str!("server.go.txt"))?;
+            let source = write("server.go", include_str!("../../../servers/server.go.txt"))?;
             let mut build = Command::new("go");
             build.args(["build", "-o", &program, &source]);
             if !build.status().context("go is missing")?.success() {
