@@ -63,7 +63,7 @@ pub use error::TrainError;
 /// What was learned about one container.
 #[derive(Clone, Debug)]
 pub struct TrainingInput {
-    /// `x86_64` or `aarch64`: what the call numbers mean.
+    /// `x86_64`, `aarch64` or `i386`: what the call numbers mean.
     pub arch: String,
     /// Name of the container or image, for the model card.
     pub container: String,

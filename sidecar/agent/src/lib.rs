@@ -14,6 +14,7 @@ pub mod config;
 pub mod diagnosis;
 pub mod doctor;
 pub mod export;
+pub mod import;
 pub mod learning;
 pub mod models;
 pub mod pipeline;

@@ -14,7 +14,7 @@ pub type ContainerIndex = u16;
 /// First thing in a stream of records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// `x86_64` or `aarch64`: what the call numbers mean.
+    /// `x86_64`, `aarch64` or (imported) `i386`: what the call numbers mean.
     pub arch: String,
     /// `uname -r` of the recorded machine.
     pub kernel: String,

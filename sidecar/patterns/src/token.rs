@@ -46,6 +46,9 @@ impl Token {
         outcome: Outcome::NoReturn,
     };
 
+    /// Stands for a call whose number is not known. No architecture has it.
+    pub const UNKNOWN_CALL: u16 = u16::MAX - 1;
+
     pub fn new(call: u16, ret: i64) -> Self {
         Token {
             call,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::capture::targets::Target;
 use crate::config::{Flag, LogLevel};
+use crate::import::{Arch, Format};
 
 /// Watches the system calls of the containers beside it, learns what they normally do, and says
 /// what broke when they stop doing it.
@@ -42,6 +43,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Print the diagnoses that a recording gives
     Replay(ReplayArgs),
+    /// Make a recording from what other tools recorded: strace, LID-DS, plain call numbers
+    Import(ImportArgs),
     /// Make a model bundle from recordings
     Train(TrainArgs),
     /// Say how strange each sequence of a recording is to a bundle; higher is stranger
@@ -121,6 +124,25 @@ pub struct ReplayArgs {
     /// Print one JSON object a diagnosis
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// Text to read; several make one recording
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Recording to write
+    #[arg(short, long, value_name = "RECORDING")]
+    pub output: PathBuf,
+    /// What the inputs are [default: guessed from the first]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// What call numbers mean [default: i386 for numbers, otherwise x86_64]
+    #[arg(long, value_enum, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+    /// What the container is called; recordings that are learned from together have the same
+    #[arg(long, value_name = "NAME", default_value = "imported")]
+    pub container: String,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -270,6 +292,9 @@ mod tests {
             "stethos doctor --json",
             "stethos record -o a.rec --target pid=7 --duration 30s",
             "stethos replay a.rec b.rec --bundle a.bundle --json",
+            "stethos import a.strace -o a.rec",
+            "stethos import a.txt b.txt --output a.rec --format numbers --arch i386 --container a",
+            "stethos import a.sc -o a.rec --format lid-ds --arch aarch64",
             "stethos train a.rec b.rec -o a.bundle",
             "stethos train a.rec --container api --unseen-mass 0.0015 --time-limit 60s --widened \
              --output a.bundle",
@@ -291,6 +316,15 @@ mod tests {
             ),
             ("stethos record --target pid=7", "--output"),
             ("stethos record -o a.rec --duration soon", "--duration"),
+            ("stethos import a.txt", "--output"),
+            (
+                "stethos import a.txt -o a.rec --format json",
+                "possible values: strace, lid-ds, numbers",
+            ),
+            (
+                "stethos import a.txt -o a.rec --arch mips",
+                "possible values: i386, x86_64, aarch64",
+            ),
             ("stethos train -o a.bundle", "RECORDING"),
             (
                 "stethos train a.rec -o b --unseen-mass 2",

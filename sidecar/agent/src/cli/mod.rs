@@ -3,6 +3,7 @@
 pub mod args;
 mod config;
 mod doctor;
+mod import;
 mod measured;
 mod node;
 mod plugin;
@@ -60,6 +61,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => return doctor::run(&config, args),
         Command::Record(args) => record::run(&config, args)?,
         Command::Replay(args) => replay::run(&config, args)?,
+        Command::Import(args) => import::run(args)?,
         Command::Train(args) => train::run(args)?,
         Command::Score(args) => score::run(args)?,
         Command::Config(_) | Command::Plugin(_) => {}

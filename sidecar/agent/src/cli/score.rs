@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 use stethos_bundle::Bundle;
 use stethos_patterns::score::window_score;
@@ -16,6 +16,7 @@ use super::args::ScoreArgs;
 use crate::{
     capture::recording::RecordingReader,
     config::PluginsConfig,
+    import::sequences::SequenceNames,
     models::Models,
     windows::{Piece, Windows},
 };
@@ -46,13 +47,24 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<()> {
 async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let reader = RecordingReader::new(BufReader::new(file), path.display().to_string())?;
-    let mut windows = Windows::new(&reader.header().arch);
+    let arch = &reader.header().arch;
+    if *arch != bundle.card.arch {
+        bail!(
+            "{} was recorded on {arch}, the bundle is for {}",
+            path.display(),
+            bundle.card.arch
+        );
+    }
+    let mut windows = Windows::new(arch);
+    let mut names = SequenceNames::new(reader.header());
     let mut models = Models::for_replay(&PluginsConfig::default())?;
     models.begin();
     let mut sequences: BTreeMap<(u32, u32), Sequence> = BTreeMap::new();
     let mut pieces = Vec::new();
     for record in reader {
-        windows.on_record(&record?, &mut pieces);
+        let record = record?;
+        names.on_record(&record);
+        windows.on_record(&record, &mut pieces);
     }
     windows.finish(&mut pieces);
     let all: Vec<_> = pieces
@@ -78,7 +90,8 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
     }
     let mut out = io::stdout().lock();
     for ((pid, tid), Sequence { score, tokens }) in sequences {
-        let name = format!("{}:{pid}/{tid}", path.display());
+        let name = names.name(pid, tid);
+        let name = name.unwrap_or_else(|| format!("{}:{pid}/{tid}", path.display()));
         if as_json {
             writeln!(
                 out,

@@ -93,6 +93,11 @@ impl CallTable {
         self.calls.get(usize::from(nr))?.as_ref()
     }
 
+    /// Whether a call has this number.
+    pub fn knows(&self, nr: u16) -> bool {
+        self.entry(nr).is_some()
+    }
+
     /// `unknown` for a number without a name.
     pub fn name(&self, nr: u16) -> &'static str {
         self.entry(nr).map_or(UNKNOWN_CALL, |entry| entry.name)
@@ -156,7 +161,7 @@ impl CallTable {
     }
 
     /// `connect:ECONNREFUSED`, `read:ok`, `futex:interrupted`, `exit_group:no_return`, `gap`;
-    /// `call_470:ok` for a number without a name.
+    /// `call_470:ok` for a number without a name, `unknown:ok` for [`Token::UNKNOWN_CALL`].
     pub fn token_name(&self, token: &Token) -> String {
         if *token == Token::GAP {
             return "gap".to_owned();
@@ -174,8 +179,11 @@ impl CallTable {
     }
 
     fn call_label(&self, nr: u16) -> String {
-        self.entry(nr)
-            .map_or_else(|| format!("call_{nr}"), |entry| entry.name.to_owned())
+        match self.entry(nr) {
+            Some(entry) => entry.name.to_owned(),
+            None if nr == Token::UNKNOWN_CALL => UNKNOWN_CALL.to_owned(),
+            None => format!("call_{nr}"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ fn tokens_have_the_names_people_know() {
     assert_eq!(name(202, -512), "futex:interrupted");
     assert_eq!(name(202, -4), "futex:interrupted");
     assert_eq!(name(9999, 0), "call_9999:ok");
+    assert_eq!(name(Token::UNKNOWN_CALL, -2), "unknown:ENOENT");
     assert_eq!(token_name("x86_64", &Token::GAP), "gap");
     let ended = Token {
         call: 231,
