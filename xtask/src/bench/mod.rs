@@ -6,6 +6,7 @@ mod capture;
 mod figure;
 mod hook;
 mod interval;
+mod learning;
 mod load;
 mod paced;
 mod peers;
@@ -18,6 +19,8 @@ mod sidecars;
 mod steady;
 mod units;
 mod watcher;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -45,6 +48,9 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64],
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: Vec<u32>,
+    /// Archive of the ChaosOrca experiments on nginx, for `learning`.
+    #[arg(long, value_name = "FILE")]
+    chaosorca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,6 +71,9 @@ enum Bench {
     Plugin,
     /// Ways to cut the calls of real servers into units of work; only when it is named.
     Units,
+    /// How well what is learned tells faults from normal time, on data that an option names; only when
+    /// it is named.
+    Learning,
 }
 
 const ALL: [Bench; 7] = [
@@ -111,6 +120,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
             Bench::Units => units::run(workspace, options.json),
+            Bench::Learning => learning::run(workspace, [options.chaosorca.as_deref()]),
         };
         match figures {
             Ok(figures) => print(&figures, options.json),
