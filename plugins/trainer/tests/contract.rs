@@ -109,8 +109,15 @@ fn autoencoder_through_plain_loops() {
     .unwrap();
     bundle.model = vae.serialise().unwrap();
     let model = Model::new(&bundle);
-    for (profile, error) in profiles.iter().zip(vae.errors(&profiles).unwrap()) {
-        assert!((model.reconstruction_error(profile) - error).abs() < 1e-5);
+    let (errors, codes) = (vae.errors(&profiles), vae.codes(&profiles));
+    let judged = errors.unwrap().into_iter().zip(codes.unwrap());
+    for (profile, (error, code)) in profiles.iter().zip(judged) {
+        let (expected, expected_error) = model.assess(profile);
+        assert!((expected_error - error).abs() < 1e-5);
+        assert_eq!(code.len(), expected.len());
+        for (value, expected) in code.iter().zip(&expected) {
+            assert!((f64::from(*value) - expected).abs() < 1e-5);
+        }
     }
 }
 
