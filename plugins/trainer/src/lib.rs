@@ -101,12 +101,13 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
+        let vae = vae::VaeConfig::default();
         TrainConfig {
             seed: 1,
             embedding: 16,
             hidden: 48,
-            vae_hidden: 24,
-            latent: 4,
+            vae_hidden: vae.hidden,
+            latent: vae.latent,
             conditioned: true,
             epochs: 400,
             steps: 2400,

@@ -17,7 +17,7 @@ use crate::gru::{Gru, GruShape, Withhold};
 use crate::markov::Markov;
 use crate::profiles::Profiles;
 use crate::tensors::serialise;
-use crate::vae::Vae;
+use crate::vae::{Vae, VaeConfig};
 use crate::{Phase, Progress, TrainConfig, TrainError, TrainingInput};
 
 const BATCH: usize = 64;
@@ -34,7 +34,6 @@ const WITHHOLD: Withhold = Withhold {
 /// Epochs that the step limit leaves at least, by training on the most frequent windows only.
 const MIN_EPOCHS: usize = 4;
 
-const VAE_STEPS: usize = 400;
 const MIN_PROFILES: usize = 128;
 
 /// Shares of the time that is left: of the GRU after the patterns, of the autoencoder after
@@ -89,16 +88,15 @@ pub(crate) fn train(
     let layout = ProfileLayout::new(&corpus.vocabulary, corpus.patterns.len())
         .with_typical(&input.arch, &input.baseline);
     let profiles = Profiles::new(&corpus, &layout, &input.arch, MIN_PROFILES, &mut random);
-    let mut vae = Vae::new(
-        &profiles.training,
-        config.vae_hidden,
-        config.latent,
-        &mut random,
-    )?;
-    let schedule = Schedule::new(VAE_STEPS, 1.0, left(VAE_TIME));
+    let shape = VaeConfig {
+        hidden: config.vae_hidden,
+        latent: config.latent,
+        ..VaeConfig::default()
+    };
+    let mut vae = Vae::new(&profiles.training, shape, &mut random)?;
     vae.train(
         &profiles.training,
-        schedule,
+        left(VAE_TIME),
         &mut random,
         &mut |done, loss| {
             report(Phase::Profiles, done, Some(loss));

@@ -1,12 +1,14 @@
 //! Variational autoencoder of profiles (Kingma & Welling 2014): one hidden layer of ReLU on
 //! either side of a diagonal Gaussian code.
 //!
-//! Loss: mean squared error of the standardised profile plus [`KL_WEIGHT`] times the divergence
-//! of the code from a unit Gaussian. Inference decodes the code's mean.
+//! Loss: mean squared error of the standardised profile plus [`VaeConfig::kl_weight`] times the
+//! divergence of the code from a unit Gaussian. Inference decodes the code's mean.
+
+use std::time::Duration;
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
@@ -14,19 +16,45 @@ use crate::TrainError;
 use crate::epochs::Schedule;
 use crate::tensors::{NamedTensor, serialise, uniform};
 
-/// Small against the error, so that the code stays in use.
-pub const KL_WEIGHT: f64 = 1e-3;
-/// Least scale of a value: shares and log-durations that hardly vary in training may vary by
-/// this much.
-pub const MIN_SCALE: f32 = 0.05;
-
-/// Noise on standardised training profiles, so that neighbours of what was seen are learned too.
+/// Noise that profiles are learned with by default.
 pub(crate) const JITTER: f64 = 0.1;
 const LEARNING_RATE: f64 = 0.01;
+
+/// Sizes and effort of an autoencoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaeConfig {
+    /// Size of the hidden layers.
+    pub hidden: usize,
+    /// Size of the code.
+    pub latent: usize,
+    /// Gradient steps, each on all profiles.
+    pub steps: usize,
+    /// Noise on standardised training profiles, so that neighbours of what was seen are learned too.
+    pub jitter: f64,
+    /// Small against the error, so that the code stays in use.
+    pub kl_weight: f64,
+    /// Least scale of a value: shares and log-durations that hardly vary in training may vary by
+    /// this much.
+    pub min_scale: f32,
+}
+
+impl Default for VaeConfig {
+    fn default() -> Self {
+        VaeConfig {
+            hidden: 24,
+            latent: 4,
+            steps: 400,
+            jitter: JITTER,
+            kl_weight: 1e-3,
+            min_scale: 0.05,
+        }
+    }
+}
 
 /// Weights and standardisation.
 #[derive(Debug)]
 pub struct Vae {
+    config: VaeConfig,
     mean: Tensor,
     scale: Tensor,
     enc_w: Var,
@@ -48,12 +76,12 @@ impl Vae {
     /// The library's.
     pub fn new(
         profiles: &[Vec<f32>],
-        hidden: usize,
-        latent: usize,
+        config: VaeConfig,
         random: &mut ChaCha8Rng,
     ) -> Result<Self, TrainError> {
+        let VaeConfig { hidden, latent, .. } = config;
         let dimension = profiles.first().map_or(0, Vec::len);
-        let (mean, scale) = standardisation(profiles, dimension);
+        let (mean, scale) = standardisation(profiles, dimension, config.min_scale);
         let mut linear = |outputs: usize, inputs: usize| -> Result<(Var, Var), TrainError> {
             let bound = 1.0 / (inputs.max(1) as f64).sqrt();
             Ok((
@@ -68,6 +96,7 @@ impl Vae {
         let (out_w, out_b) = linear(dimension, hidden)?;
         let device = &Device::Cpu;
         Ok(Vae {
+            config,
             mean: Tensor::from_vec(mean, dimension, device)?,
             scale: Tensor::from_vec(scale, dimension, device)?,
             enc_w,
@@ -83,17 +112,35 @@ impl Vae {
         })
     }
 
+    /// Trained on `profiles` without a limit of time; a function of its arguments.
+    ///
+    /// # Errors
+    /// The library's, or a loss that is not a number.
+    pub fn learn(profiles: &[Vec<f32>], config: VaeConfig, seed: u64) -> Result<Self, TrainError> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut vae = Vae::new(profiles, config, &mut random)?;
+        vae.train(profiles, None, &mut random, &mut |_, _| {})?;
+        Ok(vae)
+    }
+
     /// Trains on `profiles`, all in one step; `observe` is told the share of steps begun and
     /// the loss. Gives the last loss.
     pub(crate) fn train(
         &mut self,
         profiles: &[Vec<f32>],
-        mut schedule: Schedule,
+        allowance: Option<Duration>,
         random: &mut ChaCha8Rng,
         observe: &mut dyn FnMut(f64, f64),
     ) -> Result<f64, TrainError> {
+        let VaeConfig {
+            steps,
+            latent,
+            jitter,
+            kl_weight,
+            ..
+        } = self.config;
         let standardised = self.standardise(profiles)?;
-        let latent = self.mu_b.dims1()?;
+        let mut schedule = Schedule::new(steps, LEARNING_RATE, allowance);
         let parameters = ParamsAdamW {
             weight_decay: 0.0,
             ..ParamsAdamW::default()
@@ -101,15 +148,15 @@ impl Vae {
         let mut optimizer = AdamW::new(self.variables(), parameters)?;
         let mut last = 0.0;
         while let Some(rate) = schedule.next() {
-            optimizer.set_learning_rate(rate * LEARNING_RATE);
-            let jitter = (noise(profiles.len(), self.mean.dims1()?, random)? * JITTER)?;
+            optimizer.set_learning_rate(rate);
+            let jitter = (noise(profiles.len(), self.mean.dims1()?, random)? * jitter)?;
             let (mu, logvar) = self.encode(&(&standardised + jitter)?)?;
             let spread = (noise(profiles.len(), latent, random)? * (&logvar * 0.5)?.exp()?)?;
             let decoded = self.decode(&(&mu + spread)?)?;
             let error = (decoded - &standardised)?.sqr()?.mean_all()?;
             let divergence = ((mu.sqr()? + logvar.exp()?)? - (&logvar + 1.0)?)?;
             let divergence = (divergence.sum_all()? * (0.5 / profiles.len().max(1) as f64))?;
-            let loss = (&error + (divergence * KL_WEIGHT)?)?;
+            let loss = (&error + (divergence * kl_weight)?)?;
             optimizer.backward_step(&loss)?;
             last = f64::from(error.to_scalar::<f32>()?);
             if !last.is_finite() {
@@ -141,6 +188,18 @@ impl Vae {
             .into_iter()
             .map(f64::from)
             .collect())
+    }
+
+    /// Mean of every profile's code.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn codes(&self, profiles: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, TrainError> {
+        if profiles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mu, _) = self.encode(&self.standardise(profiles)?)?;
+        Ok(mu.to_vec2()?)
     }
 
     /// The weights as safetensors bytes, named as in a bundle's model.
@@ -222,8 +281,12 @@ fn noise(rows: usize, columns: usize, random: &mut ChaCha8Rng) -> candle_core::R
     Tensor::from_vec(values, (rows, columns), &Device::Cpu)
 }
 
-/// Mean and standard deviation per value.
-fn standardisation(profiles: &[Vec<f32>], dimension: usize) -> (Vec<f32>, Vec<f32>) {
+/// Mean and standard deviation per value, which is at least `min_scale`.
+fn standardisation(
+    profiles: &[Vec<f32>],
+    dimension: usize,
+    min_scale: f32,
+) -> (Vec<f32>, Vec<f32>) {
     let count = profiles.len().max(1) as f64;
     let moments = (0..dimension).map(|place| {
         let values = || {
@@ -234,7 +297,7 @@ fn standardisation(profiles: &[Vec<f32>], dimension: usize) -> (Vec<f32>, Vec<f3
         };
         let mean = values().sum::<f64>() / count;
         let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-        (mean as f32, (variance.sqrt() as f32).max(MIN_SCALE))
+        (mean as f32, (variance.sqrt() as f32).max(min_scale))
     });
     moments.unzip()
 }

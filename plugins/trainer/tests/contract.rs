@@ -9,6 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use stethos_patterns::{Vocabulary, Window};
 use stethos_trainer::corpus::{BLOCKS, HELD_BACK_EVERY};
+use stethos_trainer::vae::{Vae, VaeConfig};
 use stethos_trainer::{TrainConfig, train};
 
 #[test]
@@ -91,20 +92,32 @@ fn autoencoder_through_plain_loops() {
     let profiles: Vec<Vec<f32>> = (0..10u8)
         .map(|i| (0..6u8).map(|j| f32::from(i * j % 7) / 3.0).collect())
         .collect();
-    let vae = stethos_trainer::vae::Vae::new(&profiles, 5, 2, &mut random).unwrap();
+    let config = VaeConfig {
+        hidden: 5,
+        latent: 2,
+        ..VaeConfig::default()
+    };
+    let vae = Vae::new(&profiles, config, &mut random).unwrap();
     let mut bundle = train(
         input(Server::web(1).windows(100)),
         &TrainConfig {
             steps: 1,
-            ..config()
+            ..common::config()
         },
         &mut |_| {},
     )
     .unwrap();
     bundle.model = vae.serialise().unwrap();
     let model = Model::new(&bundle);
-    for (profile, error) in profiles.iter().zip(vae.errors(&profiles).unwrap()) {
-        assert!((model.reconstruction_error(profile) - error).abs() < 1e-5);
+    let (errors, codes) = (vae.errors(&profiles), vae.codes(&profiles));
+    let judged = errors.unwrap().into_iter().zip(codes.unwrap());
+    for (profile, (error, code)) in profiles.iter().zip(judged) {
+        let (expected, expected_error) = model.assess(profile);
+        assert!((expected_error - error).abs() < 1e-5);
+        assert_eq!(code.len(), expected.len());
+        for (value, expected) in code.iter().zip(&expected) {
+            assert!((f64::from(*value) - expected).abs() < 1e-5);
+        }
     }
 }
 

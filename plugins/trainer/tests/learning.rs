@@ -67,7 +67,7 @@ fn profile_of_the_learned_mix_is_stable_and_of_another_is_not() {
         for window in windows {
             builder.window(window, judge.pattern(window));
         }
-        let error = judge.model.reconstruction_error(&builder.finish().values);
+        let error = judge.model.assess(&builder.finish().values).1;
         bundle.thresholds.stability(error)
     };
     let fresh = Server::web(2).windows(4000);

@@ -1,5 +1,6 @@
 //! One measured figure and the goal that it is held against.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::rounds::Spread;
 pub(super) struct Figure {
     name: String,
     value: f64,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     goal: Option<Goal>,
 }
 
@@ -22,11 +23,15 @@ pub(super) enum Goal {
 }
 
 impl Figure {
-    pub(super) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+    pub(super) fn new(
+        name: impl Into<String>,
+        value: f64,
+        unit: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
             name: name.into(),
             value,
-            unit,
+            unit: unit.into(),
             goal: None,
         }
     }
@@ -38,8 +43,9 @@ impl Figure {
 
     /// The median, and its quartiles as figures of their own.
     pub(super) fn with_spread(self, spread: &Spread) -> [Self; 3] {
-        let quartile =
-            |which: &str, value| Self::new(format!("{}.{which}", self.name), value, self.unit);
+        let quartile = |which: &str, value| {
+            Self::new(format!("{}.{which}", self.name), value, self.unit.clone())
+        };
         let lower = quartile("lower_quartile", spread.lower);
         let upper = quartile("upper_quartile", spread.upper);
         [self, lower, upper]
@@ -47,8 +53,9 @@ impl Figure {
 
     /// The mean, and the ends of its 95 % interval as figures of their own.
     pub(super) fn with_interval(self, interval: &Interval) -> [Self; 3] {
-        let end =
-            |which: &str, value| Self::new(format!("{}.{which}", self.name), value, self.unit);
+        let end = |which: &str, value| {
+            Self::new(format!("{}.{which}", self.name), value, self.unit.clone())
+        };
         let low = end("low_95", interval.low);
         let high = end("high_95", interval.high);
         [self, low, high]

@@ -1,6 +1,7 @@
-//! How well what is learned of real servers tells faults from normal time.
+//! How well what is learned tells faults from normal time: on real servers, and on data with labels
+//! from elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +11,9 @@ use super::figure::{Figure, Goal};
 use crate::corpus::{self, Wanted};
 use crate::workspace::Workspace;
 
+/// `bench-learning PART DATA` prints one JSON object a figure: name, value, unit.
 const PROGRAM: &str = "bench-learning";
+/// Parts that read the corpus.
 const PARTS: [&str; 2] = ["sequences", "profiles"];
 
 /// What is measured, on what.
@@ -29,6 +32,9 @@ pub(super) struct LearningOptions {
     /// Record, and measure nothing.
     #[arg(long)]
     record_only: bool,
+    /// Archive of the ChaosOrca experiments on nginx, for `learning`.
+    #[arg(long, value_name = "FILE")]
+    chaosorca: Option<PathBuf>,
 }
 
 pub(super) fn run(workspace: &Workspace, options: &LearningOptions) -> Result<Vec<Figure>> {
@@ -44,37 +50,47 @@ pub(super) fn run(workspace: &Workspace, options: &LearningOptions) -> Result<Ve
         return Ok(figures);
     }
     for part in PARTS {
-        let output = Command::new(workspace.binary(PROGRAM))
-            .arg(part)
-            .arg(&folder)
-            .env("RAYON_NUM_THREADS", "1")
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("cannot start {PROGRAM}"))?;
-        ensure!(output.status.success(), "{PROGRAM} {part} failed");
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            figures.push(figure(line).with_context(|| format!("{PROGRAM} said {line:?}"))?);
-        }
+        figures.extend(measure(workspace, part, &folder)?);
+    }
+    match &options.chaosorca {
+        Some(file) => figures.extend(measure(workspace, "chaosorca", file)?),
+        None => eprintln!("chaosorca is left out: no data, `--chaosorca FILE`"),
     }
     Ok(figures)
 }
 
-/// Units that figures may have.
-const UNITS: [&str; 5] = ["", "s", "MiB", "of intervals", "AUC"];
-
-fn figure(line: &str) -> Option<Figure> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    let name = line["name"].as_str()?;
-    let unit = UNITS.iter().find(|unit| line["unit"] == **unit)?;
-    let figure = Figure::new(name, line["value"].as_f64()?, unit);
-    Some(match goal(name) {
-        Some(goal) => figure.goal(goal),
-        None => figure,
-    })
+fn measure(workspace: &Workspace, part: &str, data: &Path) -> Result<Vec<Figure>> {
+    let output = Command::new(workspace.binary(PROGRAM))
+        .arg(part)
+        .arg(data)
+        // As a sidecar trains.
+        .env("RAYON_NUM_THREADS", "1")
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {PROGRAM}"))?;
+    ensure!(output.status.success(), "{PROGRAM} {part} failed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(figure).collect()
 }
 
+fn figure(line: &str) -> Result<Figure> {
+    let read = || {
+        let object: Value = serde_json::from_str(line).ok()?;
+        let unit = object["unit"].as_str()?.to_owned();
+        let name = object["name"].as_str()?;
+        let figure = Figure::new(name, object["value"].as_f64()?, unit);
+        Some(match goal(name) {
+            Some(goal) => figure.goal(goal),
+            None => figure,
+        })
+    };
+    read().with_context(|| format!("{PROGRAM} printed no figure: {line}"))
+}
+
+/// What a training may take.
 fn goal(name: &str) -> Option<Goal> {
-    match name.rsplit('.').next()? {
+    let (_, figure) = name.split_once(".training.")?;
+    match figure {
         "cpu" => Some(Goal::AtMost(60.0)),
         "peak" => Some(Goal::AtMost(256.0)),
         _ => None,
@@ -86,12 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_program_says_becomes_figures_with_goals() {
-        let text = |line: &str| figure(line).map(|figure| figure.to_string());
+    fn a_line_is_a_figure_some_with_a_goal() {
+        let line = r#"{"name": "chaosorca.vae.error.auc.whole", "value": 0.99, "unit": "AUC"}"#;
+        let expected = "chaosorca.vae.error.auc.whole: 0.99 AUC";
+        assert_eq!(figure(line).unwrap().to_string(), expected);
         let line = r#"{"name":"learning.redis.training.cpu","value":61.0,"unit":"s"}"#;
-        let cpu = text(line).unwrap();
-        assert!(cpu.contains("(goal ≤ 60.0 s, not met)"), "{cpu}");
-        assert!(text(r#"{"name":"x.auc","value":0.5,"unit":""}"#).is_some());
-        assert_eq!(text(r#"{"name":"x.auc","unit":""}"#), None);
+        let cpu = figure(line).unwrap().to_string();
+        assert!(cpu.contains("not met"), "{cpu}");
+        assert!(figure(r#"{"name": "x", "value": null, "unit": "AUC"}"#).is_err());
+        assert!(figure("").is_err());
     }
 }

@@ -114,7 +114,7 @@ fn figures_of(app: &str, way: &Value) -> Result<Vec<Figure>> {
         Ok(Figure::new(
             format!("units.{app}.{name}.{key}"),
             value,
-            unit,
+            *unit,
         ))
     };
     VALUES.iter().map(figure).collect()

@@ -82,7 +82,8 @@ impl<'a> Model<'a> {
     }
 
     /// Mean squared error of the standardised profile's reconstruction from the code's mean.
-    pub(crate) fn reconstruction_error(&self, profile: &[f32]) -> f64 {
+    /// Mean of the code, and mean squared error of the reconstruction.
+    pub(crate) fn assess(&self, profile: &[f32]) -> (Vec<f64>, f64) {
         let (mean, scale) = (self.vector("vae.mean"), self.vector("vae.scale"));
         let x: Vec<f64> = (0..mean.len())
             .map(|i| (f64::from(profile[i]) - mean[i]) / scale[i])
@@ -97,7 +98,8 @@ impl<'a> Model<'a> {
         );
         let hidden = relu(layer("vae.dec.w", "vae.dec.b", &mu));
         let y = layer("vae.out.w", "vae.out.b", &hidden);
-        x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum::<f64>() / x.len() as f64
+        let squares = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2));
+        (mu, squares.sum::<f64>() / x.len() as f64)
     }
 }
 

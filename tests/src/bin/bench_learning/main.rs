@@ -1,11 +1,14 @@
 //! How well what is learned tells faults from normal time, on data with labels, for `cargo xtask
 //! bench learning`. Prints one JSON object a figure: name, value, unit.
 //!
-//! `bench-learning sequences FOLDER` judges windows of the corpus in FOLDER, by the GRU and by simple
-//! models; `bench-learning profiles FOLDER` its profiles, and says what training takes.
+//! - `sequences FOLDER` judges windows of the corpus in FOLDER, by the GRU and by simple models
+//! - `profiles FOLDER` judges its profiles, and says what training takes
+//! - `chaosorca FILE.zip` judges profiles on the ChaosOrca experiments; `chaosorca-variants FILE.zip`
+//!   tries other settings of the autoencoder there
 
 #![allow(clippy::print_stdout, reason = "its standard output is read by xtask")]
 
+mod chaosorca;
 mod corpus;
 mod deviations;
 mod figures;
@@ -22,11 +25,16 @@ use anyhow::bail;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let figures = match arguments.as_slice() {
-        ["sequences", folder] => sequences::run(Path::new(folder))?,
-        ["profiles", folder] => profiles::run(Path::new(folder))?,
-        _ => bail!("bench-learning sequences FOLDER | profiles FOLDER"),
+    let [part, data] = &arguments[..] else {
+        bail!("bench-learning PART DATA");
+    };
+    let data = Path::new(data);
+    let figures = match part.as_str() {
+        "sequences" => sequences::run(data)?,
+        "profiles" => profiles::run(data)?,
+        "chaosorca" => chaosorca::run(data)?,
+        "chaosorca-variants" => chaosorca::variants(data)?,
+        _ => bail!("{part} is no part of bench-learning"),
     };
     for line in figures.lines() {
         println!("{line}");
