@@ -241,7 +241,7 @@ mod tests {
             window
         });
         assert!(matches!(
-            Corpus::new(windows.collect()),
+            Corpus::new(windows.collect(), true),
             Err(TrainError::Degenerate(_))
         ));
     }

@@ -19,39 +19,42 @@ const NO_PATTERN: u32 = u32::MAX;
 pub struct Markov {
     vocabulary: usize,
     order: usize,
-    contexts: HashMap<Vec<u32>, Followers>,
+    contexts: HashMap<Context, Followers>,
+    /// How often a symbol came after a context.
+    counts: HashMap<(Context, u32), u64>,
 }
 
-#[derive(Debug, Default)]
+/// 64 bits of a context; that two of them are one by chance is as good as never.
+type Context = u64;
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Followers {
     total: u64,
-    counts: HashMap<u32, u64>,
+    distinct: u32,
 }
 
 impl Markov {
     /// Counts every sequence as often as it came. `vocabulary` is the number of ids.
     pub fn new(sequences: &[Sequence], vocabulary: usize, order: usize) -> Self {
-        let mut contexts: HashMap<Vec<u32>, Followers> = HashMap::new();
+        let mut model = Markov {
+            vocabulary,
+            order,
+            contexts: HashMap::new(),
+            counts: HashMap::new(),
+        };
         for sequence in sequences {
             let symbols = symbols(sequence);
             for place in 1..symbols.len() {
-                for length in 0..=order.min(place) {
-                    let context = &symbols[place - length..place];
-                    if !contexts.contains_key(context) {
-                        contexts.insert(context.to_vec(), Followers::default());
-                    }
-                    if let Some(followers) = contexts.get_mut(context) {
-                        followers.total += sequence.count;
-                        *followers.counts.entry(symbols[place]).or_default() += sequence.count;
-                    }
+                for context in contexts(&symbols[..place]).take(order + 1) {
+                    let followers = model.contexts.entry(context).or_default();
+                    followers.total += sequence.count;
+                    let count = model.counts.entry((context, symbols[place])).or_default();
+                    followers.distinct += u32::from(*count == 0);
+                    *count += sequence.count;
                 }
             }
         }
-        Markov {
-            vocabulary,
-            order,
-            contexts,
-        }
+        model
     }
 
     /// Mean of `-ln P` over all tokens of all sequences with contexts of at most `order` tokens,
@@ -83,16 +86,30 @@ impl Markov {
 
     fn probability(&self, before: &[u32], token: u32, order: usize) -> f64 {
         let mut probability = 1.0 / self.vocabulary as f64;
-        for length in 0..=order.min(self.order).min(before.len()) {
-            let Some(followers) = self.contexts.get(&before[before.len() - length..]) else {
+        for context in contexts(before).take(order.min(self.order) + 1) {
+            let Some(followers) = self.contexts.get(&context) else {
                 break;
             };
-            let count = followers.counts.get(&token).copied().unwrap_or(0) as f64;
-            let distinct = followers.counts.len() as f64;
+            let count = self.counts.get(&(context, token)).copied().unwrap_or(0) as f64;
+            let distinct = f64::from(followers.distinct);
             probability = (count + distinct * probability) / (followers.total as f64 + distinct);
         }
         probability
     }
+}
+
+/// The contexts that end `before`, the empty one first.
+fn contexts(before: &[u32]) -> impl Iterator<Item = Context> + '_ {
+    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+    let longer = |context: &mut u64, symbol: &u32| {
+        // The finaliser of MurmurHash3.
+        let mut mixed = *context ^ u64::from(*symbol).wrapping_mul(SEED);
+        mixed = (mixed ^ mixed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        *context = mixed ^ mixed >> 33;
+        Some(*context)
+    };
+    std::iter::once(SEED).chain(before.iter().rev().scan(SEED, longer))
 }
 
 fn symbols(sequence: &Sequence) -> Vec<u32> {

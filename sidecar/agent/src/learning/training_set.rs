@@ -81,9 +81,19 @@ pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, T
     })
 }
 
+/// Calls in the windows that are kept of a container: so many say all that there is to learn, and the
+/// memory of a training stays bounded.
+const MAX_CALLS: usize = 600_000;
+/// What is kept of more calls are whole spans of time, all of this length.
+const SPAN_NS: u64 = 250_000_000;
+
 #[derive(Default)]
 struct Collected {
     windows: Vec<Window>,
+    /// In these windows.
+    calls: usize,
+    /// One span of time in `2^thinned` is kept.
+    thinned: u32,
     baseline: BaselineBuilder,
     first_ns: Option<u64>,
     last_ns: u64,
@@ -100,12 +110,33 @@ impl Collected {
         (self.windows, baseline)
     }
 
+    fn keep(&mut self, window: Window) {
+        if !self.is_kept(&window) {
+            return;
+        }
+        self.calls += window.calls.len();
+        self.windows.push(window);
+        if self.calls > MAX_CALLS {
+            self.thinned += 1;
+            let mut windows = std::mem::take(&mut self.windows);
+            windows.retain(|window| self.is_kept(window));
+            self.calls = windows.iter().map(|window| window.calls.len()).sum();
+            self.windows = windows;
+        }
+    }
+
+    fn is_kept(&self, window: &Window) -> bool {
+        // By chance, so that what happens at every full second is neither always nor never kept.
+        let span = (window.start_ns() / SPAN_NS).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        span.leading_zeros() >= self.thinned
+    }
+
     /// Takes in what was collected of the same container before its name was known.
     fn absorb(&mut self, earlier: Collected) {
         self.first_ns = self.first_ns.into_iter().chain(earlier.first_ns).min();
         self.last_ns = self.last_ns.max(earlier.last_ns);
         let (windows, mut baseline) = earlier.finish();
-        self.windows.extend(windows);
+        windows.into_iter().for_each(|window| self.keep(window));
         self.earlier.iter().for_each(|more| baseline.merge(more));
         self.earlier = Some(baseline);
     }
@@ -211,7 +242,7 @@ impl Pass<'_> {
                 set.first_ns.get_or_insert(window.start_ns());
                 set.last_ns = set.last_ns.max(window.end_ns());
                 set.baseline.window(&window);
-                set.windows.push(window);
+                set.keep(window);
             }
             Piece::Exchange(container, exchange) => {
                 self.set(container).baseline.exchange(&exchange);
@@ -274,6 +305,44 @@ mod tests {
             calls: vec![call; 64],
             end: WindowEnd::Full,
         })
+    }
+
+    #[test]
+    fn of_more_calls_than_are_needed_whole_spans_of_time_are_kept() {
+        let mut set = Collected::default();
+        // 64 calls every 25 ms.
+        let windows = 3 * MAX_CALLS as u64 / 64;
+        for number in 0..windows {
+            let call = stethos_patterns::WindowCall {
+                token: Token::new(39, 0),
+                role: stethos_patterns::Role::None,
+                fd: -1,
+                ret: 0,
+                enter_ns: number * SPAN_NS / 10,
+                duration_ns: 0,
+            };
+            set.keep(Window {
+                container: 0,
+                pid: 1,
+                tid: 1,
+                sequence: number,
+                weight: 1,
+                whole: true,
+                calls: vec![call; 64],
+            });
+        }
+        assert!(
+            (MAX_CALLS / 4..=MAX_CALLS).contains(&set.calls),
+            "{}",
+            set.calls
+        );
+        let mut spans: BTreeMap<u64, usize> = BTreeMap::new();
+        for window in &set.windows {
+            *spans.entry(window.start_ns() / SPAN_NS).or_default() += 1;
+        }
+        let whole = spans.values().filter(|windows| **windows == 10).count();
+        assert!(whole + 2 >= spans.len(), "{spans:?}");
+        assert!(spans.keys().any(|span| *span > windows / 10 * 9 / 10));
     }
 
     #[test]
