@@ -35,6 +35,8 @@ pub(super) struct Strace {
     /// Everything that some thread made.
     made: HashSet<u32>,
     opened: HashSet<String>,
+    /// Start of a line that strace broke off to say that it attached to a thread.
+    broken_off: Option<String>,
     dated: bool,
     /// Start of the newest line, and of its day where only the time of day is told.
     now_ns: Nanos,
@@ -65,6 +67,7 @@ impl Strace {
             makers: HashMap::new(),
             made: HashSet::new(),
             opened: HashSet::new(),
+            broken_off: None,
             dated: false,
             now_ns: 0,
             day_ns: 0,
@@ -72,6 +75,20 @@ impl Strace {
     }
 
     pub(super) fn take(&mut self, text: &str) -> Result<(), LineError> {
+        if let Some(start) = line::broken_off(text) {
+            self.broken_off = Some(start.to_owned());
+            return Ok(());
+        }
+        if let Some(start) = self.broken_off.take() {
+            let whole = start + text;
+            if line::parse(&whole).is_ok() {
+                return self.line(&whole);
+            }
+        }
+        self.line(text)
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), LineError> {
         let line = line::parse(text)?;
         if line.said == Said::Note {
             return Ok(());
