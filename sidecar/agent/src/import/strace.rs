@@ -175,8 +175,8 @@ impl Strace {
         }
     }
 
-    /// The second line of a call. A thread that is alone has no number on its lines; the first
-    /// line may have one all the same.
+    /// The second line of a call. A thread that is alone has no number on its lines: the first line
+    /// may have one where the second has none, and the other way round.
     fn resume(
         &mut self,
         tid: Option<u32>,
@@ -186,16 +186,28 @@ impl Strace {
         returned: Returned,
     ) {
         let nr = self.names.number(name);
-        let own = self.open.contains_key(&tid);
-        let mut alike = self.open.iter().filter(|(_, entered)| entered.nr == nr);
-        let owner = match tid {
-            None if !own => match (alike.next(), alike.next()) {
-                (Some((only, _)), None) => *only,
-                _ => None,
-            },
-            tid => tid,
+        let alike = |(_, entered): &(&Option<u32>, &Entered)| entered.nr == nr;
+        let key = match tid {
+            _ if self.open.contains_key(&tid) => tid,
+            Some(_)
+                if self
+                    .open
+                    .get_key_value(&None)
+                    .is_some_and(|open| alike(&open)) =>
+            {
+                None
+            }
+            Some(_) => tid,
+            None => {
+                let mut found = self.open.iter().filter(alike);
+                match (found.next(), found.next()) {
+                    (Some((only, _)), None) => *only,
+                    _ => None,
+                }
+            }
         };
-        let entered = self.open.remove(&owner);
+        let owner = tid.or(key);
+        let entered = self.open.remove(&key);
         let lost = entered.as_ref().is_some_and(|entered| entered.nr != nr);
         if lost {
             self.push(owner, at_ns, What::Lost);

@@ -122,7 +122,7 @@ fn lines_that_strace_broke_off_go_on_in_the_next() {
     let trace = read(
         "T+1 clone(child_stack=NULL, flags=SIGCHLDstrace: Process 8 attached\n\
          , child_tidptr=0x7f00) = 8\n\
-         [pid     7] T+2 vfork(strace: Process 9 attached\n \
+         T+2 vfork(strace: Process 9 attached\n \
          <unfinished ...>\n\
          [pid     9] T+3 getpid() = 9\n\
          [pid     7] T+4 <... vfork resumed>) = 9\n",
