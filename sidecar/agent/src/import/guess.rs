@@ -15,12 +15,12 @@ pub fn guess(sample: &[u8]) -> Option<Format> {
         .filter(|line| !line.is_empty())
         .take(LINES)
         .collect();
-    let tests: [(Format, fn(&str) -> bool); 3] = [
-        (Format::Strace, strace::looks_like),
-        (Format::LidDs, lid_ds::looks_like),
-        (Format::Numbers, numbers::looks_like),
+    let count = |is: fn(&str) -> bool| lines.iter().filter(|line| is(line)).count();
+    let counted = [
+        (Format::Strace, count(strace::looks_like)),
+        (Format::LidDs, count(lid_ds::looks_like)),
+        (Format::Numbers, count(numbers::looks_like)),
     ];
-    let counted = tests.map(|(format, is)| (format, lines.iter().filter(|line| is(line)).count()));
     let most = counted.iter().map(|(_, count)| *count).max()?;
     let found = counted.iter().find(|(_, count)| *count == most)?;
     (most > 0).then_some(found.0)

@@ -35,6 +35,8 @@ pub(super) struct Strace {
     /// Everything that some thread made.
     made: HashSet<u32>,
     opened: HashSet<String>,
+    /// Start of a line that strace broke off to say that it attached to a thread.
+    broken_off: Option<String>,
     dated: bool,
     /// Start of the newest line, and of its day where only the time of day is told.
     now_ns: Nanos,
@@ -65,6 +67,7 @@ impl Strace {
             makers: HashMap::new(),
             made: HashSet::new(),
             opened: HashSet::new(),
+            broken_off: None,
             dated: false,
             now_ns: 0,
             day_ns: 0,
@@ -72,6 +75,20 @@ impl Strace {
     }
 
     pub(super) fn take(&mut self, text: &str) -> Result<(), LineError> {
+        if let Some(start) = line::broken_off(text) {
+            self.broken_off = Some(start.to_owned());
+            return Ok(());
+        }
+        if let Some(start) = self.broken_off.take() {
+            let whole = start + text;
+            if line::parse(&whole).is_ok() {
+                return self.line(&whole);
+            }
+        }
+        self.line(text)
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), LineError> {
         let line = line::parse(text)?;
         if line.said == Said::Note {
             return Ok(());
@@ -158,8 +175,8 @@ impl Strace {
         }
     }
 
-    /// The second line of a call. A thread that is alone has no number on its lines; the first
-    /// line may have one all the same.
+    /// The second line of a call. A thread that is alone has no number on its lines: the first line
+    /// may have one where the second has none, and the other way round.
     fn resume(
         &mut self,
         tid: Option<u32>,
@@ -169,16 +186,28 @@ impl Strace {
         returned: Returned,
     ) {
         let nr = self.names.number(name);
-        let own = self.open.contains_key(&tid);
-        let mut alike = self.open.iter().filter(|(_, entered)| entered.nr == nr);
-        let owner = match tid {
-            None if !own => match (alike.next(), alike.next()) {
-                (Some((only, _)), None) => *only,
-                _ => None,
-            },
-            tid => tid,
+        let alike = |(_, entered): &(&Option<u32>, &Entered)| entered.nr == nr;
+        let key = match tid {
+            _ if self.open.contains_key(&tid) => tid,
+            Some(_)
+                if self
+                    .open
+                    .get_key_value(&None)
+                    .is_some_and(|open| alike(&open)) =>
+            {
+                None
+            }
+            Some(_) => tid,
+            None => {
+                let mut found = self.open.iter().filter(alike);
+                match (found.next(), found.next()) {
+                    (Some((only, _)), None) => *only,
+                    _ => None,
+                }
+            }
         };
-        let entered = self.open.remove(&owner);
+        let owner = tid.or(key);
+        let entered = self.open.remove(&key);
         let lost = entered.as_ref().is_some_and(|entered| entered.nr != nr);
         if lost {
             self.push(owner, at_ns, What::Lost);

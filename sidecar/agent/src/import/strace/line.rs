@@ -73,6 +73,13 @@ pub(super) fn parse(text: &str) -> Result<Line<'_>, LineError> {
     })
 }
 
+/// `vfork(strace: Process 9 attached`: what stands before, and goes on in the next line.
+pub(super) fn broken_off(text: &str) -> Option<&str> {
+    let (start, rest) = text.split_once("strace: Process ")?;
+    let (_, rest) = digits(rest);
+    (!start.is_empty() && rest == " attached").then_some(start)
+}
+
 /// `[pid  7] …` or `7 …`, both also as `7<name>`.
 fn thread(text: &str) -> Result<(Option<u32>, &str), LineError> {
     let text = text.trim_start();

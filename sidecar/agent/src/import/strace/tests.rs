@@ -118,6 +118,20 @@ fn a_process_without_a_number_is_the_one_that_nobody_made() {
 }
 
 #[test]
+fn lines_that_strace_broke_off_go_on_in_the_next() {
+    let trace = read(
+        "T+1 clone(child_stack=NULL, flags=SIGCHLDstrace: Process 8 attached\n\
+         , child_tidptr=0x7f00) = 8\n\
+         T+2 vfork(strace: Process 9 attached\n \
+         <unfinished ...>\n\
+         [pid     9] T+3 getpid() = 9\n\
+         [pid     7] T+4 <... vfork resumed>) = 9\n",
+    );
+    let expected = [(7, 56, 8, 1, 0), (9, 39, 9, 3, 0), (7, 58, 9, 2, 2)];
+    assert_eq!(short(&trace), expected);
+}
+
+#[test]
 fn paths_and_peers_are_told_as_capture_tells_them() {
     let trace = read(
         "7 T+1 execve(\"/bin/api\", [\"api\"], 0x7f /* 3 vars */) = 0\n\
