@@ -193,6 +193,7 @@ fn card(corpus: &Corpus, config: &TrainConfig) -> ModelCard {
         widened: false,
         trainer: env!("CARGO_PKG_VERSION").to_owned(),
         seed: config.seed,
+        subject: None,
     }
 }
 
