@@ -3,6 +3,7 @@
 pub mod args;
 mod config;
 mod doctor;
+mod learning;
 mod measured;
 mod node;
 mod plugin;
