@@ -3,12 +3,14 @@
 
 pub mod asking;
 pub mod broker;
+pub mod bundle;
 pub mod cgroup;
 pub mod collector;
 pub mod disk;
 pub mod live;
 pub mod memory;
 pub mod programs;
+pub mod s3;
 pub mod said;
 pub mod server;
 pub mod sidecar;
