@@ -3,6 +3,7 @@
 
 pub mod asking;
 pub mod broker;
+pub mod bundle;
 pub mod cgroup;
 pub mod collector;
 pub mod disk;
@@ -10,6 +11,7 @@ pub mod live;
 pub mod load;
 pub mod memory;
 pub mod programs;
+pub mod s3;
 pub mod said;
 pub mod server;
 pub mod sidecar;

@@ -29,7 +29,7 @@ fn watched(sidecar: &Sidecar) -> Vec<(String, bool)> {
         .filter(|line| line["stethos.phase"] == "watching")
         .map(|line| {
             let container = line["container"].as_str().unwrap_or_default();
-            (container.to_owned(), line["from_store"] == true)
+            (container.to_owned(), line["source"] == "state_dir")
         })
         .collect()
 }

@@ -281,7 +281,7 @@ fn faults_are_told_on_the_applications_own_traces() {
     let mut again = start();
     let watching = again.watching(3, Duration::from_secs(20));
     assert!(
-        watching.iter().all(|line| line["from_store"] == true),
+        watching.iter().all(|line| line["source"] == "state_dir"),
         "{watching:#?}"
     );
 

@@ -203,7 +203,7 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
     });
     disk.fill().unwrap();
     let watching = sidecar.watching(1, limit);
-    assert_eq!(watching[0]["from_store"], false);
+    assert_eq!(watching[0]["source"], "trained");
     sidecar.logged(&["in force but not kept yet", "No space left"], limit);
     assert_eq!(files(&state.join("bundles"), ""), [] as [PathBuf; 0]);
     disk.resize(4096 * KIB).unwrap();
@@ -212,7 +212,7 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
     assert_eq!(files(&state, "learning-"), [] as [PathBuf; 0]);
 
     let mut again = watch(&asking, &state, &folder.path().join("again.log"), "3s");
-    assert_eq!(again.watching(1, limit)[0]["from_store"], true);
+    assert_eq!(again.watching(1, limit)[0]["source"], "state_dir");
     again.end();
 }
 

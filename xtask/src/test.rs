@@ -7,7 +7,8 @@
 //!   program that is not installed) or `hardware`. It is counted as skipped, not as passed.
 //! - With `STETHOS_TEST_FAST=1` every test whose need is `kernel` skips itself.
 //! - With `CI=true` a skipped `kernel` test is a failure, except under `--fast`.
-//! - `STETHOS_ROTEL` names the collector's binary. What tests load lies in `artifacts` and
+//! - `STETHOS_ROTEL` names the collector's binary, `STETHOS_S3_SERVER` that of the S3 server
+//!   (versitygw, or one that takes its arguments). What tests load lies in `artifacts` and
 //!   `test-artifacts` below cargo's build folder.
 //! - `STETHOS_KERNELS` names the folder with other kernels, `VERSION/vmlinuz` each; where one could
 //!   not be fetched, `VERSION/missing` says why, and its tests skip themselves with the need
@@ -56,6 +57,10 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
     let mut parts = vec![("STETHOS_SKIP_LOG", skip_log.clone().into_os_string())];
     parts.extend(plan.rotel.map(|rotel| ("STETHOS_ROTEL", rotel.into())));
+    parts.extend(
+        plan.s3_server
+            .map(|server| ("STETHOS_S3_SERVER", server.into())),
+    );
     parts.extend(
         plan.kernels
             .map(|folder| ("STETHOS_KERNELS", folder.into())),

@@ -79,6 +79,23 @@ pub struct ModelCard {
     /// Version of the trainer.
     pub trainer: String,
     pub seed: u64,
+    /// What the model was learned from, with `container` and `arch`; none for one that was trained
+    /// from recordings by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+}
+
+/// What a model was learned from, beside container and architecture. A shared store gives a bundle
+/// out only under the names that its card holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    pub tenant: String,
+    pub workload: String,
+    /// Start of the digest of executable and command line, in hexadecimal.
+    pub command: String,
+    /// Digest of the container's image (`sha256:…`); none where it was not known.
+    pub image: Option<String>,
 }
 
 /// Limits calibrated on held-back normal windows.
@@ -96,7 +113,20 @@ pub struct Thresholds {
     pub reconstruction_limit: f64,
 }
 
+/// What limits are multiplied with when less than usual is known of what is normal.
+pub const WIDENED: f64 = 1.5;
+
 impl Thresholds {
+    /// The same limits, wider.
+    #[must_use]
+    pub fn widened(&self) -> Self {
+        Thresholds {
+            patterns: self.patterns.iter().map(|limit| limit * WIDENED).collect(),
+            reconstruction_limit: self.reconstruction_limit * WIDENED,
+            ..*self
+        }
+    }
+
     /// Limit for a window of `pattern`, in nats. An index that is not a pattern has none.
     pub fn window_limit(&self, pattern: Option<usize>) -> f64 {
         let none = self.patterns.len().saturating_sub(1);

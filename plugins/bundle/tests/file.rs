@@ -6,7 +6,7 @@
 )]
 
 use safetensors::tensor::{Dtype, TensorView};
-use stethos_bundle::{Bundle, BundleError, ModelCard, Thresholds};
+use stethos_bundle::{Bundle, BundleError, ModelCard, Subject, Thresholds, WIDENED};
 use stethos_patterns::baseline::BaselineBuilder;
 use stethos_patterns::cluster::FrozenPattern;
 use stethos_patterns::profile::ProfileLayout;
@@ -77,6 +77,12 @@ fn bundle() -> Bundle {
             widened: false,
             trainer: "0.1.0".to_owned(),
             seed: 1,
+            subject: Some(Subject {
+                tenant: "default".to_owned(),
+                workload: "shop/ünïcode".to_owned(),
+                command: "00ff".to_owned(),
+                image: None,
+            }),
         },
         profile_layout: ProfileLayout::new(&Vocabulary::new(vocabulary.clone()), 1),
         vocabulary,
@@ -115,6 +121,30 @@ fn reads_back_what_was_written() {
         after.tensor("gru.embed").unwrap()
     );
     assert_eq!(before.len(), after.len());
+}
+
+#[test]
+fn a_card_without_a_subject_reads_back_without_one() {
+    let mut written = bundle();
+    written.card.subject = None;
+    let read = Bundle::read(&written.write().unwrap(), "a.bundle").unwrap();
+    assert_eq!(read.card, written.card);
+}
+
+#[test]
+fn wider_limits_are_wider_all_over() {
+    let (plain, wide) = (bundle().thresholds, bundle().thresholds.widened());
+    let pairs = plain.patterns.iter().zip(&wide.patterns);
+    assert!(
+        pairs
+            .into_iter()
+            .all(|(plain, wide)| *wide == plain * WIDENED)
+    );
+    assert_eq!(
+        wide.reconstruction_limit,
+        plain.reconstruction_limit * WIDENED
+    );
+    assert_eq!(wide.reconstruction_median, plain.reconstruction_median);
 }
 
 #[test]

@@ -5,14 +5,12 @@
 //! estimates of Hosking & Wallis 1987), so that a limit does not hang on the highest of a few
 //! hundred scores.
 
-use stethos_bundle::Thresholds;
+use stethos_bundle::{Thresholds, WIDENED};
 
 use crate::vae::JITTER;
 
 /// Held-back windows from which on a pattern has a limit of its own.
 pub const MIN_WINDOWS: u64 = 200;
-/// Factor on limits after learning that did not end by itself.
-pub const WIDENED: f64 = 1.5;
 
 /// Share of the scores that makes the tail.
 const TAIL: f64 = 0.1;

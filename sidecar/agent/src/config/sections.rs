@@ -120,6 +120,8 @@ pub struct LearningConfig {
     pub min_calls: u64,
     /// The child process that trains the models.
     pub training: TrainingConfig,
+    /// The store that replicas share their models through (docs/models.md).
+    pub store: StoreConfig,
 }
 
 impl Default for LearningConfig {
@@ -130,6 +132,7 @@ impl Default for LearningConfig {
             ceiling: Duration::from_secs(600),
             min_calls: 2000,
             training: TrainingConfig::default(),
+            store: StoreConfig::default(),
         }
     }
 }
@@ -155,6 +158,52 @@ impl Default for TrainingConfig {
             time_limit: Duration::from_secs(60),
             nice: 19,
             memory: Size::mib(512),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Where it is: `file:///shared/models`, `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix`; there is none when empty. Credentials, endpoint and the like come
+    /// from the variables `AWS_*`, `GOOGLE_*` or `AZURE_*`.
+    pub url: String,
+    /// First part of every name in the store: tenants share nothing.
+    pub tenant: String,
+    /// What this pod is a replica of. When empty: K8S_DEPLOYMENT_NAME, else the application's
+    /// `service.name`, after K8S_NAMESPACE_NAME and a dot where that is set.
+    pub workload: String,
+    /// File with the Ed25519 private key (PKCS#8 in PEM) that signs what is stored; not signed when
+    /// empty.
+    pub sign_key: PathBuf,
+    /// Files with Ed25519 public keys (PEM). Only bundles signed by one of them, or by `sign_key`,
+    /// are used; any, when empty.
+    pub trusted_keys: Vec<PathBuf>,
+    /// Time that finding or saving a bundle may take, before it is tried again later.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["100ms", "10m"]))]
+    pub time_limit: Duration,
+    /// Times that a single request is repeated within that time.
+    #[schemars(extend("x-range" = ["0", "20"]))]
+    pub retries: u32,
+    /// Longest wait before a store that fails is asked again; waits begin at 2s and double.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "DurationText", extend("x-range" = ["1s", "1day"]))]
+    pub retry_interval: Duration,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            tenant: "default".to_owned(),
+            workload: String::new(),
+            sign_key: PathBuf::new(),
+            trusted_keys: Vec::new(),
+            time_limit: Duration::from_secs(30),
+            retries: 3,
+            retry_interval: Duration::from_secs(300),
         }
     }
 }

@@ -266,6 +266,14 @@ fn a_value_out_of_range_is_named_with_what_is_allowed() {
 }
 
 #[test]
+fn a_model_store_is_one_of_four_kinds() {
+    let url = |url: &str| load(None, &[("STETHOS_LEARNING_STORE_URL", url)]);
+    assert!(url("s3://models/shop").is_ok());
+    let message = url("https://models").unwrap_err();
+    assert!(message.contains("`learning.store.url`"), "{message}");
+}
+
+#[test]
 fn everything_wrong_is_said_at_once() {
     let message = load(
         Some("one: 1\ncapture: { two: 2 }"),

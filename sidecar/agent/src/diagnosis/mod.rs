@@ -23,7 +23,7 @@ mod figures;
 mod incident;
 pub mod observation;
 mod pod;
-mod reference;
+pub(crate) mod reference;
 pub mod report;
 mod signal;
 mod signals;

@@ -122,6 +122,17 @@ impl Resource {
         resource
     }
 
+    /// What the application is a replica of: the deployment's name, else the service's, after the
+    /// namespace where that is known.
+    pub fn workload(&self) -> String {
+        let name = self.get("k8s.deployment.name").or(self.get("service.name"));
+        let name = name.unwrap_or_default();
+        match self.get("k8s.namespace.name") {
+            Some(namespace) => format!("{namespace}.{name}"),
+            None => name.to_owned(),
+        }
+    }
+
     /// Stethos's own resource, for its health metrics.
     pub fn of_stethos(environment: Lookup<'_>) -> Self {
         let mut resource = Resource::default();
@@ -246,6 +257,24 @@ mod tests {
         );
         let gone = Resource::of_application(&container(), &[], &nothing);
         assert_eq!(gone.get("service.name"), Some("cri-abc.scope"));
+    }
+
+    #[test]
+    fn replicas_have_the_same_workload() {
+        let workload = |variables: &[(&str, &str)], declared: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| value.to_string())
+            };
+            Resource::of_application(&container(), &[process(declared)], &variable).workload()
+        };
+        let namespace = ("K8S_NAMESPACE_NAME", "shop");
+        let deployment = ("K8S_DEPLOYMENT_NAME", "cache");
+        let declared = [("OTEL_SERVICE_NAME", "redis")];
+        assert_eq!(workload(&[namespace, deployment], &declared), "shop.cache");
+        assert_eq!(workload(&[namespace], &declared), "shop.redis");
+        assert_eq!(workload(&[], &declared), "redis");
+        assert_eq!(workload(&[("K8S_POD_NAME", "a-1")], &[]), "redis-server");
     }
 
     #[test]

@@ -1,25 +1,34 @@
 //! How far one container has got.
 
+use stethos_bundle::Bundle;
+
 use super::{
     Settings,
     progress::{Progress, Ready},
+    shared::place::Place,
     store::Key,
 };
-use crate::record::Nanos;
+use crate::record::{ContainerInfo, Nanos};
 
 /// A container whose first process is not told of for this long is learned without a place among
 /// the bundles on disk, until it is.
 const FIRST_PROCESS_NS: u64 = 10_000_000_000;
 
 pub(super) struct Container {
-    pub(super) name: String,
+    pub(super) info: ContainerInfo,
     /// When it was first heard of.
     since_ns: Nanos,
     /// What its bundles are kept under: known once a process of it was seen.
     pub(super) key: Option<Key>,
+    /// The same in the store that replicas share.
+    pub(super) place: Option<Place>,
     pub(super) phase: Phase,
+    /// The model in force: its own, or while it learns one of another version of its image.
+    pub(super) model: Option<String>,
     /// Learned models in force that wait for the key.
-    pub(super) keyless: Option<Vec<u8>>,
+    pub(super) keyless: Option<Bundle>,
+    /// When the shared store is asked again.
+    pub(super) ask_at_ns: Option<Nanos>,
 }
 
 pub(super) enum Phase {
@@ -85,13 +94,16 @@ impl Phase {
 }
 
 impl Container {
-    pub(super) fn new(since_ns: Nanos) -> Self {
+    pub(super) fn new(info: ContainerInfo) -> Self {
         Self {
-            name: String::new(),
-            since_ns,
+            since_ns: info.at_ns,
+            info,
             key: None,
+            place: None,
             phase: Phase::New,
+            model: None,
             keyless: None,
+            ask_at_ns: None,
         }
     }
 

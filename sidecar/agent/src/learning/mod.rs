@@ -3,80 +3,56 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `settings` | how learning goes about it, and what names its models are shared under |
+//! | [`change`] | what it says of a container |
 //! | `container` | how far one container has got |
 //! | [`progress`] | when learning ends (pure) |
 //! | [`notebook`] | the recording that learning containers are trained from |
 //! | [`training_set`] | recordings into what the trainer takes |
 //! | [`child`] | the training process: low priority, bounded, killable |
 //! | [`store`] | bundles on disk |
+//! | [`shared`] | the store of bundles that replicas share |
+//! | `sharing` | what it is asked, and what its answers change |
 
+pub mod change;
 pub mod child;
 mod container;
 pub mod notebook;
 pub mod progress;
+mod settings;
+pub mod shared;
+mod sharing;
 pub mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod training_set;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
 };
 
 use stethos_bundle::Bundle;
 use stethos_patterns::Window;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
+pub use self::{
+    change::Change,
+    settings::{Settings, Workload},
+};
 use self::{
+    change::{Meanwhile, Source},
     child::{Training, TrainingError},
     container::{Container, Phase},
     notebook::Notebook,
-    progress::{Bounds, Progress, Ready},
+    progress::{Progress, Ready},
+    sharing::Sharing,
     store::{Key, Store, StoreError},
 };
 use crate::record::{ContainerIndex, Header, Nanos, ProcessInfo, Record};
 
-/// How learning goes about it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub bounds: Bounds,
-    /// Where bundles and the notebook are kept.
-    pub state_dir: PathBuf,
-    /// Time, priority and memory of the training process.
-    pub time_limit: std::time::Duration,
-    pub nice: u8,
-    pub memory: u64,
-}
-
 /// What failed (a training, keeping a bundle) is tried again after this long.
 const RETRY_NS: u64 = 60_000_000_000;
-
-/// What changed for a container.
-#[derive(Clone, Debug)]
-pub enum Change {
-    Learning {
-        container: ContainerIndex,
-    },
-    Training {
-        container: ContainerIndex,
-        ready: Ready,
-        calls: u64,
-        windows: u64,
-    },
-    /// A bundle is in force: from disk (`from_store`) or freshly trained.
-    Watching {
-        container: ContainerIndex,
-        bundle: Arc<Bundle>,
-        id: String,
-        from_store: bool,
-    },
-    Failed {
-        container: ContainerIndex,
-        reason: String,
-    },
-}
 
 /// State of all containers.
 pub struct Learning {
@@ -85,7 +61,10 @@ pub struct Learning {
     store: Store,
     notebook: Notebook,
     containers: BTreeMap<ContainerIndex, Container>,
+    sharing: Option<Sharing>,
     trainings: JoinSet<(ContainerIndex, Result<Vec<u8>, TrainingError>)>,
+    /// The training of a container that runs.
+    running: BTreeMap<ContainerIndex, AbortHandle>,
     /// Learned bundles in force that could not be written to disk.
     unkept: BTreeMap<Key, Unkept>,
     keep_at_ns: Nanos,
@@ -119,7 +98,9 @@ impl Learning {
             store,
             notebook,
             containers: BTreeMap::new(),
+            sharing: None,
             trainings: JoinSet::new(),
+            running: BTreeMap::new(),
             unkept: BTreeMap::new(),
             keep_at_ns: 0,
             waiting: BTreeSet::new(),
@@ -133,9 +114,8 @@ impl Learning {
             Record::Container(info) => {
                 self.containers
                     .entry(info.container)
-                    .or_insert_with(|| Container::new(info.at_ns))
-                    .name
-                    .clone_from(&info.name);
+                    .or_insert_with(|| Container::new(info.clone()))
+                    .info = info.clone();
                 None
             }
             Record::Process(process) => self.first_process(process),
@@ -159,9 +139,10 @@ impl Learning {
 
     /// Once a second: starts trainings that are due and collects those that ended.
     pub fn on_tick(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
+        let mut changes = self.take_answers();
         while let Some(ended) = self.trainings.try_join_next() {
             if let Ok((container, result)) = ended {
+                self.running.remove(&container);
                 changes.extend(self.trained(container, result));
             }
         }
@@ -171,7 +152,10 @@ impl Learning {
         for (index, container) in &mut self.containers {
             if container.has_waited(self.now_ns) {
                 container.phase = Phase::learning(&self.settings);
-                changes.push(Change::Learning { container: *index });
+                changes.push(Change::Learning {
+                    container: *index,
+                    meanwhile: None,
+                });
             }
         }
         let due: Vec<_> = self
@@ -185,12 +169,15 @@ impl Learning {
         changes
     }
 
-    /// Name, unseen mass and calls of containers that are learning.
-    pub fn progress(&self) -> impl Iterator<Item = (ContainerIndex, &str, &Progress)> {
+    /// Name and progress of containers that are learning, with the model that is in force meanwhile.
+    pub fn progress(&self) -> impl Iterator<Item = (&str, &Progress, Option<&str>)> {
         self.containers
-            .iter()
-            .filter_map(|(index, container)| match &container.phase {
-                Phase::Learning(progress) => Some((*index, container.name.as_str(), &**progress)),
+            .values()
+            .filter_map(|container| match &container.phase {
+                Phase::Learning(progress) => {
+                    let model = container.model.as_deref();
+                    Some((container.info.name.as_str(), &**progress, model))
+                }
                 _ => None,
             })
     }
@@ -203,34 +190,48 @@ impl Learning {
             return None;
         }
         let key = Key::new(
-            &container.name,
+            &container.info.name,
             &self.arch,
             &process.executable,
             &process.command_line,
         );
+        let place = self.settings.place(&self.arch, &container.info, process);
         container.key = Some(key.clone());
-        if let Some(bytes) = container.keyless.take() {
+        container.place = Some(place.clone());
+        if let Some(bundle) = container.keyless.take() {
             // It goes into force again, by the container's right name.
-            let bundle = Bundle::read(&bytes, "the trained bundle");
-            self.unkept.insert(key, Unkept::new(bytes));
-            self.keep();
-            return Some(watching(index, bundle.ok()?, false));
+            return self.learned(index, bundle);
         }
         let stored = self.store.load(&key).unwrap_or_else(|error| {
             tracing::warn!(%error, "a stored bundle is not used; the container is learned anew");
             None
         });
-        match stored {
-            Some(bundle) if bundle.card.arch == self.arch => {
+        let stored = stored.filter(|bundle| bundle.card.arch == self.arch);
+        let change = match stored {
+            Some(bundle) if !place.is_other_version(&bundle.card) => {
+                let id = bundle.id();
                 container.phase = Phase::Watching;
-                Some(watching(index, bundle, true))
+                container.model = Some(id.clone());
+                Some(Change::watching(index, bundle, id, Source::StateDirectory))
             }
-            _ if container.phase.is_new() => {
-                container.phase = Phase::learning(&self.settings);
-                Some(Change::Learning { container: index })
+            older => {
+                let begins = container.phase.is_new();
+                if begins {
+                    container.phase = Phase::learning(&self.settings);
+                }
+                let meanwhile = older.map(|bundle| {
+                    let id = bundle.id();
+                    Meanwhile::new(bundle, id)
+                });
+                container.model = meanwhile.as_ref().map(|older| older.id.clone());
+                (begins || meanwhile.is_some()).then_some(Change::Learning {
+                    container: index,
+                    meanwhile,
+                })
             }
-            _ => None,
-        }
+        };
+        self.look(index);
+        change
     }
 
     /// Starts a training, once enough is recorded.
@@ -241,7 +242,7 @@ impl Learning {
         let container = self.containers.get_mut(&index)?;
         let (Some(recording), true) = (recording, recorded >= needed) else {
             if self.waiting.insert(index) {
-                let container = &container.name;
+                let container = &container.info.name;
                 tracing::warn!(
                     container,
                     recorded,
@@ -255,15 +256,15 @@ impl Learning {
         let (calls, windows) = container.phase.start_training()?;
         let training = Training {
             recording,
-            container: container.name.clone(),
+            container: container.info.name.clone(),
             unseen_mass: ready.unseen_mass,
             widened: ready.widened,
             time_limit: self.settings.time_limit,
             nice: self.settings.nice,
             memory: self.settings.memory,
         };
-        self.trainings
-            .spawn(async move { (index, child::run(training).await) });
+        let run = async move { (index, child::run(training).await) };
+        self.running.insert(index, self.trainings.spawn(run));
         Some(Change::Training {
             container: index,
             ready,
@@ -283,30 +284,54 @@ impl Learning {
             return None;
         }
         let loaded = result.map_err(|error| error.to_string()).and_then(|bytes| {
-            let bundle = Bundle::read(&bytes, "the trained bundle");
-            Ok((bundle.map_err(|error| error.to_string())?, bytes))
+            Bundle::read(&bytes, "the trained bundle").map_err(|error| error.to_string())
         });
-        let (bundle, bytes) = match loaded {
-            Ok(loaded) => loaded,
+        match loaded {
+            Ok(bundle) => self.learned(index, bundle),
             Err(reason) => {
                 container.phase.rest(self.now_ns + RETRY_NS);
-                return Some(Change::Failed {
+                Some(Change::Failed {
                     container: index,
                     reason,
-                });
+                })
             }
-        };
-        container.phase = Phase::Watching;
-        match container.key.clone() {
-            Some(key) => drop(self.unkept.insert(key, Unkept::new(bytes))),
-            None => container.keyless = Some(bytes),
         }
+    }
+
+    /// Puts learned models in force, and keeps and shares them once their container is known by name.
+    fn learned(&mut self, index: ContainerIndex, mut bundle: Bundle) -> Option<Change> {
+        let container = self.containers.get_mut(&index)?;
+        container.phase = Phase::Watching;
+        let mut file = None;
+        match (&container.key, &container.place) {
+            (Some(key), Some(place)) => {
+                place.stamp(&mut bundle.card);
+                match bundle.write() {
+                    Ok(bytes) => {
+                        self.unkept.insert(key.clone(), Unkept::new(bytes.clone()));
+                        file = Some(bytes);
+                    }
+                    Err(error) => tracing::warn!(%error, "learned models cannot be kept"),
+                }
+            }
+            _ => container.keyless = Some(bundle.clone()),
+        }
+        let id = bundle.id();
+        container.model = Some(id.clone());
+        self.settle_in();
+        if let Some(file) = file {
+            self.offer(index, file);
+        }
+        Some(Change::watching(index, bundle, id, Source::Trained))
+    }
+
+    /// A container has its models.
+    fn settle_in(&mut self) {
         // What nobody learns from any more may take the room that the bundle needs.
         if !self.is_learning() {
             self.notebook.close();
         }
         self.keep();
-        Some(watching(index, bundle, false))
     }
 
     /// Writes bundles to disk that are not there yet.
@@ -335,15 +360,6 @@ impl Learning {
         self.containers
             .values()
             .any(|container| container.phase.is_learning())
-    }
-}
-
-fn watching(container: ContainerIndex, bundle: Bundle, from_store: bool) -> Change {
-    Change::Watching {
-        container,
-        id: bundle.id(),
-        bundle: Arc::new(bundle),
-        from_store,
     }
 }
 

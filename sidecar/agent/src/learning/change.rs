@@ -1,0 +1,90 @@
+//! What learning says of a container.
+
+use std::sync::Arc;
+
+use stethos_bundle::Bundle;
+
+use super::progress::Ready;
+use crate::record::ContainerIndex;
+
+/// What changed for a container.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// `meanwhile`: models of another version of its image are in force until its own are learned.
+    Learning {
+        container: ContainerIndex,
+        meanwhile: Option<Meanwhile>,
+    },
+    Training {
+        container: ContainerIndex,
+        ready: Ready,
+        calls: u64,
+        windows: u64,
+    },
+    /// A bundle is in force.
+    Watching {
+        container: ContainerIndex,
+        bundle: Arc<Bundle>,
+        id: String,
+        source: Source,
+    },
+    Failed {
+        container: ContainerIndex,
+        reason: String,
+    },
+}
+
+/// Where models in force come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Trained,
+    StateDirectory,
+    /// The store that replicas share.
+    Store,
+}
+
+impl Source {
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Trained => "trained",
+            Source::StateDirectory => "state_dir",
+            Source::Store => "store",
+        }
+    }
+}
+
+/// Models of another version of an image, with widened thresholds.
+#[derive(Clone, Debug)]
+pub struct Meanwhile {
+    pub bundle: Arc<Bundle>,
+    /// Of the bundle as it was learned.
+    pub id: String,
+}
+
+impl Meanwhile {
+    pub(super) fn new(mut bundle: Bundle, id: String) -> Self {
+        if !bundle.card.widened {
+            bundle.thresholds = bundle.thresholds.widened();
+        }
+        Self {
+            bundle: Arc::new(bundle),
+            id,
+        }
+    }
+}
+
+impl Change {
+    pub(super) fn watching(
+        container: ContainerIndex,
+        bundle: Bundle,
+        id: String,
+        source: Source,
+    ) -> Self {
+        Change::Watching {
+            container,
+            id,
+            bundle: Arc::new(bundle),
+            source,
+        }
+    }
+}
