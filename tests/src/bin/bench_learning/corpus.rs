@@ -18,8 +18,6 @@ use stethos_patterns::Window;
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Label {
     pub(crate) product: String,
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
     pub(crate) run: String,
     pub(crate) fault_onset_unix_ns: Option<u64>,
     end_unix_ns: u64,

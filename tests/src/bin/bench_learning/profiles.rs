@@ -12,7 +12,7 @@ use crate::{
     figures::Figures,
     judge::Judge,
     metrics::{auc, share_above},
-    training::{Cost, train},
+    training::train,
 };
 
 /// Below this, a container does not run as learned.
