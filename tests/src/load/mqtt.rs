@@ -37,7 +37,7 @@ impl Mqtt {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let mut session = Self { wire, number: 0 };
-        if client % 4 == 0 {
+        if client.is_multiple_of(4) {
             let mut body = vec![0, 1];
             body.extend(text(&format!("room/{}", client % 16)));
             body.push(0);

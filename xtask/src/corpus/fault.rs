@@ -49,7 +49,7 @@ impl Fault {
             }
             Self::PermissionDenied => {
                 let page = running.folder.join("page.html");
-                fs::set_permissions(&page, fs::Permissions::from_mode(0))
+                fs::set_permissions(&page, fs::Permissions::from_mode(0o0))
                     .with_context(|| page.display().to_string())
             }
             Self::Descriptors => {

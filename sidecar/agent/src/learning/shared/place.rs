@@ -203,7 +203,8 @@ mod tests {
         }
         assert_eq!(taken(|_| {}), Ok(()));
         assert!(taken(|card| card.subject = None).is_err());
-        let changes: [(fn(&mut ModelCard), &str); 6] = [
+        type Change = fn(&mut ModelCard);
+        let changes: [(Change, &str); 6] = [
             (|card| card.arch = "aarch64".into(), "architecture"),
             (|card| card.container = "db".into(), "container"),
             (|card| subject(card).tenant = "b".into(), "tenant"),
