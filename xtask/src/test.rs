@@ -34,7 +34,7 @@ use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
 
 /// How long the longest test may take without a word.
-const SILENCE: Duration = Duration::from_mins(10);
+const SILENCE: Duration = Duration::from_mins(15);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestOptions {
