@@ -15,7 +15,7 @@ use crate::corpus::{Corpus, Sequence};
 use crate::epochs::Schedule;
 use crate::gru::{Gru, GruShape, Withhold};
 use crate::markov::Markov;
-use crate::profiles::{self, Profiles};
+use crate::profiles::Profiles;
 use crate::tensors::serialise;
 use crate::vae::{Vae, VaeConfig};
 use crate::{Phase, Progress, TrainConfig, TrainError, TrainingInput};
@@ -85,21 +85,15 @@ pub(crate) fn train(
         },
     )?;
 
-    let layout = ProfileLayout::new(&corpus.vocabulary, corpus.patterns.len());
-    let typical = profiles::of_all(&corpus, &layout, &input.arch);
-    let layout = layout.with_typical(&typical);
+    let layout = ProfileLayout::new(&corpus.vocabulary, corpus.patterns.len())
+        .with_typical(&input.arch, &input.baseline);
     let profiles = Profiles::new(&corpus, &layout, &input.arch, MIN_PROFILES, &mut random);
     let shape = VaeConfig {
         hidden: config.vae_hidden,
         latent: config.latent,
         ..VaeConfig::default()
     };
-    let mut vae = Vae::new(
-        &profiles.training,
-        &layout.least_scales(),
-        shape,
-        &mut random,
-    )?;
+    let mut vae = Vae::new(&profiles.training, shape, &mut random)?;
     vae.train(
         &profiles.training,
         left(VAE_TIME),

@@ -70,22 +70,18 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// Untrained, with the standardisation of `profiles` (of equal length, at least one). `least`: the
-    /// least scale of each value, that of the settings where there is none.
+    /// Untrained, with the standardisation of `profiles` (of equal length, at least one).
     ///
     /// # Errors
     /// The library's.
     pub fn new(
         profiles: &[Vec<f32>],
-        least: &[f32],
         config: VaeConfig,
         random: &mut ChaCha8Rng,
     ) -> Result<Self, TrainError> {
         let VaeConfig { hidden, latent, .. } = config;
         let dimension = profiles.first().map_or(0, Vec::len);
-        let (mean, scale) = standardisation(profiles, dimension, |place| {
-            least.get(place).copied().unwrap_or(config.min_scale)
-        });
+        let (mean, scale) = standardisation(profiles, dimension, config.min_scale);
         let mut linear = |outputs: usize, inputs: usize| -> Result<(Var, Var), TrainError> {
             let bound = 1.0 / (inputs.max(1) as f64).sqrt();
             Ok((
@@ -122,7 +118,7 @@ impl Vae {
     /// The library's, or a loss that is not a number.
     pub fn learn(profiles: &[Vec<f32>], config: VaeConfig, seed: u64) -> Result<Self, TrainError> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut vae = Vae::new(profiles, &[], config, &mut random)?;
+        let mut vae = Vae::new(profiles, config, &mut random)?;
         vae.train(profiles, None, &mut random, &mut |_, _| {})?;
         Ok(vae)
     }
@@ -285,11 +281,11 @@ fn noise(rows: usize, columns: usize, random: &mut ChaCha8Rng) -> candle_core::R
     Tensor::from_vec(values, (rows, columns), &Device::Cpu)
 }
 
-/// Mean and standard deviation per value, which is at least `least`.
+/// Mean and standard deviation per value, which is at least `min_scale`.
 fn standardisation(
     profiles: &[Vec<f32>],
     dimension: usize,
-    least: impl Fn(usize) -> f32,
+    min_scale: f32,
 ) -> (Vec<f32>, Vec<f32>) {
     let count = profiles.len().max(1) as f64;
     let moments = (0..dimension).map(|place| {
@@ -301,7 +297,7 @@ fn standardisation(
         };
         let mean = values().sum::<f64>() / count;
         let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-        (mean as f32, (variance.sqrt() as f32).max(least(place)))
+        (mean as f32, (variance.sqrt() as f32).max(min_scale))
     });
     moments.unzip()
 }

@@ -97,7 +97,7 @@ fn autoencoder_through_plain_loops() {
         latent: 2,
         ..VaeConfig::default()
     };
-    let vae = Vae::new(&profiles, &[], config, &mut random).unwrap();
+    let vae = Vae::new(&profiles, config, &mut random).unwrap();
     let mut bundle = train(
         input(Server::web(1).windows(100)),
         &TrainConfig {

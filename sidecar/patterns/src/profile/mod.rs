@@ -16,7 +16,7 @@ use layout::{DURATIONS, SIZES, duration_slot, size_slot};
 
 /// Weight, in calls, of the typical value of the layout in a mean: a mean of few calls does not
 /// stand out, and one of none is typical.
-const PRIOR: f64 = 20.0;
+const PRIOR: f64 = 1.0;
 
 /// One interval of one container.
 #[derive(Clone, Debug, PartialEq)]
