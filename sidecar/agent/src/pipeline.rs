@@ -3,6 +3,8 @@
 //!
 //! Everything here depends on the records alone, so that a replay gives the same result each time.
 
+mod application;
+mod outcome;
 #[cfg(test)]
 mod tests;
 
@@ -13,44 +15,25 @@ use std::{
 };
 
 use stethos_bundle::Bundle;
-use stethos_patterns::{Token, Window, names, score::window_score};
+use stethos_patterns::{Window, names};
 
+use self::application::Application;
+pub use self::outcome::Outcome;
 use crate::{
     diagnosis::{
-        attention::{Attention, Order},
+        attention::Attention,
         engine::Engine,
-        observation::{ContainerModel, DiagnosisConfig, JudgedWindow},
+        observation::{ContainerModel, DiagnosisConfig},
         reference::Reference,
         report::Report,
     },
     export::{Contexts, Published, Resource},
     learning::{Change, Learning, change::Meanwhile},
-    models::{Models, Stability},
-    record::{
-        Account, ContainerIndex, ContainerInfo, CountedKind, Header, LifecycleEvent, Nanos,
-        ProcessInfo, Record, Tick,
-    },
+    models::Models,
+    record::{Account, ContainerIndex, ContainerInfo, Header, LifecycleEvent, Nanos, Record, Tick},
     trace::{Context, Join, JoinConfig},
     windows::{Piece, Windows},
 };
-
-/// What came of one batch of records.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Diagnoses and affected calls, in order.
-    pub published: Vec<Published>,
-    /// What changed in learning, in order.
-    pub changes: Vec<Change>,
-    pub stability: Vec<Stability>,
-    /// Failed calls, shipped or counted, by errno.
-    pub errors: BTreeMap<(ContainerIndex, u8), u64>,
-    /// Sum of the scores of the judged windows, and their number.
-    pub scores: BTreeMap<ContainerIndex, (f64, u64)>,
-    /// The last account of every container, and the time it was taken, once a second.
-    pub tick: Option<Tick>,
-    /// What the capture is asked to do, in order.
-    pub orders: Vec<Order>,
-}
 
 pub struct Pipeline {
     header: Header,
@@ -67,14 +50,6 @@ pub struct Pipeline {
     contexts: Contexts,
     applications: BTreeMap<ContainerIndex, Application>,
     close: Option<u16>,
-}
-
-/// What is known of a container's application.
-#[derive(Default)]
-struct Application {
-    container: Option<ContainerInfo>,
-    processes: BTreeMap<u32, ProcessInfo>,
-    resource: Option<Arc<Resource>>,
 }
 
 impl Pipeline {
@@ -400,45 +375,6 @@ impl Pipeline {
     }
 }
 
-impl Outcome {
-    /// Each call once: those that the kernel counted come with the counts.
-    fn count_errors(&mut self, record: &Record) {
-        let mut add = |container, token: Token, calls| {
-            if let stethos_patterns::Outcome::Errno(errno) = token.outcome
-                && token.outcome.is_error()
-            {
-                *self.errors.entry((container, errno)).or_default() += calls;
-            }
-        };
-        match record {
-            Record::Window(window) => {
-                for call in window.calls.iter().filter(|call| !call.counted) {
-                    if !call.no_return {
-                        add(window.container, Token::new(call.nr, call.ret), 1);
-                    }
-                }
-            }
-            Record::Counts(counts) => {
-                for row in &counts.rows {
-                    if let CountedKind::Call(token) = row.kind {
-                        add(counts.container, token, row.count);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn count(&mut self, judged: &JudgedWindow) {
-        let container = judged.window.container;
-        if let Some(verdict) = &judged.verdict {
-            let (sum, windows) = self.scores.entry(container).or_default();
-            *sum += window_score(&verdict.surprise);
-            *windows += 1;
-        }
-    }
-}
-
 /// The normal of a container, once its own is learned.
 fn learned<'a>(
     engine: &'a Engine,
@@ -456,27 +392,6 @@ enum Step<'a> {
     Piece(Piece),
 }
 
-impl Application {
-    fn resource(&mut self) -> Arc<Resource> {
-        if let Some(resource) = &self.resource {
-            return resource.clone();
-        }
-        let container = self.container.clone().unwrap_or_else(|| ContainerInfo {
-            at_ns: 0,
-            container: 0,
-            name: String::new(),
-            id: None,
-            cgroup_path: String::new(),
-            image: None,
-            image_digest: None,
-        });
-        let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
-        let resource =
-            Resource::of_application(&container, &processes, &|name| std::env::var(name).ok());
-        self.resource.insert(Arc::new(resource)).clone()
-    }
-}
-
 /// Share of calls lost in an account, 0…1.
 pub fn loss_ratio(account: &Account) -> f64 {
     let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
@@ -490,20 +405,4 @@ pub fn loss_ratio(account: &Account) -> f64 {
 /// Time of the records, in Unix ns.
 pub fn unix_ns(header: &Header, at_ns: Nanos) -> u64 {
     at_ns.saturating_add_signed(header.unix_offset_ns)
-}
-
-/// Waits for SIGTERM or SIGINT.
-pub async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        // Without handlers the signals end the process by themselves.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }

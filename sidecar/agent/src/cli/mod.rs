@@ -12,6 +12,7 @@ mod record;
 mod replay;
 mod run;
 mod score;
+mod terminated;
 mod train;
 
 use std::{

@@ -8,14 +8,13 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{args::RecordArgs, capture_settings};
+use super::{args::RecordArgs, capture_settings, terminated::terminated};
 use crate::{
     capture::{
         self,
         recording::{RecordingWriter, WriteError},
     },
     config::Config,
-    pipeline::terminated,
     record::Record,
 };
 

@@ -9,7 +9,9 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{capture_settings, diagnosis_config, learning, measured::Measured};
+use super::{
+    capture_settings, diagnosis_config, learning, measured::Measured, terminated::terminated,
+};
 use crate::{
     capture::{
         self,
@@ -21,7 +23,7 @@ use crate::{
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
     models::Models,
-    pipeline::{Outcome, Pipeline, terminated},
+    pipeline::{Outcome, Pipeline},
     record::Tick,
 };
 

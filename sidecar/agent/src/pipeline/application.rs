@@ -1,0 +1,37 @@
+//! The application of a container, as far as it is known.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    export::Resource,
+    record::{ContainerInfo, ProcessInfo},
+};
+
+/// What is known of a container's application.
+#[derive(Default)]
+pub(super) struct Application {
+    pub(super) container: Option<ContainerInfo>,
+    pub(super) processes: BTreeMap<u32, ProcessInfo>,
+    pub(super) resource: Option<Arc<Resource>>,
+}
+
+impl Application {
+    pub(super) fn resource(&mut self) -> Arc<Resource> {
+        if let Some(resource) = &self.resource {
+            return resource.clone();
+        }
+        let container = self.container.clone().unwrap_or_else(|| ContainerInfo {
+            at_ns: 0,
+            container: 0,
+            name: String::new(),
+            id: None,
+            cgroup_path: String::new(),
+            image: None,
+            image_digest: None,
+        });
+        let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
+        let resource =
+            Resource::of_application(&container, &processes, &|name| std::env::var(name).ok());
+        self.resource.insert(Arc::new(resource)).clone()
+    }
+}
