@@ -3,7 +3,6 @@
 
 pub mod asking;
 pub mod broker;
-pub mod bundle;
 pub mod cgroup;
 pub mod collector;
 pub mod disk;

@@ -60,7 +60,7 @@ fn place(image: &str) -> Place {
 
 /// The file of a bundle for `place`; `seed` tells it from others.
 fn stamped(place: &Place, seed: u64) -> Vec<u8> {
-    let mut bundle = stethos_tests::bundle::small(seed);
+    let mut bundle = stethos_bundle::sample::bundle(seed);
     place.stamp(&mut bundle.card);
     bundle.write().unwrap()
 }

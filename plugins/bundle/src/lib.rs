@@ -12,6 +12,7 @@
 mod check;
 pub mod error;
 pub mod file;
+pub mod sample;
 
 use serde::{Deserialize, Serialize};
 use stethos_patterns::Token;

@@ -24,7 +24,7 @@ pub mod shared;
 mod sharing;
 pub mod store;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 pub mod training_set;
 
 use std::{

@@ -25,20 +25,9 @@ pub struct Key(String);
 impl Key {
     /// Same container name, architecture, executable and command line: same key.
     pub fn new(container: &str, arch: &str, executable: &str, command_line: &[String]) -> Self {
-        let mut digest = Sha256::new();
-        for part in [container, arch, executable]
-            .into_iter()
-            .chain(command_line.iter().map(String::as_str))
-        {
-            digest.update((part.len() as u64).to_le_bytes());
-            digest.update(part.as_bytes());
-        }
-        let hash: String = digest
-            .finalize()
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let command = command_line.iter().map(String::as_str);
+        let words = [container, arch, executable].into_iter().chain(command);
+        let hash = digest::<6>(words);
         let name: String = container
             .chars()
             .map(|c| {
@@ -58,6 +47,20 @@ impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The first `N` bytes of the digest of `words`, in hexadecimal: `ab c` and `a bc` have different ones.
+pub(super) fn digest<'a, const N: usize>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut digest = Sha256::new();
+    for word in words {
+        digest.update((word.len() as u64).to_le_bytes());
+        digest.update(word.as_bytes());
+    }
+    hex(&digest.finalize()[..N])
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A folder of bundles.

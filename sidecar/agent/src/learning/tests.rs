@@ -5,8 +5,7 @@ use object_store::{
     memory::InMemory,
     throttle::{ThrottleConfig, ThrottledStore},
 };
-use stethos_bundle::{ModelCard, Thresholds};
-use stethos_patterns::{Token, Vocabulary, baseline::Baseline, profile::ProfileLayout};
+use stethos_bundle::sample::bundle;
 
 use super::{
     progress::Bounds,
@@ -83,53 +82,6 @@ fn tick(learning: &mut Learning, at_ns: Nanos) -> Vec<Change> {
 
 fn key() -> Key {
     Key::new("api", "x86_64", "serve", &["serve".to_owned()])
-}
-
-/// A small bundle; `seed` tells it from others.
-pub(crate) fn bundle(seed: u64) -> Bundle {
-    let vocabulary = vec![Token::new(0, 1)];
-    let header = r#"{"gru.embed":{"dtype":"F32","shape":[3,1],"data_offsets":[0,12]},"gru.h0":{"dtype":"F32","shape":[1,1],"data_offsets":[12,16]}}"#;
-    let padded = format!("{header:<width$}", width = header.len().next_multiple_of(8));
-    let mut model = (padded.len() as u64).to_le_bytes().to_vec();
-    model.extend(padded.into_bytes());
-    model.extend([0; 16]);
-    Bundle {
-        card: ModelCard {
-            container: "api".to_owned(),
-            arch: "x86_64".to_owned(),
-            created_unix: 0,
-            windows: 1,
-            distinct_windows: 1,
-            calls: 1,
-            seconds: 1.0,
-            vocabulary: 3,
-            patterns: 0,
-            embedding: 1,
-            hidden: 1,
-            unseen_mass: 0.0,
-            epochs: 1,
-            held_back_windows: 0,
-            training_loss: 0.0,
-            loss: 0.0,
-            markov3_loss: 0.0,
-            markov8_loss: 0.0,
-            widened: false,
-            trainer: "0".to_owned(),
-            seed,
-            subject: None,
-        },
-        profile_layout: ProfileLayout::new(&Vocabulary::new(vocabulary.clone()), 0),
-        vocabulary,
-        patterns: vec![],
-        thresholds: Thresholds {
-            false_alarm_rate: 1e-3,
-            patterns: vec![1.0],
-            reconstruction_median: 0.1,
-            reconstruction_limit: 0.5,
-        },
-        baseline: Baseline::default(),
-        model,
-    }
 }
 
 fn is_watching(change: Option<&Change>, wanted: &Bundle) -> bool {

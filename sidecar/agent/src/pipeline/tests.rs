@@ -1,8 +1,7 @@
+use stethos_bundle::sample::bundle;
+
 use super::*;
-use crate::{
-    config::PluginsConfig,
-    learning::{change::Source, tests::bundle},
-};
+use crate::{config::PluginsConfig, learning::change::Source};
 
 fn header() -> Header {
     Header {

@@ -113,7 +113,9 @@ fn named<'a, K: FromStr>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{KeyFiles, bundle, place, stamped};
+    use stethos_bundle::sample::bundle;
+
+    use super::super::tests::{KeyFiles, place, stamped};
     use super::super::{Found, Saved};
     use super::*;
 

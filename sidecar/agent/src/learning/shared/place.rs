@@ -11,12 +11,15 @@ use sha2::{Digest as _, Sha256};
 use stethos_bundle::{ModelCard, Subject, file::VERSION};
 
 use super::Refusal;
+use crate::learning::store::{digest, hex};
 
 /// Stands for an image whose digest is not known.
 const UNKNOWN_IMAGE: &str = "unknown";
 const EXTENSION: &str = ".bundle";
 /// A longer name is cut in a path, and ends with its digest.
 const LONGEST_NAME: usize = 64;
+/// Bytes of a digest that stand in a path.
+const DIGEST_BYTES: usize = 16;
 
 /// What a bundle is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,12 +108,8 @@ impl Place {
 
 /// Digest of an executable and its command line.
 pub fn command(executable: &str, command_line: &[String]) -> String {
-    let mut digest = Sha256::new();
-    for part in std::iter::once(executable).chain(command_line.iter().map(String::as_str)) {
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part.as_bytes());
-    }
-    hex(&digest.finalize())
+    let words = std::iter::once(executable).chain(command_line.iter().map(String::as_str));
+    digest::<DIGEST_BYTES>(words)
 }
 
 /// The digest within what a runtime tells of an image: `repository@sha256:…` or `sha256:…`.
@@ -129,21 +128,15 @@ fn short(name: &str) -> Cow<'_, str> {
         return Cow::Borrowed(name);
     }
     let start: String = name.chars().take(LONGEST_NAME / 4).collect();
-    Cow::Owned(format!("{start}-{}", hex(&Sha256::digest(name.as_bytes()))))
-}
-
-/// The first half of a digest.
-fn hex(digest: &[u8]) -> String {
-    digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let digest = Sha256::digest(name.as_bytes());
+    Cow::Owned(format!("{start}-{}", hex(&digest[..DIGEST_BYTES])))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{bundle, place};
+    use stethos_bundle::sample::bundle;
+
+    use super::super::tests::place;
     use super::*;
 
     #[test]

@@ -5,9 +5,8 @@ use object_store::{
     memory::InMemory,
     throttle::{ThrottleConfig, ThrottledStore},
 };
-use stethos_bundle::Subject;
+use stethos_bundle::{Subject, sample::bundle};
 
-pub(in crate::learning) use super::super::tests::bundle;
 use super::*;
 
 /// Two pairs of keys, as `openssl genpkey -algorithm ed25519` makes them.

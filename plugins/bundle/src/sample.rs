@@ -1,10 +1,11 @@
-//! A small bundle of models that says nothing.
+//! A small bundle: what tests keep, share and refuse where no trained one is at hand.
 
-use stethos_bundle::{Bundle, ModelCard, Thresholds};
 use stethos_patterns::{Token, Vocabulary, baseline::Baseline, profile::ProfileLayout};
 
+use crate::{Bundle, ModelCard, Thresholds};
+
 /// Sound, but for nothing in particular; `seed` tells it from others.
-pub fn small(seed: u64) -> Bundle {
+pub fn bundle(seed: u64) -> Bundle {
     let vocabulary = vec![Token::new(0, 1)];
     Bundle {
         card: ModelCard {
