@@ -1,6 +1,9 @@
 //! Calls and errors by the names that other tools have for them.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use stethos_patterns::{
     Token,
@@ -89,6 +92,24 @@ impl Names {
             ..Counts::default()
         }
     }
+}
+
+/// Opened files that are told, once each.
+const MAX_OPENED: usize = 8192;
+
+/// The files that were opened so far.
+#[derive(Default)]
+pub(super) struct Opened(HashSet<String>);
+
+impl Opened {
+    /// True the first time, as long as there is room.
+    pub(super) fn is_first(&mut self, path: &str) -> bool {
+        self.0.len() < MAX_OPENED && self.0.insert(path.to_owned())
+    }
+}
+
+pub(super) fn is_exec(name: &str) -> bool {
+    matches!(name, "execve" | "execveat")
 }
 
 /// Error numbers by name, those of restarts included, which only tracers see.

@@ -16,13 +16,15 @@ mod pairs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use self::line::{Line, Time};
-use super::{LineError, Trace, calls::Names};
+use super::{
+    LineError, Trace,
+    calls::{Names, Opened, is_exec},
+};
 use crate::record::{Nanos, Subject};
 
-const MAX_OPENED: usize = 8192;
 /// Events of sysdig that are no calls of a thread.
 const NO_CALLS: [&str; 14] = [
     "switch",
@@ -45,7 +47,7 @@ pub(super) struct LidDs {
     names: Names,
     halves: Vec<Half>,
     processes: HashMap<u32, Option<u32>>,
-    opened: HashSet<String>,
+    opened: Opened,
     dated: bool,
 }
 
@@ -86,7 +88,7 @@ impl LidDs {
             names,
             halves: Vec::new(),
             processes: HashMap::new(),
-            opened: HashSet::new(),
+            opened: Opened::default(),
             dated: false,
         }
     }
@@ -150,13 +152,12 @@ impl LidDs {
             return Some(Subject::Peer(peer.to_owned()));
         }
         let ret = line.result()?;
-        if ret >= 0 && pairs::is_exec(table.name(nr)) {
+        if ret >= 0 && is_exec(table.name(nr)) {
             return Some(Subject::Path(line.argument("exe")?.to_owned()));
         }
         let path = line.argument("name").or_else(|| line.argument("path"))?;
         let (path, _) = path.split_once('(').unwrap_or((path, ""));
-        let room = self.opened.len() < MAX_OPENED;
-        let mut first = || room && table.is_open(nr) && self.opened.insert(path.to_owned());
+        let mut first = || table.is_open(nr) && self.opened.is_first(path);
         (ret < 0 || first()).then(|| Subject::Path(path.to_owned()))
     }
 

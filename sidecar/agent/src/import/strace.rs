@@ -18,12 +18,13 @@ use self::{
 };
 pub(super) use line::time_of_day;
 
-use super::{Event, LineError, STEP_NS, Trace, What, calls::Names};
+use super::{
+    Event, LineError, STEP_NS, Trace, What,
+    calls::{Names, Opened, is_exec},
+};
 use crate::record::{Call, Nanos, Subject};
 
 const DAY_NS: Nanos = 24 * 3600 * 1_000_000_000;
-/// Opened files that are told, once each.
-const MAX_OPENED: usize = 8192;
 
 pub(super) struct Strace {
     names: Names,
@@ -34,7 +35,7 @@ pub(super) struct Strace {
     makers: HashMap<u32, Option<u32>>,
     /// Everything that some thread made.
     made: HashSet<u32>,
-    opened: HashSet<String>,
+    opened: Opened,
     /// Start of a line that strace broke off to say that it attached to a thread.
     broken_off: Option<String>,
     dated: bool,
@@ -66,7 +67,7 @@ impl Strace {
             open: HashMap::new(),
             makers: HashMap::new(),
             made: HashSet::new(),
-            opened: HashSet::new(),
+            opened: Opened::default(),
             broken_off: None,
             dated: false,
             now_ns: 0,
@@ -272,7 +273,7 @@ impl Strace {
         match (subject, Outcome::from_return(ret)) {
             (Subject::Peer(_), _) | (_, Outcome::Errno(_)) => true,
             (Subject::Path(path), Outcome::Ok) if self.names.table.is_open(nr) => {
-                self.opened.len() < MAX_OPENED && self.opened.insert(path.clone())
+                self.opened.is_first(path)
             }
             _ => false,
         }
@@ -339,10 +340,6 @@ fn processes(makers: &HashMap<u32, Option<u32>>) -> HashMap<u32, Option<u32>> {
         Some(tid)
     };
     makers.keys().map(|tid| (*tid, process(*tid))).collect()
-}
-
-fn is_exec(name: &str) -> bool {
-    matches!(name, "execve" | "execveat")
 }
 
 fn makes_threads(name: &str) -> bool {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use stethos_patterns::names::CallTable;
 
-use super::super::{Counts, Event, Trace, What};
+use super::super::{Counts, Event, Trace, What, calls::is_exec};
 use super::{Half, Side};
 use crate::record::{Call, Nanos, Subject};
 
@@ -25,10 +25,6 @@ pub(super) fn pair(halves: Vec<Half>, table: &CallTable) -> Trace {
     };
     halves.into_iter().for_each(|half| pairing.take(half));
     pairing.finish()
-}
-
-pub(super) fn is_exec(name: &str) -> bool {
-    matches!(name, "execve" | "execveat")
 }
 
 struct Pairing<'a> {
