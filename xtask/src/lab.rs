@@ -2,6 +2,7 @@
 //! slow; all of it gone when the runner is gone, however it went.
 
 mod relay;
+mod server;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -17,6 +18,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, getpid, getppid};
 
 pub(crate) use relay::Relay;
+pub(crate) use server::{is_installed, processes_in, system_path, wait_for_end, wait_for_listener};
 
 /// Waits for end of file on standard input, which comes when the runner is gone, then takes
 /// everything down. Arguments: the cgroup and the folder of a lab.

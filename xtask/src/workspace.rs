@@ -72,6 +72,17 @@ impl Workspace {
         self.target.join("xtask-logs")
     }
 
+    /// `stethos`, without variables that are meant for others: it refuses those that it does not know.
+    pub(crate) fn stethos(&self) -> Command {
+        let mut command = Command::new(self.binary("stethos"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("STETHOS_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
     /// A binary of the workspace in the release profile.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.target.join("release").join(name)

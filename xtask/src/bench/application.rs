@@ -1,16 +1,14 @@
 //! Real servers, each in a cgroup of its own, on loopback.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::processors::{Processor, pin};
-use crate::lab::{Lab, free_port};
+use crate::lab::{Lab, free_port, processes_in, system_path, wait_for_listener};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Server {
@@ -119,16 +117,8 @@ impl<'a> Application<'a> {
             .stderr(log);
         pin(command, Processor::Highest)?;
         self.processes.push(self.lab.spawn(group, command)?);
-        let end = Instant::now() + START_LIMIT;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            self.check()?;
-            ensure!(
-                Instant::now() < end,
-                "{name} does not listen on port {port}"
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let listens = wait_for_listener(port, START_LIMIT, || self.check());
+        listens.context(name)
     }
 
     /// Says so when a process ended by itself.
@@ -148,9 +138,7 @@ impl<'a> Application<'a> {
 
     /// The server's processes.
     pub(super) fn pids(&self) -> Result<Vec<u32>> {
-        let procs = self.lab.cgroup(&self.server.group()).join("cgroup.procs");
-        let text = fs::read_to_string(&procs).with_context(|| procs.display().to_string())?;
-        Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
+        processes_in(&self.lab.cgroup(&self.server.group()))
     }
 }
 
@@ -169,12 +157,6 @@ impl Drop for Application<'_> {
         // The next application makes it anew.
         let _ = fs::remove_dir_all(self.lab.path("www"));
     }
-}
-
-/// Servers lie in `sbin`, which is not on every user's path.
-pub(super) fn system_path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/sbin:/usr/local/sbin")
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -43,6 +43,7 @@ pub(super) fn run(workspace: &Workspace, options: &LearningOptions) -> Result<Ve
     let wanted = Wanted {
         products: options.product.clone(),
         anew: options.anew,
+        train_only: false,
     };
     corpus::record(workspace, &folder, &wanted)?;
     let mut figures = Vec::new();

@@ -3,14 +3,13 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use super::application::{Application, PAGES, Server};
 use super::processors::{Processor, pin};
-use crate::lab::Lab;
+use crate::lab::{Lab, wait_for_end};
 
 /// What a measured load came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -126,14 +125,7 @@ fn to_end(lab: &Lab, command: &mut Command, limit: Duration) -> Result<String> {
         .stdout(file)
         .stderr(Stdio::null());
     let mut load = Steady(lab.spawn("load", command)?);
-    let end = Instant::now() + limit;
-    let status = loop {
-        if let Some(status) = load.0.try_wait()? {
-            break status;
-        }
-        ensure!(Instant::now() < end, "the load does not end");
-        thread::sleep(Duration::from_millis(20));
-    };
+    let status = wait_for_end(&mut load.0, limit).context("the load")?;
     ensure!(status.success(), "the load failed: {status}");
     fs::read_to_string(&output).with_context(|| output.display().to_string())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use super::application::{Application, system_path};
+use super::application::Application;
 use crate::lab::{self, Lab};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Peer {
         let pids: Vec<String> = application.pids()?.iter().map(u32::to_string).collect();
         let mut command = tool.command(&pids.join(","));
         command
-            .env("PATH", system_path())
+            .env("PATH", lab::system_path())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
@@ -77,11 +77,7 @@ impl Peer {
     pub(super) fn detach(mut self) -> Result<()> {
         self.check()?;
         lab::send_signal(&self.process, Signal::SIGINT)?;
-        let end = Instant::now() + STOP_LIMIT;
-        while self.process.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "it goes on after SIGINT");
-            thread::sleep(Duration::from_millis(20));
-        }
+        lab::wait_for_end(&mut self.process, STOP_LIMIT).context("after SIGINT")?;
         let said = self.said();
         ensure!(
             self.tool.saw_calls(&said),

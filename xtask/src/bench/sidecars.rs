@@ -2,10 +2,10 @@
 //! programs adds in the same rounds: with one broker that serves them all, and, for contrast, with
 //! programs of each sidecar's own.
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::capture::added_ratios;
@@ -165,16 +165,13 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 impl Broker {
     fn start(workspace: &Workspace, lab: &Lab) -> Result<Self> {
         let socket = lab.path("node.sock").display().to_string();
-        let mut command = Command::new(workspace.binary("stethos"));
+        let mut command = workspace.stethos();
         command
             .args(["node", "--socket", &socket])
             .env("STETHOS_NODE_PINS", "off")
             .env("STETHOS_NODE_MAX_RING_SIZE", "16MiB")
             .env("STETHOS_LOG_LEVEL", "warn")
             .stdin(Stdio::null());
-        for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
-            command.env_remove(variable);
-        }
         pin(&mut command, Processor::Lowest)?;
         let process = lab.spawn("broker", &mut command)?;
         Ok(Self { process, socket })
@@ -182,11 +179,7 @@ impl Broker {
 
     fn end(&mut self) -> Result<()> {
         lab::send_signal(&self.process, Signal::SIGINT)?;
-        let end = Instant::now() + END_LIMIT;
-        while self.process.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "it goes on after SIGINT");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        lab::wait_for_end(&mut self.process, END_LIMIT).context("after SIGINT")?;
         Ok(())
     }
 }

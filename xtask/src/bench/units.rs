@@ -7,25 +7,24 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::figure::Figure;
+use crate::corpus::{self, Wanted};
 use crate::workspace::Workspace;
 
-/// `bench-units record APP FILE SECONDS` records a server under load, `bench-units cut FILE` gives
-/// one JSON object for each way of cutting.
+/// `bench-units cut FILE` gives one JSON object for each way of cutting a recording; models learn from
+/// its first half.
 const PROGRAM: &str = "bench-units";
-/// Seconds of a recording; models learn from its first half.
-const SPAN: &str = "20";
 
-/// Servers, and the program that has to be installed for each.
-const APPS: [(&str, Option<&str>); 9] = [
-    ("redis", Some("redis-server")),
-    ("memcached", Some("memcached")),
-    ("nginx", Some("nginx")),
-    ("nginx-proxy", Some("nginx")),
-    ("haproxy", Some("haproxy")),
-    ("node", Some("node")),
-    ("python", Some("/usr/bin/python3")),
-    ("go", Some("go")),
-    ("tokio", None),
+/// Servers of the corpus.
+const APPS: [&str; 9] = [
+    "redis",
+    "memcached",
+    "nginx",
+    "nginx-proxy",
+    "haproxy",
+    "node",
+    "python",
+    "go",
+    "tokio",
 ];
 
 /// Key in the helper's output, unit.
@@ -49,11 +48,7 @@ pub(super) fn run(workspace: &Workspace, json: bool) -> Result<Vec<Figure>> {
         let columns: String = VALUES.iter().map(|(key, _)| format!("{key:>20}")).collect();
         println!("{:<12}{:<16}{columns}", "server", "way");
     }
-    for (app, program) in APPS {
-        if let Some(program) = program.filter(|program| !is_installed(program)) {
-            eprintln!("{app} is left out: {program} is not installed");
-            continue;
-        }
+    for app in APPS {
         for way in measure(workspace, app)? {
             if json {
                 figures.extend(figures_of(app, &way)?);
@@ -71,24 +66,24 @@ fn row(app: &str, way: &Value) -> String {
     format!("{app:<12}{:<16}{values}", way["way"].as_str().unwrap_or(""))
 }
 
-fn is_installed(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$0\"", program])
-        .stdout(Stdio::null())
-        .status();
-    found.is_ok_and(|status| status.success())
-}
-
+/// Nothing for a server that could not be recorded, which was said then.
 fn measure(workspace: &Workspace, app: &str) -> Result<Vec<Value>> {
     let folder = workspace.target.join("bench-units");
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{app}.rec"));
-    let file = file
+    let wanted = Wanted {
+        products: vec![app.to_owned()],
+        anew: true,
+        train_only: true,
+    };
+    corpus::record(workspace, &folder, &wanted)?;
+    let file = corpus::training(&folder, app);
+    if !file.is_file() {
+        return Ok(Vec::new());
+    }
+    let name = file
         .to_str()
         .context("the build folder's name is no text")?;
-    helper(workspace, &["record", app, file, SPAN])?;
-    let lines = helper(workspace, &["cut", file])?;
-    std::fs::remove_file(file)?;
+    let lines = helper(workspace, &["cut", name])?;
+    std::fs::remove_dir_all(&folder)?;
     let parsed = lines.lines().map(serde_json::from_str);
     Ok(parsed.collect::<Result<_, _>>()?)
 }

@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ impl Watcher {
         let config = lab.path("stethos.yaml");
         fs::write(&config, CONFIG).with_context(|| config.display().to_string())?;
         let log = lab.path("stethos.log");
-        let mut command = Command::new(workspace.binary("stethos"));
+        let mut command = workspace.stethos();
         command
             .args(["run", "--json", "--target"])
             .arg(format!("cgroup={}", lab.cgroup(POD).display()))
@@ -99,11 +99,6 @@ impl Watcher {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).with_context(|| log.display().to_string())?);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("STETHOS_") {
-                command.env_remove(name);
-            }
-        }
         let mut process = lab.spawn("stethos", &mut command)?;
         let output = process.stdout.take().context("no standard output")?;
         let (sender, lines) = mpsc::channel();
@@ -174,11 +169,7 @@ impl Watcher {
     /// Asks it to end, so that it keeps what it learned.
     pub(super) fn end(mut self) -> Result<()> {
         lab::send_signal(&self.process, Signal::SIGTERM)?;
-        let end = Instant::now() + STOP_LIMIT;
-        while self.process.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "stethos goes on after SIGTERM");
-            thread::sleep(Duration::from_millis(20));
-        }
+        lab::wait_for_end(&mut self.process, STOP_LIMIT).context("stethos after SIGTERM")?;
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::start::{Running, system_path};
-use crate::lab::{Lab, fill_disk, lowest_free_descriptor, set_descriptor_limit};
+use super::start::Running;
+use crate::lab::{Lab, fill_disk, lowest_free_descriptor, set_descriptor_limit, system_path};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {

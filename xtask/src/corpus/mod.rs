@@ -32,6 +32,8 @@ pub(crate) struct Wanted {
     pub(crate) products: Vec<String>,
     /// Record again what is there.
     pub(crate) anew: bool,
+    /// Of each product only what is learned from.
+    pub(crate) train_only: bool,
 }
 
 /// Records what is missing into `folder`: `PRODUCT-RUN.rec`, and beside it `PRODUCT-RUN.json` with
@@ -43,16 +45,23 @@ pub(crate) fn record(workspace: &Workspace, folder: &Path, wanted: &Wanted) -> R
             eprintln!("{} is left out: {missing} is not installed", product.name);
             continue;
         }
-        for run in Run::all(product) {
-            let file = folder.join(format!("{}-{}.rec", product.name, run.name()));
+        let runs = if wanted.train_only {
+            vec![Run::Train]
+        } else {
+            Run::all(product)
+        };
+        for run in runs {
+            let file = recording(folder, product.name, run);
             if !wanted.anew && is_recorded(&file) {
                 continue;
             }
             let lab = Lab::new("stethos-corpus")?;
             if let Err(error) = run::record(workspace, &lab, product, run, &file) {
                 eprintln!("{}, {}: {error:#}", product.name, run.name());
-                // Without its label it is no part of the corpus.
-                let _ = fs::remove_file(label(&file));
+                for part in [label(&file), file] {
+                    // What there is of it is no recording.
+                    let _ = fs::remove_file(part);
+                }
                 break;
             }
         }
@@ -69,6 +78,15 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Product>> {
         product.with_context(|| format!("{name} is no product of the corpus"))
     };
     names.iter().map(find).collect()
+}
+
+/// The recording of a product that is learned from.
+pub(crate) fn training(folder: &Path, product: &str) -> PathBuf {
+    recording(folder, product, Run::Train)
+}
+
+fn recording(folder: &Path, product: &str, run: Run) -> PathBuf {
+    folder.join(format!("{product}-{}.rec", run.name()))
 }
 
 /// The file with what was done in the run that `recording` holds.

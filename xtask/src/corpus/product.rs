@@ -1,9 +1,7 @@
 //! The servers of the corpus.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use super::Fault;
+use crate::lab::is_installed;
 
 /// A server and what it is.
 #[derive(Debug)]
@@ -159,18 +157,6 @@ impl Product {
     pub(crate) fn is_proxy(&self) -> bool {
         self.kind == "reverse-proxy"
     }
-}
-
-fn is_installed(program: &str) -> bool {
-    if Path::new(program).is_absolute() {
-        return Path::new(program).is_file();
-    }
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$0\"", program])
-        .env("PATH", super::start::system_path())
-        .stdout(Stdio::null())
-        .status();
-    found.is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::fault::Fault;
 use super::product::Product;
 use super::start::{POD, Running};
-use crate::lab::{Lab, send_signal};
+use crate::lab::{Lab, send_signal, wait_for_end};
 use crate::workspace::Workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -131,7 +131,7 @@ struct Recorder(Child);
 impl Recorder {
     fn start(workspace: &Workspace, lab: &Lab, file: &Path) -> Result<Self> {
         let log = lab.path("record.log");
-        let mut command = Command::new(workspace.binary("stethos"));
+        let mut command = workspace.stethos();
         command
             .args(["record", "--target"])
             .arg(format!("cgroup={}", lab.cgroup(POD).display()))
@@ -140,11 +140,6 @@ impl Recorder {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).with_context(|| log.display().to_string())?);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("STETHOS_") {
-                command.env_remove(name);
-            }
-        }
         command
             .env("STETHOS_CAPTURE_NODE_SOCKET", "off")
             .env("STETHOS_CAPTURE_RING_SIZE", "64MiB")
@@ -165,7 +160,7 @@ impl Recorder {
         // The last windows stand for a moment before they are read.
         thread::sleep(Duration::from_millis(400));
         send_signal(&self.0, Signal::SIGTERM)?;
-        let status = wait(&mut self.0).context("stethos record")?;
+        let status = wait_for_end(&mut self.0, STOP_LIMIT).context("stethos record")?;
         ensure!(status.success(), "stethos record failed: {status}");
         Ok(())
     }
@@ -196,22 +191,11 @@ impl Load {
         if let Some(mut input) = self.0.stdin.take() {
             input.flush()?;
         }
-        wait(&mut self.0).context("the load")?;
+        wait_for_end(&mut self.0, STOP_LIMIT).context("the load")?;
         let mut said = String::new();
         if let Some(mut output) = self.0.stdout.take() {
             std::io::Read::read_to_string(&mut output, &mut said)?;
         }
         said.trim().parse().context("the load said no number")
-    }
-}
-
-fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
-    let end = Instant::now() + STOP_LIMIT;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        ensure!(Instant::now() < end, "it does not end");
-        thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,19 +1,17 @@
 //! Starts a server of the corpus, new, with data of its own on a small disk of its own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::configs;
 use super::fault::{ask, psql};
 use super::product::Product;
-use crate::lab::{Lab, free_port};
+use crate::lab::{Lab, free_port, processes_in, system_path, wait_for_listener};
 use crate::workspace::Workspace;
 
 /// What Stethos records; the server's own cgroup lies below it.
@@ -29,13 +27,13 @@ const PAGES: [(&str, usize); 3] = [
     ("page.html", 8_000),
     ("big.bin", 300_000),
 ];
-const NODE: &str = include_str!("../../../tests/servers/node.js");
-const NODE_FILES: &str = include_str!("../../../tests/servers/node_files.js");
-const THREADS: &str = include_str!("../../../tests/servers/threads.py");
-const ASYNCIO: &str = include_str!("../../../tests/servers/asyncio_server.py");
-const JAVA: &str = include_str!("../../../tests/servers/Java.java");
-const JAVA_SOCKETS: &str = include_str!("../../../tests/servers/JavaSockets.java");
-const GO: &str = include_str!("../../../tests/servers/server.go.txt");
+const NODE: &str = include_str!("programs/node.js");
+const NODE_FILES: &str = include_str!("programs/node_files.js");
+const THREADS: &str = include_str!("programs/threads.py");
+const ASYNCIO: &str = include_str!("programs/asyncio_server.py");
+const JAVA: &str = include_str!("programs/Java.java");
+const JAVA_SOCKETS: &str = include_str!("programs/JavaSockets.java");
+const GO: &str = include_str!("programs/server.go.txt");
 
 /// A running server.
 pub(super) struct Running {
@@ -232,13 +230,8 @@ impl Running {
     }
 
     fn wait_for(&mut self, port: u16) -> Result<()> {
-        let end = Instant::now() + START_LIMIT;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            self.check()?;
-            ensure!(Instant::now() < end, "no listener: {}", self.log());
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let listens = wait_for_listener(port, START_LIMIT, || self.check());
+        listens.with_context(|| self.log())
     }
 
     fn log(&self) -> String {
@@ -259,9 +252,7 @@ impl Running {
 
     /// The server's processes.
     pub(super) fn pids(&self) -> Result<Vec<u32>> {
-        let procs = self.cgroup.join("cgroup.procs");
-        let text = fs::read_to_string(&procs).with_context(|| procs.display().to_string())?;
-        Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
+        processes_in(&self.cgroup)
     }
 
     /// The process that was started.
@@ -279,12 +270,6 @@ impl Drop for Running {
             let _ = process.wait();
         }
     }
-}
-
-/// Servers lie in `sbin`, which is not on every user's path.
-pub(super) fn system_path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/sbin:/usr/local/sbin")
 }
 
 /// PostgreSQL refuses to run as root.

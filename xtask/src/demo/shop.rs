@@ -3,14 +3,14 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 
@@ -253,17 +253,11 @@ fn start_redis(lab: &Lab, logs: &Path, port: u16) -> Result<Child> {
             .open(logs.join("redis.log"))?,
     );
     let mut redis = lab.spawn("pod/redis", &mut command)?;
-    let end = Instant::now() + START_LIMIT;
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        if let Some(status) = redis.try_wait()? {
-            bail!("redis-server ended: {status}");
-        }
-        ensure!(
-            Instant::now() < end,
-            "redis-server does not listen on port {port}"
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
+    let listens = lab::wait_for_listener(port, START_LIMIT, || match redis.try_wait()? {
+        Some(status) => bail!("it ended: {status}"),
+        None => Ok(()),
+    });
+    listens.context("redis-server")?;
     Ok(redis)
 }
 

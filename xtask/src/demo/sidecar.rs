@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::report::Line;
@@ -137,11 +137,7 @@ impl Sidecar {
     /// Asks it to end, and waits until it has flushed and ended.
     pub(super) fn stop(&mut self) -> Result<()> {
         lab::send_signal(&self.process, Signal::SIGTERM)?;
-        let end = Instant::now() + STOP_LIMIT;
-        while self.process.try_wait()?.is_none() {
-            ensure!(Instant::now() < end, "stethos goes on after SIGTERM");
-            thread::sleep(Duration::from_millis(20));
-        }
+        lab::wait_for_end(&mut self.process, STOP_LIMIT).context("stethos after SIGTERM")?;
         Ok(())
     }
 

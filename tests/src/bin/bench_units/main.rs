@@ -1,9 +1,8 @@
 //! Cuts the calls of real servers into units of work in several ways, for `cargo xtask bench
 //! units`.
 //!
-//! `bench-units record APP FILE SECONDS` starts the server in a cgroup of its own, puts load on it
-//! and records all of its calls; `bench-units cut FILE` prints one JSON object for each way of
-//! cutting; `bench-units serve PORT` is the asynchronous server.
+//! `bench-units cut FILE` prints one JSON object for each way of cutting a recording of the corpus;
+//! `bench-units serve PORT` is the asynchronous server, which also stands behind reverse proxies.
 
 #![allow(clippy::print_stdout, reason = "its standard output is read by xtask")]
 
@@ -11,76 +10,25 @@ mod changes;
 mod measure;
 mod recut;
 mod serve;
-mod servers;
 
-use std::{
-    env,
-    fs::File,
-    io::{BufReader, BufWriter},
-    path::Path,
-    time::Duration,
-};
+use std::{env, fs::File, io::BufReader, path::Path};
 
 use anyhow::{Context as _, bail};
 use stethos::{
-    capture::recording::{RecordingReader, RecordingWriter},
+    capture::recording::RecordingReader,
     record::Record,
     windows::{Piece, Windows},
 };
 use stethos_patterns::{Window, names};
-use stethos_tests::{cgroup::Cgroup, live, load::Load};
-
-use servers::Server;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["record", app, file, seconds] => {
-            let span = Duration::from_secs(seconds.parse().context("SECONDS")?);
-            record(app, Path::new(file), span)
-        }
         ["cut", file] => cut(Path::new(file)),
         ["serve", port] => serve::run(port.parse().context("PORT")?),
-        _ => bail!("bench-units record APP FILE SECONDS | cut FILE | serve PORT"),
+        _ => bail!("bench-units cut FILE | serve PORT"),
     }
-}
-
-fn record(app: &str, file: &Path, span: Duration) -> anyhow::Result<()> {
-    let cgroup = Cgroup::new(&format!("units-{app}"))?;
-    let server = Server::start(app, &cgroup)?;
-    // Before the load: connections are then known from their first call.
-    let mut live = live::start(&cgroup, live::settings(64 << 20, 1024, 25));
-    let out = BufWriter::new(File::create(file)?);
-    let mut writer = RecordingWriter::new(out, &live.header)?;
-    let load = Load::start(server.protocol, server.port, 1.0);
-    let (records, kept) = std::sync::mpsc::channel::<Vec<Record>>();
-    let stop = live.stop;
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            while let Some(batch) = live.records.blocking_recv() {
-                if records.send(batch).is_err() {
-                    return;
-                }
-            }
-        });
-        std::thread::sleep(span);
-        let answered = load.finish();
-        std::thread::sleep(Duration::from_millis(400));
-        stop.ask();
-        eprintln!("{app}: {answered} requests answered");
-    });
-    let mut account = None;
-    for record in kept.into_iter().flatten() {
-        if let Record::Tick(tick) = &record {
-            account = tick.accounts.first().copied().or(account);
-        }
-        writer.write(&record)?;
-    }
-    let (_, counts) = writer.finish()?;
-    eprintln!("{app}: {account:?}, {counts:?}");
-    drop(server);
-    Ok(())
 }
 
 fn cut(file: &Path) -> anyhow::Result<()> {
