@@ -32,7 +32,7 @@ const SINGLE: [(&str, &str); 1] = [(
 /// Programs that those tests start.
 const PROGRAMS: [&str; 3] = ["known-calls", "rightless", "stethos"];
 /// A machine that takes longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(720);
 const CONSOLE_LINES: usize = 30;
 /// Complaints that are shown whole; of further ones the first line is.
 const WHOLE_COMPLAINTS: usize = 3;

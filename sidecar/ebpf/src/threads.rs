@@ -194,8 +194,11 @@ fn next_window(slot: &mut ThreadSlot) {
     slot.strange = 0;
     let context = slot.context;
     let header = &mut slot.window.header;
-    header.sequence += 1;
+    // The sidecar reads slots in place: the calls that were handed over are not those of an
+    // unfinished window at any moment.
     header.count = 0;
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+    header.sequence += 1;
     header.end = 0;
     header.weight = 0;
     header.context = context;

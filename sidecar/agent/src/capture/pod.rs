@@ -136,6 +136,11 @@ impl Ring {
         position(&self.producer).load(Ordering::Acquire)
     }
 
+    /// True when every record before `end` was handed over: none is still being written.
+    pub fn is_read(&self, end: u64) -> bool {
+        position(&self.consumer).load(Ordering::Relaxed) >= end
+    }
+
     /// Hands the next record before `end` that is whole to `take`. False when there is none.
     pub fn next(&mut self, end: u64, take: impl FnOnce(&[u8])) -> bool {
         let consumer = position(&self.consumer);

@@ -1,6 +1,7 @@
 //! Reads rings, slots and counters into batches of records.
 
 mod counting;
+mod in_place;
 mod older;
 mod reduced;
 mod renewal;
@@ -33,21 +34,12 @@ const SNAPSHOT_THREADS: usize = 8192;
 /// Less than it takes for a process's id to be another one's.
 const AT_ONCE_NS: u64 = 1_000_000_000;
 
-/// How much of a thread's unfinished window was handed on.
-struct Peeked {
-    container: ContainerIndex,
-    sequence: u64,
-    calls: usize,
-    /// The last snapshot did not find the thread: its last window may still be in the ring.
-    gone: bool,
-}
-
 pub struct Reader {
     node: Box<dyn Node>,
     pod: Pod,
     settings: Settings,
     facts: Facts,
-    peeked: HashMap<u32, Peeked>,
+    in_place: in_place::InPlace,
     delivered: HashMap<ContainerIndex, u64>,
     /// Calls that were read in place out of windows that the ring then refused: the kernel counts
     /// them as lost, but they were not.
@@ -81,7 +73,7 @@ impl Reader {
             pod,
             settings,
             facts: Facts::default(),
-            peeked: HashMap::new(),
+            in_place: in_place::InPlace::default(),
             delivered: HashMap::new(),
             rescued: HashMap::new(),
             decode_failed: 0,
@@ -168,6 +160,9 @@ impl Reader {
                 None => {}
             }
         }
+        if self.pod.windows.is_read(until) {
+            self.in_place.emptied();
+        }
         for end in ends {
             self.event_or_count(&end, out);
         }
@@ -220,31 +215,12 @@ impl Reader {
         let (facts, node) = (&mut self.facts, self.node.as_mut());
         let container = facts.container(node, header.cgroup, at_ns, out);
         self.process(header.pid, container, header.cgroup, at_ns, out);
-        let (mut skip, mut rescued) = (0, 0);
-        match self.peeked.remove(&header.tid) {
-            Some(peeked) if peeked.sequence == header.sequence => skip = peeked.calls,
-            // The window that they were read out of never came.
-            Some(peeked) if peeked.sequence < header.sequence => {
-                rescued = peeked.calls;
-                *self.rescued.entry(peeked.container).or_default() += rescued as u64;
-            }
-            // A window before the one that was read in place comes late.
-            Some(peeked) => {
-                self.peeked.insert(header.tid, peeked);
-            }
-            None => {}
-        }
-        if header.end == 0 {
-            let peeked = Peeked {
-                container,
-                sequence: header.sequence,
-                calls: calls.len(),
-                gone: false,
-            };
-            self.peeked.insert(header.tid, peeked);
-        }
+        let (skip, lost) = self.in_place.window(header, container, calls.len());
+        let rescued = lost.as_ref().map_or(0, |lost| lost.calls);
+        self.rescue(lost);
         let mut window = decode::call_window(container, header, calls, skip);
-        window.lost_before = window.lost_before.saturating_sub(rescued as u32);
+        let rescued = u32::try_from(rescued).unwrap_or(u32::MAX);
+        window.lost_before = window.lost_before.saturating_sub(rescued);
         if self.before.cut(header.tid) {
             window.lost_before = window.lost_before.max(1);
         }
@@ -262,6 +238,12 @@ impl Reader {
         }
         if !window.calls.is_empty() || window.end == WindowEnd::ThreadExit {
             out.push(Record::Window(window));
+        }
+    }
+
+    fn rescue(&mut self, lost: impl IntoIterator<Item = in_place::Rescued>) {
+        for lost in lost {
+            *self.rescued.entry(lost.container).or_default() += lost.calls;
         }
     }
 
@@ -288,7 +270,7 @@ impl Reader {
             .slots
             .taken()
             .filter(|slot| slot.last().exit_ns + PEEK_AFTER_NS < now)
-            .filter_map(|slot| standing_calls(slot, &self.peeked))
+            .filter_map(|slot| standing_calls(slot, &self.in_place))
             .collect();
         for (header, calls) in standing {
             self.window(&header, &calls, out);
@@ -323,15 +305,8 @@ impl Reader {
             threads.push(state);
         }
         self.older_threads(now, &tids, &mut threads, out);
-        self.peeked.retain(|tid, peeked| {
-            let was_gone = peeked.gone;
-            peeked.gone = !tids.contains(tid);
-            let lost = was_gone && peeked.gone;
-            if lost {
-                *self.rescued.entry(peeked.container).or_default() += peeked.calls as u64;
-            }
-            !lost
-        });
+        let lost = self.in_place.present(&tids);
+        self.rescue(lost);
         out.push(Record::Threads(ThreadsSnapshot {
             at_ns: now,
             threads,
@@ -386,13 +361,11 @@ impl Reader {
 /// no window ended between the reads are the calls of the first one whole.
 fn standing_calls(
     slot: SlotRef<'_>,
-    peeked: &HashMap<u32, Peeked>,
+    in_place: &in_place::InPlace,
 ) -> Option<(WindowHeader, Vec<CallRecord>)> {
     let header = slot.header();
     let count = header.count as usize;
-    let told = peeked
-        .get(&header.tid)
-        .is_some_and(|peeked| peeked.sequence == header.sequence && peeked.calls >= count);
+    let told = in_place.handed(&header) >= count;
     // What is familiar so far may still be only counted.
     if count == 0 || told || header.end != 0 || slot.strange() == 0 {
         return None;

@@ -39,11 +39,7 @@ impl Reader {
             let Some(container) = self.facts.known(header.cgroup) else {
                 continue;
             };
-            let handed_on = self
-                .peeked
-                .get(&header.tid)
-                .filter(|peeked| peeked.sequence == header.sequence)
-                .map_or(0, |peeked| peeked.calls as u64);
+            let handed_on = self.in_place.handed(&header) as u64;
             let account = accounts.entry(container).or_default();
             account.seen += slot.seen();
             account.lost_ring_full += slot.lost();

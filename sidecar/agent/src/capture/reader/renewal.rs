@@ -32,7 +32,7 @@ impl Reader {
             .pod
             .slots
             .taken()
-            .filter_map(|slot| standing_calls(slot, &self.peeked))
+            .filter_map(|slot| standing_calls(slot, &self.in_place))
             .collect();
         for (header, calls) in &standing {
             self.window(header, calls, out);
@@ -65,7 +65,7 @@ impl Reader {
         self.before.cut = last.into_keys().collect();
         self.counters = HeardCounters::default();
         self.lost_told = Default::default();
-        self.peeked.clear();
+        self.in_place.clear();
         self.tell_counts(monotonic_ns(), out);
         self.older = OlderThreads::default();
         self.pod = pod;
