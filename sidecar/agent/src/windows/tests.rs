@@ -137,3 +137,34 @@ fn windows_hold_at_most_64_calls() {
         [64, 64, 64, 8]
     );
 }
+
+#[test]
+fn what_comes_after_a_sample_stands_for_itself() {
+    let request = |at: u64| {
+        vec![
+            call(Sysno::epoll_wait, 4, 1, at),
+            call(Sysno::read, 9, 5, at + 1),
+        ]
+    };
+    let weighed = |sequence, weight, calls| {
+        let Record::Window(window) = window(sequence, 0, calls, WindowEnd::Wait) else {
+            unreachable!()
+        };
+        Record::Window(CallWindow { weight, ..window })
+    };
+    // A unit begins with a wait, in the middle of what the kernel hands over.
+    let out = feed(&[
+        weighed(0, 160, request(0)),
+        weighed(1, 1, request(10)),
+        weighed(2, 7, request(20)),
+        window(3, 0, request(30), WindowEnd::ThreadExit),
+    ]);
+    let weights: Vec<u32> = out
+        .iter()
+        .filter_map(|piece| match piece {
+            Piece::Window(window) => Some(window.weight),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(weights, [160, 1, 7, 1]);
+}

@@ -16,6 +16,8 @@ pub(super) struct Unit {
     /// Of the calls so far: `Window::weight`, `Window::whole`.
     weight: u32,
     whole: bool,
+    /// Weight of the calls that come now: of the unit that begins with one of them.
+    next_weight: u32,
     /// The kernel ended its window here because it was full, not because the thread waits.
     cut: bool,
 }
@@ -32,6 +34,7 @@ impl Unit {
             end_ns: 0,
             weight: 1,
             whole: true,
+            next_weight: 1,
             cut: false,
         }
     }
@@ -40,6 +43,7 @@ impl Unit {
     /// as many. `whole` says whether a unit begins with them. Gives the unit that ended.
     pub(super) fn resume(&mut self, weight: u32, whole: bool) -> Option<Window> {
         self.whole &= !self.cut;
+        self.next_weight = weight;
         let ended = self.finish();
         self.weight = weight;
         self.whole = whole;
@@ -51,8 +55,10 @@ impl Unit {
         self.cut = matches!(end, WindowEnd::Full | WindowEnd::Peeked);
     }
 
-    /// The calls that come now stand for so many times as many.
+    /// The calls that come now stand for so many times as many. A unit that is under way keeps the
+    /// weight with which it began.
     pub(super) fn weigh(&mut self, weight: u32) {
+        self.next_weight = weight;
         if self.calls.is_empty() {
             self.weight = weight;
         }
@@ -123,6 +129,7 @@ impl Unit {
             calls: std::mem::take(&mut self.calls),
         };
         self.sequence += 1;
+        self.weight = self.next_weight;
         self.answered = false;
         self.whole = true;
         Some(window)
