@@ -7,8 +7,6 @@
 
 use stethos_bundle::{Thresholds, WIDENED};
 
-use crate::vae::JITTER;
-
 /// Held-back windows from which on a pattern has a limit of its own.
 pub const MIN_WINDOWS: u64 = 200;
 
@@ -20,9 +18,9 @@ const MIN_SHAPED: f64 = 30.0;
 const MAX_SHAPE: f64 = 0.5;
 /// A limit on reconstruction is at least this multiple of the median error.
 const RECONSTRUCTION_FLOOR: f64 = 2.0;
-/// And at least what the noise adds with which profiles are learned: profiles of a program that does
-/// the same all the time are reconstructed far better than any difference between them matters.
-const RECONSTRUCTION_LEAST: f64 = JITTER * JITTER;
+/// And at least what one value adds that is this many of its scales off: profiles of a program that
+/// does the same all the time are reconstructed far better than any difference between them matters.
+const STRAYS: f64 = 3.0;
 
 /// Scores and how often each came.
 pub type Scores = Vec<(f64, u64)>;
@@ -83,6 +81,8 @@ pub struct Calibration {
     pub without_pattern: Scores,
     /// Reconstruction errors of held-back profiles.
     pub reconstruction: Vec<f64>,
+    /// Number of a profile's values.
+    pub profile: usize,
     /// Number of vocabulary ids: limits are at least half the surprise of a uniform guess.
     pub vocabulary: usize,
     pub false_alarm_rate: f64,
@@ -120,7 +120,7 @@ impl Calibration {
         let median = quantile(&errors, errors.len() as u64, 0.5);
         let reconstruction = tail_limit(&errors, rate)
             .max(RECONSTRUCTION_FLOOR * median)
-            .max(RECONSTRUCTION_LEAST);
+            .max(STRAYS.powi(2) / self.profile.max(1) as f64);
         Thresholds {
             false_alarm_rate: rate,
             patterns: self.windows.iter().enumerate().map(limit).collect(),
@@ -180,6 +180,7 @@ mod tests {
                 .into_iter()
                 .map(|(error, _)| error)
                 .collect(),
+            profile: 90,
             vocabulary: 40,
             false_alarm_rate: 1e-3,
             widened,
@@ -191,9 +192,9 @@ mod tests {
         let mut same = calibration(false);
         same.reconstruction = vec![6e-6; 100];
         let thresholds = same.thresholds();
-        assert_eq!(thresholds.reconstruction_limit, RECONSTRUCTION_LEAST);
-        assert!(thresholds.stability(7e-4) > 0.9);
-        assert!(thresholds.stability(0.02) < 0.5);
+        assert!((thresholds.reconstruction_limit - 0.1).abs() < 1e-12);
+        assert!(thresholds.stability(7e-3) > 0.9);
+        assert!(thresholds.stability(0.2) < 0.5);
     }
 
     #[test]

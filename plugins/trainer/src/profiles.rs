@@ -1,7 +1,11 @@
 //! Profiles to learn from: intervals of neighbouring windows.
 
+use std::collections::BTreeMap;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use stethos_patterns::Window;
 use stethos_patterns::profile::{Profile, ProfileBuilder, ProfileLayout};
 
 use crate::corpus::{Corpus, Stretch};
@@ -12,10 +16,14 @@ const HOPS: usize = 4;
 /// Intervals hold this many times the calls that make a profile worth judging, where there are
 /// that many.
 const CALLS: f64 = 1.5 * Profile::MIN_CALLS as f64;
-/// Most profiles of each side; with fewer, intervals are also resampled.
+/// Most intervals of each side; with fewer, intervals are also resampled.
 const MAX_PROFILES: usize = 512;
+/// How much more, or less, of a pattern's work there is in a mix that was not seen: a factor of so much
+/// is one standard deviation.
+const MIX_SPREAD: f64 = 2.2;
 
-/// Profiles of training and held-back intervals. An interval is as many windows as come in two
+/// Profiles of training and held-back intervals, and as many of other mixes of the same windows: under
+/// another load, or with other clients, there is more of some patterns and less of others. An interval is as many windows as come in two
 /// seconds on average: recordings without times and bursts alike give usable profiles.
 pub(crate) struct Profiles {
     pub(crate) training: Vec<Vec<f32>>,
@@ -52,6 +60,16 @@ impl Profiles {
     }
 }
 
+/// One profile of everything that is trained on.
+pub(crate) fn of_all(corpus: &Corpus, layout: &ProfileLayout, arch: &str) -> Vec<f32> {
+    let vocabulary = corpus.vocabulary.clone();
+    let mut builder = ProfileBuilder::new(layout.clone(), vocabulary, arch);
+    for (window, pattern) in corpus.training_stretches.iter().flatten() {
+        builder.window(window, *pattern);
+    }
+    builder.finish().values
+}
+
 struct Sampler<'a> {
     builder: ProfileBuilder,
     size: usize,
@@ -82,12 +100,39 @@ impl Sampler<'_> {
             profiles.push(self.profile(drawn.into_iter()));
             turn += 1;
         }
+        for turn in 0..profiles.len() {
+            profiles.push(self.mix(intervals[turn % intervals.len()]));
+        }
         profiles
+    }
+
+    /// Windows of an interval, those of each pattern more or less often than they came.
+    fn mix(&mut self, interval: &[(Window, Option<usize>)]) -> Vec<f32> {
+        let mut factors: BTreeMap<Option<usize>, f64> = BTreeMap::new();
+        let mut sum = 0.0;
+        let mut sums = Vec::with_capacity(interval.len());
+        for (_, pattern) in interval {
+            let random = &mut *self.random;
+            let factor = factors.entry(*pattern).or_insert_with(|| {
+                let deviations: f64 = random.sample(StandardNormal);
+                MIX_SPREAD.powf(deviations)
+            });
+            sum += *factor;
+            sums.push(sum);
+        }
+        let drawn: Vec<_> = (0..interval.len())
+            .map(|_| {
+                let at = self.random.random_range(0.0..sum);
+                let place = sums.partition_point(|sum| *sum <= at);
+                &interval[place.min(interval.len() - 1)]
+            })
+            .collect();
+        self.profile(drawn.into_iter())
     }
 
     fn profile<'w>(
         &mut self,
-        windows: impl Iterator<Item = &'w (stethos_patterns::Window, Option<usize>)>,
+        windows: impl Iterator<Item = &'w (Window, Option<usize>)>,
     ) -> Vec<f32> {
         for (window, pattern) in windows {
             self.builder.window(window, *pattern);

@@ -17,7 +17,7 @@ use crate::epochs::Schedule;
 use crate::tensors::{NamedTensor, serialise, uniform};
 
 /// Noise that profiles are learned with by default.
-pub(crate) const JITTER: f64 = 0.1;
+const JITTER: f64 = 0.1;
 const LEARNING_RATE: f64 = 0.01;
 
 /// Sizes and effort of an autoencoder.
@@ -70,18 +70,22 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// Untrained, with the standardisation of `profiles` (of equal length, at least one).
+    /// Untrained, with the standardisation of `profiles` (of equal length, at least one). `least`: the
+    /// least scale of each value, that of the settings where there is none.
     ///
     /// # Errors
     /// The library's.
     pub fn new(
         profiles: &[Vec<f32>],
+        least: &[f32],
         config: VaeConfig,
         random: &mut ChaCha8Rng,
     ) -> Result<Self, TrainError> {
         let VaeConfig { hidden, latent, .. } = config;
         let dimension = profiles.first().map_or(0, Vec::len);
-        let (mean, scale) = standardisation(profiles, dimension, config.min_scale);
+        let (mean, scale) = standardisation(profiles, dimension, |place| {
+            least.get(place).copied().unwrap_or(config.min_scale)
+        });
         let mut linear = |outputs: usize, inputs: usize| -> Result<(Var, Var), TrainError> {
             let bound = 1.0 / (inputs.max(1) as f64).sqrt();
             Ok((
@@ -118,7 +122,7 @@ impl Vae {
     /// The library's, or a loss that is not a number.
     pub fn learn(profiles: &[Vec<f32>], config: VaeConfig, seed: u64) -> Result<Self, TrainError> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut vae = Vae::new(profiles, config, &mut random)?;
+        let mut vae = Vae::new(profiles, &[], config, &mut random)?;
         vae.train(profiles, None, &mut random, &mut |_, _| {})?;
         Ok(vae)
     }
@@ -281,11 +285,11 @@ fn noise(rows: usize, columns: usize, random: &mut ChaCha8Rng) -> candle_core::R
     Tensor::from_vec(values, (rows, columns), &Device::Cpu)
 }
 
-/// Mean and standard deviation per value, which is at least `min_scale`.
+/// Mean and standard deviation per value, which is at least `least`.
 fn standardisation(
     profiles: &[Vec<f32>],
     dimension: usize,
-    min_scale: f32,
+    least: impl Fn(usize) -> f32,
 ) -> (Vec<f32>, Vec<f32>) {
     let count = profiles.len().max(1) as f64;
     let moments = (0..dimension).map(|place| {
@@ -297,7 +301,7 @@ fn standardisation(
         };
         let mean = values().sum::<f64>() / count;
         let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-        (mean as f32, (variance.sqrt() as f32).max(min_scale))
+        (mean as f32, (variance.sqrt() as f32).max(least(place)))
     });
     moments.unzip()
 }

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::Baseline;
 use crate::names::{self, CallKind};
-use crate::token::Outcome;
 use crate::vocabulary::Vocabulary;
 use crate::window::Role;
 
@@ -17,6 +15,13 @@ pub(super) const SIZES: usize = 4;
 const TYPICAL_DURATION: f32 = 9.21;
 /// ln(1 + 100 bytes).
 const TYPICAL_SIZE: f32 = 4.62;
+
+/// What a share's square root, a mean duration and a mean size may differ by in normal times, however
+/// little they varied while they were learned: neighbours on the machine make calls slower, batches
+/// grow with the load.
+const LEAST_SHARE: f32 = 0.05;
+const LEAST_DURATION: f32 = 0.5;
+const LEAST_SIZE: f32 = 0.3;
 
 const DURATION_NAMES: [&str; DURATIONS] = [
     "read file",
@@ -82,29 +87,12 @@ impl ProfileLayout {
         }
     }
 
-    /// Takes the durations that stand for kinds of call with few calls in an interval from a
-    /// baseline.
-    pub fn with_typical(mut self, arch: &str, baseline: &Baseline) -> Self {
-        let table = names::table(arch);
-        let mut sums = [(0.0, 0.0); DURATIONS];
-        for statistics in baseline.statistics() {
-            let call = statistics.token.call;
-            if statistics.token.outcome != Outcome::Ok || table.is_wait(call) {
-                continue;
-            }
-            let Some(slot) = duration_slot(table.kind(call), statistics.role) else {
-                continue;
-            };
-            for (from, to, count) in statistics.durations.iter() {
-                let middle = (from as f64 + to as f64) / 2.0;
-                sums[slot].0 += middle.ln_1p() * count as f64;
-                sums[slot].1 += count as f64;
-            }
-        }
-        for (typical, (sum, count)) in self.typical.iter_mut().zip(sums) {
-            if count > 0.0 {
-                *typical = (sum / count) as f32;
-            }
+    /// Takes the durations and sizes that stand for kinds of call with few calls in an interval from
+    /// the values of a long one, a profile of this layout.
+    pub fn with_typical(mut self, long: &[f32]) -> Self {
+        let means = long.len().saturating_sub(DURATIONS + SIZES);
+        for (typical, mean) in self.typical.iter_mut().zip(&long[means..]) {
+            *typical = *mean;
         }
         self
     }
@@ -112,6 +100,14 @@ impl ProfileLayout {
     /// Length of a profile.
     pub fn dimension(&self) -> usize {
         self.token_slots() + self.patterns() + 2 + DURATIONS + SIZES
+    }
+
+    /// The least standard deviation that each value of a profile is taken to have.
+    pub fn least_scales(&self) -> Vec<f32> {
+        let mut least = vec![LEAST_SHARE; self.token_slots() + self.patterns() + 2];
+        least.extend([LEAST_DURATION; DURATIONS]);
+        least.extend([LEAST_SIZE; SIZES]);
+        least
     }
 
     /// Number of patterns.

@@ -16,7 +16,7 @@ use layout::{DURATIONS, SIZES, duration_slot, size_slot};
 
 /// Weight, in calls, of the typical value of the layout in a mean: a mean of few calls does not
 /// stand out, and one of none is typical.
-const PRIOR: f64 = 1.0;
+const PRIOR: f64 = 20.0;
 
 /// One interval of one container.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,8 +200,8 @@ impl ProfileBuilder {
         }
         let kind = self.table.kind(call.token.call);
         let moves = matches!(kind, CallKind::Read | CallKind::Write);
-        if self.reduced && moves && call.role == Role::None {
-            // Closed before it could be looked at: a file or a socket all the same.
+        if moves && call.role == Role::None {
+            // A file or a socket all the same, which was not looked at yet, or closed before.
             return;
         }
         if let Some(slot) = duration_slot(kind, call.role) {

@@ -1,5 +1,4 @@
 use super::*;
-use crate::baseline::BaselineBuilder;
 use crate::window::Role;
 
 const ARCH: &str = "x86_64";
@@ -57,8 +56,10 @@ fn vocabulary() -> Vocabulary {
 }
 
 fn builder() -> ProfileBuilder {
-    let vocabulary = vocabulary();
-    ProfileBuilder::new(ProfileLayout::new(&vocabulary, 2), vocabulary, ARCH)
+    let layout = ProfileLayout::new(&vocabulary(), 2);
+    let mut builder = ProfileBuilder::new(layout.clone(), vocabulary(), ARCH);
+    let long = interval(&mut builder, 10_000, 4).values;
+    ProfileBuilder::new(layout.with_typical(&long), vocabulary(), ARCH)
 }
 
 /// An interval with so many requests. The event loop takes `batch` of them per wait, waits
@@ -194,12 +195,12 @@ fn errors_and_strangers_show() {
 
 #[test]
 fn an_empty_interval_is_typical_and_not_sufficient() {
-    let mut baseline = BaselineBuilder::new();
-    for n in 0..100 {
-        baseline.call(&call("fsync", Role::File, 0, 900_000 + n * 2000));
-    }
     let vocabulary = vocabulary();
-    let layout = ProfileLayout::new(&vocabulary, 2).with_typical(ARCH, &baseline.finish());
+    let layout = ProfileLayout::new(&vocabulary, 2);
+    let mut builder = ProfileBuilder::new(layout.clone(), vocabulary.clone(), ARCH);
+    let syncs = (0..1000).map(|n| call("fsync", Role::File, 0, 900_000 + n * 200));
+    builder.window(&window(syncs.collect()), None);
+    let layout = layout.with_typical(&builder.finish().values);
     let sync = (0..layout.dimension())
         .find(|index| layout.name(*index, ARCH, &vocabulary) == "duration of sync")
         .unwrap();

@@ -61,7 +61,8 @@ fn autoencoder(split: &Split<'_>, seed: u64, figures: &mut Figures) -> anyhow::R
         let measured = Measured::new(split, method)?;
         all(&measured, figures)?;
         if method.name == "vae.error" {
-            let limit = own_limit(measured.of(Part::HeldBack, |_| true));
+            let dimension = training.first().map_or(0, |sample| sample.profile.len());
+            let limit = own_limit(measured.of(Part::HeldBack, |_| true), dimension);
             measured.at_limit(figures, "own_limit", limit);
         }
     }
@@ -69,11 +70,12 @@ fn autoencoder(split: &Split<'_>, seed: u64, figures: &mut Figures) -> anyhow::R
 }
 
 /// The limit that a bundle would have.
-fn own_limit(reconstruction: Vec<f64>) -> f64 {
+fn own_limit(reconstruction: Vec<f64>, dimension: usize) -> f64 {
     let calibration = Calibration {
         windows: Vec::new(),
         without_pattern: Vec::new(),
         reconstruction,
+        profile: dimension,
         vocabulary: 0,
         false_alarm_rate: FALSE_ALARM_RATE,
         widened: false,
