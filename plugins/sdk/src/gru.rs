@@ -1,8 +1,9 @@
 //! The next-token model: a GRU over vocabulary ids, conditioned on the pattern by its initial
 //! state.
 //!
-//! `p(token t) = softmax(out.w · h_t + out.b)`, where `h_0` is the pattern's initial state and
-//! `h_t` has consumed the tokens before `t`. Gates are in ONNX order z, r, h with
+//! `p(token t) = softmax(out.w · h_t + out.b + after[row])`, where `h_0` is the pattern's initial state,
+//! `h_t` has consumed the tokens before `t`, and `row` is that of the pattern and of token `t - 1` in
+//! `after.row`; without `after` nothing is added. Gates are in ONNX order z, r, h with
 //! `linear_before_reset = 1`.
 
 use tract_core::internal::*;
@@ -39,7 +40,17 @@ pub(crate) struct Gru {
     input_gates: Vec<f32>,
     /// `[patterns + 1, hidden]`, the last row for windows without a pattern.
     initial: Vec<f32>,
+    after: Option<After>,
     plans: Vec<Plan>,
+}
+
+/// What is added to the logits.
+struct After {
+    /// `[rows, vocabulary]`.
+    values: Vec<f32>,
+    /// `[patterns + 1, vocabulary + 1]`: the last row for windows without a pattern, the last column for
+    /// the first token.
+    rows: Vec<usize>,
 }
 
 /// Logits and probabilities of the tokens of `ROWS` windows, both `[ROWS, length, outputs]`.
@@ -63,6 +74,10 @@ impl Gru {
         let w = tensors.get("gru.w", &[3 * hidden, embedding])?;
         let wb = tensors.get("gru.wb", &[3 * hidden])?;
         let initial = tensors.get("gru.h0", &[states, hidden])?.values;
+        let after = match tensors.contains("gru.after") {
+            true => Some(After::read(tensors, states, vocabulary)?),
+            false => None,
+        };
         let outputs = vocabulary.next_multiple_of(OUTPUTS);
         let mut out_w = tensors.get("gru.out.w", &[vocabulary, hidden])?;
         out_w.shape[0] = outputs;
@@ -101,6 +116,7 @@ impl Gru {
             hidden,
             input_gates: project(&embed, &w, &wb),
             initial,
+            after,
             plans,
         })
     }
@@ -169,6 +185,7 @@ impl Gru {
         let (steps, gates) = (*length - 1, 3 * hidden);
         let mut input = Tensor::zero::<f32>(&[ROWS, steps, gates])?;
         let mut initial = Tensor::zero::<f32>(&[ROWS, 1, hidden])?;
+        let mut added = Tensor::zero::<f32>(&[ROWS, *length, outputs])?;
         {
             let mut input = input.try_as_plain_ram_mut()?;
             let mut initial = initial.try_as_plain_ram_mut()?;
@@ -185,7 +202,21 @@ impl Gru {
                 }
             }
         }
-        let output = state.run(tvec!(input.into_tvalue(), initial.into_tvalue()))?;
+        if let Some(after) = &self.after {
+            let mut added = added.try_as_plain_ram_mut()?;
+            let added = added.as_slice_mut::<f32>()?;
+            for (added, &row) in added.chunks_exact_mut(*length * outputs).zip(rows) {
+                let pattern = windows[row].pattern.map_or(self.patterns, |p| p as usize);
+                let tokens = windows[row].tokens.iter().map(|token| usize::from(*token));
+                let before = std::iter::once(vocabulary).chain(tokens);
+                for (added, before) in added.chunks_exact_mut(outputs).zip(before) {
+                    let from = after.rows[pattern * (vocabulary + 1) + before] * vocabulary;
+                    added[..vocabulary].copy_from_slice(&after.values[from..][..vocabulary]);
+                }
+            }
+        }
+        let inputs = [input, initial, added].map(IntoTValue::into_tvalue);
+        let output = state.run(inputs.into_iter().collect())?;
         let logits = output[0].try_as_plain_ram()?;
         let p = output[1].try_as_plain_ram()?;
         let logits = logits.as_slice::<f32>()?.chunks_exact(*length * outputs);
@@ -207,6 +238,28 @@ impl Gru {
     }
 }
 
+impl After {
+    fn read(tensors: &Tensors, states: usize, vocabulary: usize) -> Result<Self, ModelError> {
+        let (count, _) = tensors.matrix_shape("gru.after")?;
+        let rows = tensors
+            .get("gru.after.row", &[states, vocabulary + 1])?
+            .values;
+        let row = |value: f32| {
+            let row = value as usize;
+            (row as f32 == value && row < count).then_some(row)
+        };
+        let rows: Option<Vec<usize>> = rows.into_iter().map(row).collect();
+        Ok(After {
+            values: tensors.get("gru.after", &[count, vocabulary])?.values,
+            rows: rows.ok_or_else(|| ModelError::Shape {
+                tensor: "gru.after.row",
+                expected: format!("rows below {count}"),
+                found: "another one".into(),
+            })?,
+        })
+    }
+}
+
 struct Weights {
     r: Arc<Tensor>,
     bias: Arc<Tensor>,
@@ -219,6 +272,8 @@ impl Weights {
         let mut model = TypedModel::default();
         let gates = model.add_source("gates", f32::fact([ROWS, length - 1, 3 * hidden]))?;
         let initial = model.add_source("initial", f32::fact([ROWS, 1, hidden]))?;
+        let outputs = self.out_w.shape()[0];
+        let after = model.add_source("after", f32::fact([ROWS, length, outputs]))?;
         let r = model.add_const("r", self.r.clone())?;
         let bias = model.add_const("bias", self.bias.clone())?;
         let out_w = model.add_const("out.w", self.out_w.clone())?;
@@ -236,7 +291,9 @@ impl Weights {
         let states = model.wire_node("states", TypedConcat { axis: 1 }, &[initial, states])?[0];
         let product = EinSum::new("bth,vh->btv".parse()?, f32::datum_type());
         let logits = model.wire_node("logits", product, &[states, out_w])?[0];
-        let logits = model.wire_node("biased", tract_core::ops::math::add(), &[logits, out_b])?[0];
+        let add = tract_core::ops::math::add;
+        let logits = model.wire_node("biased", add(), &[logits, out_b])?[0];
+        let logits = model.wire_node("added", add(), &[logits, after])?[0];
         let softmax = Softmax {
             axes: tvec!(2),
             quant_output_dt: None,

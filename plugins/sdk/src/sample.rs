@@ -6,6 +6,9 @@ use safetensors::tensor::TensorView;
 
 use crate::model::Window;
 
+/// Rows of `gru.after`.
+const AFTER_ROWS: usize = 20;
+
 /// Sizes of a sample model.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleSize {
@@ -84,6 +87,8 @@ impl SampleSize {
             ("gru.h0", vec![patterns + 1, hidden]),
             ("gru.out.w", vec![vocabulary, hidden]),
             ("gru.out.b", vec![vocabulary]),
+            ("gru.after", vec![AFTER_ROWS, vocabulary]),
+            ("gru.after.row", vec![patterns + 1, vocabulary + 1]),
         ];
         if profile > 0 {
             tensors.extend([
@@ -113,6 +118,7 @@ impl SampleSize {
             let bytes: Vec<u8> = (0..shape.iter().product())
                 .map(|_| match name {
                     "vae.scale" => 1.5 + random.signed(),
+                    "gru.after.row" => random.below(AFTER_ROWS) as f32,
                     _ if shape.len() == 2 => random.signed() * 2.0 / fan_in.sqrt(),
                     _ => random.signed() * 0.3,
                 })

@@ -60,8 +60,16 @@ impl Reference<'_> {
             .collect()
     }
 
-    fn log_softmax(&self, h: &[f64]) -> Vec<f64> {
-        let logits = self.affine("gru.out.w", "gru.out.b", h);
+    /// `place`: of the pattern and the token before in `gru.after.row`.
+    fn log_softmax(&self, h: &[f64], place: usize) -> Vec<f64> {
+        let mut logits = self.affine("gru.out.w", "gru.out.b", h);
+        let row = self.get("gru.after.row")[place] as usize;
+        let after = self.get("gru.after");
+        let added = &after[row * logits.len()..];
+        logits
+            .iter_mut()
+            .zip(added)
+            .for_each(|(x, added)| *x += added);
         let max = logits.iter().copied().fold(f64::MIN, f64::max);
         let norm = logits.iter().map(|x| (x - max).exp()).sum::<f64>().ln() + max;
         logits.iter().map(|x| x - norm).collect()
@@ -75,8 +83,10 @@ impl Reference<'_> {
         let embed = self.get("gru.embed");
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         let mut all = Vec::new();
+        let mut before = size.vocabulary;
         for &token in &window.tokens {
-            all.push(self.log_softmax(&h));
+            all.push(self.log_softmax(&h, row * (size.vocabulary + 1) + before));
+            before = usize::from(token);
             let x = self.affine("gru.w", "gru.wb", &embed[usize::from(token) * e..][..e]);
             let s = self.affine("gru.r", "gru.rb", &h);
             h = (0..n)

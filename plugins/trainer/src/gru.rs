@@ -4,7 +4,8 @@
 //! With `x = embed[token]`, per gate `g` of z, r, h:
 //! `a_g = w_g·x + wb_g`, `b_g = r_g·h + rb_g`, `z = σ(a_z + b_z)`, `r = σ(a_r + b_r)`,
 //! `n = tanh(a_h + r ⊙ b_h)`, `h' = (1 - z) ⊙ n + z ⊙ h`. The distribution of a token is
-//! `softmax(out.w·h + out.b)` with the state before it was consumed.
+//! `softmax(out.w·h + out.b + after[row])` with the state before it was consumed, and the row of the
+//! window's pattern and of the token before.
 
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops::{log_softmax, sigmoid};
@@ -14,6 +15,7 @@ use stethos_patterns::Vocabulary;
 
 use crate::TrainError;
 use crate::corpus::Sequence;
+use crate::followers::Followers;
 use crate::tensors::{NamedTensor, uniform};
 
 /// Sequences scored at a time.
@@ -40,6 +42,7 @@ pub struct Gru {
     h0: Var,
     out_w: Var,
     out_b: Var,
+    followers: Option<Followers>,
 }
 
 /// Sequences side by side, padded to the longest: tensors `[length, batch]`.
@@ -52,6 +55,8 @@ pub struct Batch {
     weights: Tensor,
     /// Row of the initial states, `[batch]`.
     rows: Tensor,
+    /// Row of what is added to the logits, `[length·batch]`.
+    after: Tensor,
     length: usize,
 }
 
@@ -66,7 +71,15 @@ pub struct Withhold {
 }
 
 impl Gru {
-    pub fn new(shape: GruShape, random: &mut ChaCha8Rng) -> Result<Self, TrainError> {
+    /// Untrained.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn new(
+        shape: GruShape,
+        followers: Option<Followers>,
+        random: &mut ChaCha8Rng,
+    ) -> Result<Self, TrainError> {
         let GruShape {
             vocabulary: v,
             embedding: e,
@@ -84,6 +97,7 @@ impl Gru {
             h0: uniform(&[p + 1, h], bound, random)?,
             out_w: uniform(&[v, h], bound, random)?,
             out_b: uniform(&[v], bound, random)?,
+            followers,
         })
     }
 
@@ -106,8 +120,14 @@ impl Gru {
             .collect()
     }
 
-    pub(crate) fn tensors(&self) -> [NamedTensor<'_>; 8] {
-        [
+    pub(crate) fn tensors(&self) -> Vec<NamedTensor<'_>> {
+        let followers = self.followers.iter().flat_map(|followers| {
+            [
+                ("gru.after", &followers.table),
+                ("gru.after.row", &followers.rows),
+            ]
+        });
+        let learned: [NamedTensor<'_>; 8] = [
             ("gru.embed", &self.embed),
             ("gru.w", &self.w),
             ("gru.r", &self.r),
@@ -116,7 +136,8 @@ impl Gru {
             ("gru.h0", &self.h0),
             ("gru.out.w", &self.out_w),
             ("gru.out.b", &self.out_b),
-        ]
+        ];
+        learned.into_iter().chain(followers).collect()
     }
 
     /// Row of the initial states for a pattern; the last one is for none.
@@ -169,8 +190,16 @@ impl Gru {
                 }
             }
         }
+        let mut after = vec![0u32; length * width];
+        if let Some(followers) = &self.followers {
+            for (place, row) in after.iter_mut().enumerate() {
+                let before = place.checked_sub(width).map(|before| inputs[before]);
+                *row = followers.row(rows[place % width], before);
+            }
+        }
         let device = &Device::Cpu;
         Ok(Batch {
+            after: Tensor::from_vec(after, length * width, device)?,
             inputs: Tensor::from_vec(inputs, (length, width), device)?,
             targets: Tensor::from_vec(targets, (length * width, 1), device)?,
             weights: Tensor::from_vec(weights, length * width, device)?,
@@ -200,9 +229,12 @@ impl Gru {
             states.push(state.clone());
         }
         let states = Tensor::cat(&states, 0)?;
-        let logits = states
+        let mut logits = states
             .matmul(&self.out_w.t()?)?
             .broadcast_add(&self.out_b)?;
+        if let Some(followers) = &self.followers {
+            logits = (logits + followers.table.index_select(&batch.after, 0)?)?;
+        }
         log_softmax(&logits, D::Minus1)?
             .gather(&batch.targets, 1)?
             .squeeze(1)?

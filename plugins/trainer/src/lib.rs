@@ -3,7 +3,8 @@
 //! | module | step |
 //! | --- | --- |
 //! | [`corpus`] | vocabulary, frozen patterns, split into training and held-back blocks of time |
-//! | [`gru`] | next-token model, its initial state chosen by the pattern |
+//! | [`followers`] | what comes after each token in windows of each pattern, by counts |
+//! | [`gru`] | next-token model that starts from these, its initial state chosen by the pattern |
 //! | [`vae`] | autoencoder of profiles |
 //! | [`markov`] | the simple model that the GRU is compared with |
 //! | [`calibration`] | limits from held-back windows |
@@ -11,18 +12,12 @@
 //! # Method
 //! The windows in order of time are cut into [`corpus::BLOCKS`] blocks; every fourth is held
 //! back from vocabulary, patterns and weights, and serves for calibration and for the losses on
-//! the model card. Distinct windows are trained on once an epoch, weighted by how often they
-//! came up to a cap. The result is a function of input and seed as long as the time limit does
-//! not cut epochs.
+//! the model card. A step of the GRU draws windows, half of them among distinct ones, with weights
+//! that make the expected loss that of all windows, each as often as it came to the power of 0.75: what
+//! came three times among a hundred thousand is told from what never came. The result is a function of
+//! input and seed as long as the time limit does not cut epochs.
 //!
-//! Measured on an nginx worker (static files, missing files, proxying; windows cut at
-//! `epoll_wait`), held-back loss in nats per token and, on 4 000 later windows, the share above
-//! the limit at a rate of 0.1 %:
-//!
-//! | calls learned | GRU | Markov 3 | Markov 8 | above the limit | CPU time |
-//! | --- | --- | --- | --- | --- | --- |
-//! | 50 000 | 0.173 | 0.241 | 0.183 | 0.05 % | 3.2 s |
-//! | 150 000 | 0.145 | 0.222 | 0.158 | 0.05 % | 4.5 s |
+//! What each of this is worth is measured on recordings of real servers: `docs/learning.md`.
 //!
 //! # Training library
 //! candle, chosen by measuring the same GRU (vocabulary 64, embedding 16, hidden 48, windows of
@@ -45,6 +40,7 @@ pub mod calibration;
 pub mod corpus;
 mod epochs;
 pub mod error;
+pub mod followers;
 pub mod gru;
 pub mod markov;
 mod profiles;
@@ -89,10 +85,16 @@ pub struct TrainConfig {
     pub latent: usize,
     /// Whether windows are sorted into patterns, which choose the GRU's initial state.
     pub conditioned: bool,
-    /// Most passes over the distinct training windows; many windows take fewer (see `steps`).
-    pub epochs: usize,
-    /// Most gradient steps of the GRU, each on at most 64 windows; one epoch is taken in any case.
+    /// Gradient steps of the GRU, each on at most 64 windows.
     pub steps: usize,
+    /// Windows weigh as often as they came to the power of this: below 1, what is rare is learned
+    /// better than it pays for the mean loss.
+    pub temper: f64,
+    /// Share of the windows of a step that are drawn at random among distinct ones; the rest are drawn
+    /// by weight.
+    pub spread: f64,
+    /// Whether the GRU starts from counts of what comes after each token.
+    pub followers: bool,
     /// Share of normal windows and profiles that may exceed their limit.
     pub false_alarm_rate: f64,
     /// Epochs, and in need the first epoch, are cut so that training ends at about this time.
@@ -109,8 +111,10 @@ impl Default for TrainConfig {
             vae_hidden: vae.hidden,
             latent: vae.latent,
             conditioned: true,
-            epochs: 400,
             steps: 2400,
+            temper: 0.75,
+            spread: 0.5,
+            followers: true,
             false_alarm_rate: 1e-3,
             time_limit: None,
         }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stethos_bundle::{Bundle, ModelCard};
 use stethos_patterns::profile::ProfileLayout;
@@ -13,27 +13,23 @@ use stethos_patterns::score::window_score;
 use crate::calibration::{Calibration, Scores};
 use crate::corpus::{Corpus, Sequence};
 use crate::epochs::Schedule;
+use crate::followers::Followers;
 use crate::gru::{Gru, GruShape, Withhold};
 use crate::markov::Markov;
-use crate::profiles::Profiles;
+use crate::profiles::{self, Profiles};
 use crate::tensors::serialise;
 use crate::vae::{Vae, VaeConfig};
 use crate::{Phase, Progress, TrainConfig, TrainError, TrainingInput};
 
 const BATCH: usize = 64;
-/// Few sequences make smaller batches: this many an epoch.
+/// Batches between two looks at the clock; few sequences make smaller ones.
 const BATCHES: usize = 16;
 const MIN_BATCH: usize = 8;
-/// Most a distinct window weighs, however often it came.
-const MAX_WEIGHT: u64 = 1024;
 const LEARNING_RATE: f64 = 0.01;
 const WITHHOLD: Withhold = Withhold {
     tokens: 0.005,
     patterns: 0.1,
 };
-/// Epochs that the step limit leaves at least, by training on the most frequent windows only.
-const MIN_EPOCHS: usize = 4;
-
 const MIN_PROFILES: usize = 128;
 
 /// Shares of the time that is left: of the GRU after the patterns, of the autoencoder after
@@ -73,7 +69,15 @@ pub(crate) fn train(
         hidden: config.hidden,
         patterns: corpus.patterns.len(),
     };
-    let gru = Gru::new(shape, &mut random)?;
+    let followers = match config.followers {
+        true => Some(Followers::new(
+            &corpus.training,
+            shape.vocabulary,
+            shape.patterns,
+        )?),
+        false => None,
+    };
+    let gru = Gru::new(shape, followers, &mut random)?;
     let fit = fit(
         &gru,
         &corpus.training,
@@ -85,15 +89,21 @@ pub(crate) fn train(
         },
     )?;
 
-    let layout = ProfileLayout::new(&corpus.vocabulary, corpus.patterns.len())
-        .with_typical(&input.arch, &input.baseline);
+    let layout = ProfileLayout::new(&corpus.vocabulary, corpus.patterns.len());
+    let typical = profiles::of_all(&corpus, &layout, &input.arch);
+    let layout = layout.with_typical(&typical);
     let profiles = Profiles::new(&corpus, &layout, &input.arch, MIN_PROFILES, &mut random);
     let shape = VaeConfig {
         hidden: config.vae_hidden,
         latent: config.latent,
         ..VaeConfig::default()
     };
-    let mut vae = Vae::new(&profiles.training, shape, &mut random)?;
+    let mut vae = Vae::new(
+        &profiles.training,
+        &layout.least_scales(),
+        shape,
+        &mut random,
+    )?;
     vae.train(
         &profiles.training,
         left(VAE_TIME),
@@ -110,6 +120,7 @@ pub(crate) fn train(
         windows: scored.windows,
         without_pattern: scored.without_pattern,
         reconstruction: vae.errors(&profiles.held_back)?,
+        profile: layout.dimension(),
         vocabulary: corpus.vocabulary.len(),
         false_alarm_rate: config.false_alarm_rate,
         widened: input.widened,
@@ -215,39 +226,30 @@ fn fit(
     random: &mut ChaCha8Rng,
     observe: &mut dyn FnMut(f64, f64),
 ) -> Result<Fit, TrainError> {
-    let mut weighted: Vec<(&Sequence, f64)> = sequences
-        .iter()
-        .map(|s| (s, s.count.min(MAX_WEIGHT) as f64))
-        .collect();
-    weighted.sort_by_key(|(sequence, _)| std::cmp::Reverse(sequence.count));
-    weighted.truncate((config.steps / MIN_EPOCHS).max(1) * BATCH);
-    let size = (weighted.len() / BATCHES).clamp(MIN_BATCH, BATCH);
-    let steps = weighted.len().div_ceil(size);
-
-    let epochs = (config.steps / steps.max(1)).clamp(1, config.epochs.max(1));
+    let draw = Draw::new(sequences, config.spread, config.temper);
+    let size = (sequences.len() / BATCHES).clamp(MIN_BATCH, BATCH);
+    let epochs = config.steps.div_ceil(BATCHES).max(1);
     let mut schedule = Schedule::new(epochs, LEARNING_RATE, allowance);
     let parameters = ParamsAdamW {
         weight_decay: 0.0,
         ..ParamsAdamW::default()
     };
     let mut optimizer = AdamW::new(gru.variables(), parameters)?;
-    let weight: f64 = weighted
-        .iter()
-        .map(|(s, weight)| s.ids.len() as f64 * weight)
-        .sum();
-    // Mean weight of a batch: an epoch's mean loss is then in nats per token.
-    let scale = weight / steps.max(1) as f64;
+    // Tokens of a batch, on average: its loss is then in nats per token.
+    let scale = draw.mean_length() * size as f64;
     let mut last = 0.0;
     while let Some(rate) = schedule.next() {
         optimizer.set_learning_rate(rate);
         // Batches of similar lengths in random order.
-        weighted.shuffle(random);
-        weighted.sort_by_key(|(sequence, _)| sequence.ids.len());
-        let mut batches: Vec<&[_]> = weighted.chunks(size).collect();
+        let mut drawn: Vec<(&Sequence, f64)> =
+            (0..size * BATCHES).map(|_| draw.one(random)).collect();
+        drawn.sort_by_key(|(sequence, _)| sequence.ids.len());
+        let mut batches: Vec<&[_]> = drawn.chunks(size).collect();
         batches.shuffle(random);
         let (mut sum, mut done) = (0.0, 0.0);
         for batch in &batches {
-            let loss = gru.loss(&gru.batch(batch, Some((WITHHOLD, random)))?, scale)?;
+            let batch = gru.batch(batch, Some((WITHHOLD, random)))?;
+            let loss = gru.loss(&batch, scale)?;
             optimizer.backward_step(&loss)?;
             sum += f64::from(loss.to_scalar::<f32>()?);
             done += 1.0;
@@ -257,7 +259,7 @@ fn fit(
         }
         last = sum / f64::max(done, 1.0);
         if !last.is_finite() {
-            let steps = schedule.taken() * steps;
+            let steps = schedule.taken() * BATCHES;
             return Err(TrainError::Diverged {
                 model: "GRU",
                 loss: last,
@@ -271,6 +273,55 @@ fn fit(
         epochs: schedule.taken(),
         loss: last,
     })
+}
+
+/// Draws windows, a share of them at random among distinct ones, the rest by weight, and gives each the
+/// factor that makes the mean loss that of all windows by weight.
+struct Draw<'a> {
+    sequences: &'a [Sequence],
+    /// Sums of the probabilities to be drawn.
+    sums: Vec<f64>,
+    /// The weight of each, divided by its probability to be drawn.
+    factors: Vec<f64>,
+}
+
+impl<'a> Draw<'a> {
+    fn new(sequences: &'a [Sequence], spread: f64, temper: f64) -> Self {
+        let weight = |s: &Sequence| (s.count as f64).powf(temper);
+        let all = sequences.iter().map(weight).sum::<f64>().max(1.0);
+        let even = 1.0 / sequences.len().max(1) as f64;
+        let (mut sums, mut factors) = (Vec::new(), Vec::new());
+        let mut sum = 0.0;
+        for sequence in sequences {
+            let share = weight(sequence) / all;
+            let drawn = spread * even + (1.0 - spread) * share;
+            sum += drawn;
+            sums.push(sum);
+            factors.push(share / drawn);
+        }
+        Draw {
+            sequences,
+            sums,
+            factors,
+        }
+    }
+
+    fn one(&self, random: &mut ChaCha8Rng) -> (&'a Sequence, f64) {
+        let at = random.random_range(0.0..1.0);
+        let place = self.sums.partition_point(|sum| *sum <= at);
+        let place = place.min(self.sequences.len() - 1);
+        (&self.sequences[place], self.factors[place])
+    }
+
+    /// Tokens of a window, by weight.
+    fn mean_length(&self) -> f64 {
+        let (mut mean, mut before) = (0.0, 0.0);
+        for ((sequence, factor), sum) in self.sequences.iter().zip(&self.factors).zip(&self.sums) {
+            mean += sequence.ids.len() as f64 * factor * (sum - before);
+            before = *sum;
+        }
+        f64::max(mean, 1.0)
+    }
 }
 
 /// The held-back windows as the model sees them.

@@ -33,6 +33,7 @@ fn names_and_shapes() {
         ("gru.h0", p + 1, h),
         ("gru.out.w", v, h),
         ("gru.out.b", v, 1),
+        ("gru.after.row", p + 1, v + 1),
         ("vae.mean", d, 1),
         ("vae.scale", d, 1),
         ("vae.enc.w", w, d),
@@ -97,7 +98,7 @@ fn autoencoder_through_plain_loops() {
         latent: 2,
         ..VaeConfig::default()
     };
-    let vae = Vae::new(&profiles, config, &mut random).unwrap();
+    let vae = Vae::new(&profiles, &[], config, &mut random).unwrap();
     let mut bundle = train(
         input(Server::web(1).windows(100)),
         &TrainConfig {

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::reference::Judge;
-use common::{Server, config, input, refused, reversed};
+use common::{CONNECT, Server, config, input, refused, reversed};
 use stethos_bundle::Bundle;
 use stethos_patterns::profile::ProfileBuilder;
 use stethos_patterns::{Vocabulary, Window};
@@ -75,6 +75,36 @@ fn profile_of_the_learned_mix_is_stable_and_of_another_is_not() {
         assert!(stability(interval) > 0.6);
     }
     assert!(stability(&Server::cache(3).windows(1000)) < 0.1);
+}
+
+#[test]
+fn more_of_one_kind_of_request_and_less_of_another_is_stable() {
+    let bundle = learn(Server::web(1).windows(3200));
+    let mut judge = Judge::new(&bundle);
+    let vocabulary = Vocabulary::new(bundle.vocabulary.iter().copied());
+    let layout = bundle.profile_layout.clone();
+    let mut builder = ProfileBuilder::new(layout, vocabulary, "x86_64");
+    let (upstream, files): (Vec<Window>, Vec<Window>) = Server::web(3)
+        .windows(3000)
+        .into_iter()
+        .partition(|window| window.calls.iter().any(|call| call.token.call == CONNECT));
+    for (upstream_share, file_share) in [(3, 1), (1, 3)] {
+        let wanted = |windows: &[Window], share: usize| windows[..150 * share].to_vec();
+        let mixed = [
+            wanted(&upstream, upstream_share),
+            wanted(&files, file_share),
+        ]
+        .concat();
+        for window in mixed {
+            builder.window(&window, judge.pattern(&window));
+        }
+        let error = judge.model.assess(&builder.finish().values).1;
+        let stability = bundle.thresholds.stability(error);
+        assert!(
+            stability > 0.5,
+            "{upstream_share} to {file_share}: {stability}"
+        );
+    }
 }
 
 #[test]
@@ -174,7 +204,6 @@ fn progress_goes_through_all_phases() {
 fn time_limit_cuts_epochs() {
     let config = TrainConfig {
         steps: 1_000_000,
-        epochs: 1_000_000,
         time_limit: Some(Duration::from_millis(50)),
         ..config()
     };

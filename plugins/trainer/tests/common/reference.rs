@@ -59,12 +59,21 @@ impl<'a> Model<'a> {
         let (w, r) = (self.matrix("gru.w"), self.matrix("gru.r"));
         let (wb, rb) = (self.vector("gru.wb"), self.vector("gru.rb"));
         let (out_w, out_b) = (self.matrix("gru.out.w"), self.vector("gru.out.b"));
+        let (after, rows) = (self.matrix("gru.after"), self.matrix("gru.after.row"));
         let hidden = h0.columns;
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         let mut h = h0.row(pattern.unwrap_or(h0.rows - 1)).to_vec();
         let mut surprises = Vec::new();
+        let pattern = pattern.unwrap_or(h0.rows - 1);
+        let mut before = after.columns;
         for &id in ids {
-            let logits = out_w.times(&h, &out_b);
+            let mut logits = out_w.times(&h, &out_b);
+            let added = after.row(rows.row(pattern)[before] as usize);
+            logits
+                .iter_mut()
+                .zip(added)
+                .for_each(|(x, added)| *x += added);
+            before = usize::from(id);
             let sum: f64 = logits.iter().map(|x| x.exp()).sum();
             surprises.push((sum.ln() - logits[usize::from(id)]) as f32);
             let a = w.times(embed.row(usize::from(id)), &wb);

@@ -35,13 +35,19 @@ impl Judge {
 
     /// How strange each window is.
     pub(crate) fn scores(&mut self, windows: &[Window]) -> anyhow::Result<Vec<f64>> {
+        let surprises = self.surprises(windows)?;
+        Ok(surprises.iter().map(|one| window_score(one)).collect())
+    }
+
+    /// The surprise of each call of each window, nats.
+    pub(crate) fn surprises(&mut self, windows: &[Window]) -> anyhow::Result<Vec<Vec<f32>>> {
         let mut scores = Vec::with_capacity(windows.len());
         for batch in windows.chunks(BATCH) {
             let judged = self.runtime.block_on(self.models.judge(batch.to_vec()));
             for window in judged {
                 let verdict = window.verdict;
                 let verdict = verdict.ok_or_else(|| anyhow::anyhow!("no verdict"))?;
-                scores.push(window_score(&verdict.surprise));
+                scores.push(verdict.surprise);
             }
         }
         Ok(scores)

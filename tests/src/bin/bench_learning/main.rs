@@ -1,7 +1,8 @@
 //! How well what is learned tells faults from normal time, on data with labels, for `cargo xtask
 //! bench learning`. Prints one JSON object a figure: name, value, unit.
 //!
-//! - `sequences FOLDER` judges windows of the corpus in FOLDER, by the GRU and by simple models
+//! - `sequences FOLDER` judges windows of the corpus in FOLDER, by the GRU and by simple models;
+//!   `sequences-variants FOLDER` tries other settings of the GRU there
 //! - `profiles FOLDER` judges its profiles, and says what training takes
 //! - `chaosorca FILE.zip` judges profiles on the ChaosOrca experiments; `chaosorca-variants FILE.zip`
 //!   tries other settings of the autoencoder there
@@ -31,6 +32,7 @@ fn main() -> anyhow::Result<()> {
     let data = Path::new(data);
     let figures = match part.as_str() {
         "sequences" => sequences::run(data)?,
+        "sequences-variants" => sequences::variants(data)?,
         "profiles" => profiles::run(data)?,
         "chaosorca" => chaosorca::run(data)?,
         "chaosorca-variants" => chaosorca::variants(data)?,

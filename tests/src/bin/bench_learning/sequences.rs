@@ -5,6 +5,8 @@
 //! processes of the server: normal windows are those of the run `normal`, faulty ones those from the
 //! onset of a fault on. Most windows of a fault's time are not touched by it, so no model finds all.
 
+mod variants;
+
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
@@ -36,6 +38,22 @@ struct Scored {
 }
 
 pub(crate) fn run(folder: &Path) -> anyhow::Result<Figures> {
+    each(folder, measure)
+}
+
+/// Other settings of the GRU.
+pub(crate) fn variants(folder: &Path) -> anyhow::Result<Figures> {
+    each(folder, variants::measure)
+}
+
+/// Names and values of figures; those of one fault alone have its name behind a colon.
+type Measured = Vec<(String, Option<f64>)>;
+
+/// Measures every product that has a run to learn from, one of normal time, and faults.
+fn each(
+    folder: &Path,
+    measure: impl Fn(&Label, &Label, &[&Label]) -> anyhow::Result<Measured>,
+) -> anyhow::Result<Figures> {
     let labels = labels(folder)?;
     let mut figures = Figures::default();
     for train in labels.iter().filter(|label| label.run == "train") {
@@ -59,12 +77,7 @@ pub(crate) fn run(folder: &Path) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Names and values; those of one fault alone have its name behind a colon.
-fn measure(
-    train: &Label,
-    normal: &Label,
-    faults: &[&Label],
-) -> anyhow::Result<Vec<(String, Option<f64>)>> {
+fn measure(train: &Label, normal: &Label, faults: &[&Label]) -> anyhow::Result<Measured> {
     let set = training_set::read(std::slice::from_ref(&train.file), None)?;
     let mut models = Models::learn(&set)?;
     let normal = models.score(normal.read()?.windows.iter())?;
@@ -142,8 +155,13 @@ struct Models {
 
 impl Models {
     fn learn(set: &TrainingSet) -> anyhow::Result<Self> {
-        let bundle = train(set, set.windows.clone(), true)?;
-        let alone = train(set, set.windows.clone(), false)?;
+        let conditioned = TrainConfig::default();
+        let bare = TrainConfig {
+            conditioned: false,
+            ..TrainConfig::default()
+        };
+        let bundle = train(set, set.windows.clone(), &conditioned)?;
+        let alone = train(set, set.windows.clone(), &bare)?;
         let vocabulary = Vocabulary::new(bundle.vocabulary.iter().copied());
         let mut patterns = PatternIndex::new(&bundle.patterns, PATTERN_FLOOR, CACHE);
         let mut by_pattern: BTreeMap<usize, Vec<Window>> = BTreeMap::new();
@@ -162,7 +180,7 @@ impl Models {
             .filter(|(_, windows)| windows.len() >= ENOUGH);
         for (pattern, windows) in enough {
             // Where nothing varies there is nothing to learn.
-            if let Ok(bundle) = train(set, windows, false) {
+            if let Ok(bundle) = train(set, windows, &bare) {
                 each.insert(pattern, Judge::new(&bundle)?);
             }
         }
@@ -251,7 +269,7 @@ fn ids(vocabulary: &Vocabulary, window: &Window) -> Vec<u16> {
     calls.map(|call| vocabulary.id(&call.token)).collect()
 }
 
-fn train(set: &TrainingSet, windows: Vec<Window>, conditioned: bool) -> anyhow::Result<Bundle> {
+fn train(set: &TrainingSet, windows: Vec<Window>, config: &TrainConfig) -> anyhow::Result<Bundle> {
     let input = TrainingInput {
         arch: set.arch.clone(),
         container: set.container.clone(),
@@ -261,9 +279,5 @@ fn train(set: &TrainingSet, windows: Vec<Window>, conditioned: bool) -> anyhow::
         unseen_mass: 0.0,
         widened: false,
     };
-    let config = TrainConfig {
-        conditioned,
-        ..TrainConfig::default()
-    };
-    Ok(stethos_trainer::train(input, &config, &mut |_| ())?)
+    Ok(stethos_trainer::train(input, config, &mut |_| ())?)
 }
