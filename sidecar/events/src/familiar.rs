@@ -27,7 +27,8 @@ pub const fn context_key(context: u64, container: u64) -> u64 {
     // Odd multipliers (splitmix64): distinct contexts of one container have distinct keys.
     let mixed = (context ^ container.wrapping_mul(0x9e37_79b9_7f4a_7c15))
         .wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let key = mixed ^ (mixed >> 31);
+    // The highest bits alone depend on the token that came first.
+    let key = mixed ^ (mixed >> 51);
     if key == 0 { 1 } else { key }
 }
 
@@ -76,4 +77,49 @@ pub struct CountRow {
     pub waited_ns: u64,
     /// Calls by `duration_class`.
     pub classes: [u32; COUNT_CLASSES],
+}
+
+#[cfg(all(test, feature = "user"))]
+mod tests {
+    use super::*;
+    use crate::{FAMILIAR_ENTRIES, FAMILIAR_PROBES};
+
+    /// How many of the contexts find no entry in an empty table.
+    fn refused(contexts: impl Iterator<Item = u64>) -> usize {
+        let mut table = [0; FAMILIAR_ENTRIES];
+        let mut refused = 0;
+        for context in contexts {
+            let key = context_key(context, 61_832);
+            let mut entries = (0..FAMILIAR_PROBES as u64)
+                .map(|probe| key.wrapping_add(probe) as usize & (FAMILIAR_ENTRIES - 1));
+            match entries.find(|at| table[*at] == 0) {
+                Some(at) => table[at] = key,
+                None => refused += 1,
+            }
+        }
+        refused
+    }
+
+    fn context(calls: [u16; 4]) -> u64 {
+        let tokens = calls.into_iter().map(|nr| u64::from(token(nr, 0)));
+        tokens.fold(0, |context, token| context << 16 | token)
+    }
+
+    #[test]
+    fn contexts_that_differ_in_one_token_have_room() {
+        for place in 0..4 {
+            let contexts = (0..300).map(|nr| {
+                let mut calls = [44; 4];
+                calls[place] = nr;
+                context(calls)
+            });
+            assert_eq!(refused(contexts), 0, "token {place}");
+        }
+        let few = [0, 1, 3, 44, 45, 232];
+        let all = (0..few.len().pow(4)).map(|number| {
+            let digit = |place: u32| few[number / few.len().pow(place) % few.len()];
+            context([digit(3), digit(2), digit(1), digit(0)])
+        });
+        assert!(refused(all) <= 5);
+    }
 }
