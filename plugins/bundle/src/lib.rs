@@ -64,8 +64,13 @@ pub struct ModelCard {
     pub hidden: u32,
     /// Good–Turing share of contexts not seen before, at the end of learning.
     pub unseen_mass: f64,
-    /// Passes over the training windows that the GRU took.
-    pub epochs: u32,
+    /// How well the patterns stand for the windows that were held back: the share of these that is
+    /// near one, and the simplified silhouette, -1…1
+    /// ([`stethos_patterns::cluster::Quality`]).
+    pub coverage: f64,
+    pub silhouette: f64,
+    /// Gradient steps that the GRU took.
+    pub steps: u32,
     /// Windows that were held back from training, for calibration and the losses below.
     pub held_back_windows: u64,
     /// GRU loss on the training windows at the end, nats per token.

@@ -68,7 +68,9 @@ fn bundle() -> Bundle {
             embedding: 3,
             hidden: 2,
             unseen_mass: 0.1 + 0.2,
-            epochs: 9,
+            coverage: 0.9,
+            silhouette: 0.4,
+            steps: 9,
             held_back_windows: 25,
             training_loss: 0.4,
             loss: 0.5,
@@ -218,19 +220,19 @@ fn foreign_files_are_refused() {
 #[test]
 fn another_version_is_named() {
     let bytes = bundle().write().unwrap();
-    let wanted = b"\"stethos.version\":\"1\"";
+    let wanted = b"\"stethos.version\":\"2\"";
     let at = bytes
         .windows(wanted.len())
         .position(|window| window == wanted)
         .unwrap();
     let mut other = bytes.clone();
-    other[at + wanted.len() - 2] = b'2';
+    other[at + wanted.len() - 2] = b'3';
     let error = Bundle::read(&other, "new.bundle").unwrap_err();
     let expected = BundleError::Version {
         name: "new.bundle".to_owned(),
         position: at,
-        found: "2".to_owned(),
-        supported: 1,
+        found: "3".to_owned(),
+        supported: 2,
     };
     assert_eq!(error, expected);
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 
 use stethos_bundle::PATTERN_FLOOR;
-use stethos_patterns::cluster::{ClusterConfig, FrozenPattern, OnlineClusters, PatternIndex};
+use stethos_patterns::cluster::{
+    ClusterConfig, FrozenPattern, OnlineClusters, PatternIndex, Quality, quality,
+};
 use stethos_patterns::{Token, Vocabulary, Window};
 
 use crate::TrainError;
@@ -101,6 +103,16 @@ impl Corpus {
             calls,
             seconds: end.saturating_sub(start) as f64 / 1e9,
         })
+    }
+
+    /// How well the patterns stand for the held-back windows.
+    pub(crate) fn quality(&self) -> Quality {
+        let mut counts: BTreeMap<Vec<u32>, f64> = BTreeMap::new();
+        for (window, _) in self.held_back_stretches.iter().flatten() {
+            *counts.entry(window.codes()).or_default() += 1.0;
+        }
+        let windows = counts.iter().map(|(codes, count)| (&codes[..], *count));
+        quality(&self.patterns, windows, PATTERN_FLOOR)
     }
 }
 

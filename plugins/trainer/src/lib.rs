@@ -15,7 +15,7 @@
 //! the model card. A step of the GRU draws windows, half of them among distinct ones, with weights
 //! that make the expected loss that of all windows, each as often as it came to the power of 0.75: what
 //! came three times among a hundred thousand is told from what never came. The result is a function of
-//! input and seed as long as the time limit does not cut epochs.
+//! input and seed as long as the time limit does not cut training.
 //!
 //! What each of this is worth is measured on recordings of real servers: `docs/learning.md`.
 //!

@@ -125,12 +125,15 @@ pub(crate) fn train(
         false_alarm_rate: config.false_alarm_rate,
         widened: input.widened,
     };
+    let quality = corpus.quality();
     let card = ModelCard {
         container: input.container,
         arch: input.arch,
         created_unix: input.created_unix,
         unseen_mass: input.unseen_mass,
-        epochs: fit.epochs as u32,
+        steps: fit.steps as u32,
+        coverage: quality.coverage,
+        silhouette: quality.silhouette,
         training_loss: fit.loss,
         loss: scored.loss,
         markov3_loss: markov.loss(&corpus.held_back, 3),
@@ -193,7 +196,9 @@ fn card(corpus: &Corpus, config: &TrainConfig) -> ModelCard {
         embedding: config.embedding as u32,
         hidden: config.hidden as u32,
         unseen_mass: 0.0,
-        epochs: 0,
+        coverage: 0.0,
+        silhouette: 0.0,
+        steps: 0,
         held_back_windows: corpus.held_back.iter().map(|s| s.count).sum(),
         training_loss: 0.0,
         loss: 0.0,
@@ -214,7 +219,7 @@ fn distinct(corpus: &Corpus) -> usize {
 }
 
 struct Fit {
-    epochs: usize,
+    steps: usize,
     loss: f64,
 }
 
@@ -270,7 +275,7 @@ fn fit(
         observe(schedule.fraction(), last);
     }
     Ok(Fit {
-        epochs: schedule.taken(),
+        steps: schedule.taken() * BATCHES,
         loss: last,
     })
 }

@@ -290,6 +290,8 @@ impl Sidecar {
                     "container": container,
                     "stethos.model.id": id,
                     "patterns": card.patterns,
+                    "coverage": card.coverage,
+                    "silhouette": card.silhouette,
                     "tokens": card.vocabulary,
                     "unseen": card.unseen_mass,
                     "widened": card.widened,

@@ -54,6 +54,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         id = bundle.id(),
         bytes = bytes.len(),
         patterns = card.patterns,
+        coverage = card.coverage,
+        silhouette = card.silhouette,
         vocabulary = card.vocabulary,
         loss = card.loss,
         markov8_loss = card.markov8_loss,
