@@ -143,7 +143,7 @@ mod tests {
     fn the_path_tells_everything_and_the_image_last() {
         let mut place = place();
         let path = place.path(&Path::from("models")).to_string();
-        let folder = "models/default/v1/x86_64/shop.api/api/00ff/";
+        let folder = format!("models/default/v{VERSION}/x86_64/shop.api/api/00ff/");
         assert_eq!(path, format!("{folder}sha256-aa.bundle"));
         place.subject.image = None;
         let path = place.path(&Path::from("models")).to_string();
