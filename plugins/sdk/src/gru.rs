@@ -244,18 +244,23 @@ impl After {
         let rows = tensors
             .get("gru.after.row", &[states, vocabulary + 1])?
             .values;
-        let row = |value: f32| {
-            let row = value as usize;
-            (row as f32 == value && row < count).then_some(row)
+        let row = |(index, found): (usize, f32)| {
+            let row = found as usize;
+            let is_row = row as f32 == found && row < count;
+            is_row.then_some(row).ok_or(ModelError::Row {
+                tensor: "gru.after.row",
+                index,
+                found,
+                rows: count,
+            })
         };
-        let rows: Option<Vec<usize>> = rows.into_iter().map(row).collect();
         Ok(After {
             values: tensors.get("gru.after", &[count, vocabulary])?.values,
-            rows: rows.ok_or_else(|| ModelError::Shape {
-                tensor: "gru.after.row",
-                expected: format!("rows below {count}"),
-                found: "another one".into(),
-            })?,
+            rows: rows
+                .into_iter()
+                .enumerate()
+                .map(row)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

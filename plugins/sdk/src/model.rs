@@ -56,6 +56,13 @@ pub enum ModelError {
     },
     #[error("tensor {tensor} is not finite at {index}")]
     NotFinite { tensor: &'static str, index: usize },
+    #[error("tensor {tensor} has {found} at {index}, which is none of {rows} rows")]
+    Row {
+        tensor: &'static str,
+        index: usize,
+        found: f32,
+        rows: usize,
+    },
     #[error("tensor {tensor} is not positive at {index}")]
     NotPositive { tensor: &'static str, index: usize },
     #[error("window {index} has {length} tokens, more than {WINDOW_LIMIT}")]

@@ -269,6 +269,16 @@ fn damaged_models_are_refused_by_tensor() {
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     assert!(refused(&nan).unwrap().contains("is not finite at"));
 
+    let mut row = bytes.clone();
+    let rows = SafeTensors::deserialize(&bytes).unwrap();
+    let rows = rows.tensor("gru.after.row").unwrap();
+    let at = rows.data().as_ptr().addr() - bytes.as_ptr().addr();
+    row[at..at + 4].copy_from_slice(&20f32.to_le_bytes());
+    assert_eq!(
+        refused(&row).unwrap(),
+        "tensor gru.after.row has 20 at 0, which is none of 20 rows"
+    );
+
     let swapped = SampleSize {
         embedding: 48,
         hidden: 16,
