@@ -158,7 +158,7 @@ impl Windows {
                 .calls
                 .first()
                 .is_some_and(|call| self.calls.is_wait(call.nr));
-            let ended = unit.resume(window.weight, begins);
+            let ended = unit.resume(begins);
             out.extend(ended.map(Piece::Window));
         }
         unit.weigh(window.weight);

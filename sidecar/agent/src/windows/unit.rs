@@ -39,13 +39,11 @@ impl Unit {
         }
     }
 
-    /// Calls were only counted since the last one; those that come now stand for `weight` times
-    /// as many. `whole` says whether a unit begins with them. Gives the unit that ended.
-    pub(super) fn resume(&mut self, weight: u32, whole: bool) -> Option<Window> {
+    /// Calls were only counted since the last one. `whole` says whether a unit begins with those that
+    /// come now. Gives the unit that ended.
+    pub(super) fn resume(&mut self, whole: bool) -> Option<Window> {
         self.whole &= !self.cut;
-        self.next_weight = weight;
         let ended = self.finish();
-        self.weight = weight;
         self.whole = whole;
         ended
     }
