@@ -1,13 +1,11 @@
 //! The GRU with other settings: what each of them is worth.
 
-use std::collections::BTreeMap;
-
 use stethos::learning::training_set;
 use stethos_patterns::Window;
 use stethos_trainer::TrainConfig;
 
 use super::{Label, Measured, RATES, auc, limit, share_above, train};
-use crate::judge::Judge;
+use crate::{judge::Judge, metrics::distinct_by};
 
 fn settings() -> Vec<(&'static str, TrainConfig)> {
     let with = |change: fn(&mut TrainConfig)| {
@@ -66,9 +64,7 @@ pub(super) fn measure(
 }
 
 fn distinct<'a>(windows: impl Iterator<Item = &'a Window>) -> Vec<Window> {
-    let mut all: BTreeMap<Vec<u32>, Window> = BTreeMap::new();
-    for window in windows.filter(|window| !window.calls.is_empty()) {
-        all.entry(window.codes()).or_insert_with(|| window.clone());
-    }
-    all.into_values().collect()
+    let windows = windows.filter(|window| !window.calls.is_empty());
+    let distinct = distinct_by(windows, |window| window.codes());
+    distinct.into_iter().cloned().collect()
 }
