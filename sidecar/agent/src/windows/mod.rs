@@ -195,13 +195,14 @@ impl Windows {
     }
 
     fn descriptor(&mut self, info: &DescriptorInfo) {
-        let listens = self.listens.get(&info.pid).map_or(&[][..], Vec::as_slice);
+        // A process may serve what another of its container accepted.
+        let container = self.containers.get(&info.pid);
+        let beside = |pid: &u32| *pid == info.pid || self.containers.get(pid) == container;
+        let of = self.listens.iter().filter(|(pid, _)| beside(pid));
+        let listens = of.flat_map(|(_, addresses)| addresses.iter().map(String::as_str));
         let (role, peer) = match &info.target {
             DescriptorTarget::File(_) => (Role::File, None),
-            DescriptorTarget::Tcp { local, peer } => (
-                tcp_role(local, listens.iter().map(String::as_str)),
-                Some(peer.clone()),
-            ),
+            DescriptorTarget::Tcp { local, peer } => (tcp_role(local, listens), Some(peer.clone())),
             DescriptorTarget::Listener(_) => (Role::Listener, None),
             DescriptorTarget::Other(_) => (Role::Other, None),
         };

@@ -2,7 +2,7 @@ use stethos_patterns::{Role, Token};
 use syscalls::x86_64::Sysno;
 
 use super::*;
-use crate::record::{Call, Tick};
+use crate::record::{Call, DescriptorInfo, ProcessInfo, Tick};
 
 const MS: u64 = 1_000_000;
 
@@ -72,6 +72,50 @@ fn a_request_on_a_served_connection_is_a_unit() {
     };
     assert_eq!(last.calls[0].role, Role::Server);
     assert_eq!(last.sequence, 2);
+}
+
+#[test]
+fn a_process_serves_what_another_of_its_container_accepted() {
+    let process = |pid, container, listens: &[&str]| {
+        Record::Process(ProcessInfo {
+            at_ns: 0,
+            container,
+            pid,
+            executable: String::new(),
+            command_line: Vec::new(),
+            environment: Vec::new(),
+            listens: listens
+                .iter()
+                .map(|address| (*address).to_owned())
+                .collect(),
+        })
+    };
+    let connection = |pid| {
+        Record::Descriptor(DescriptorInfo {
+            at_ns: 0,
+            pid,
+            fd: 7,
+            target: DescriptorTarget::Tcp {
+                local: "127.0.0.1:5432".to_owned(),
+                peer: "127.0.0.1:40000".to_owned(),
+            },
+        })
+    };
+    let role = |container| {
+        let mut windows = Windows::new("x86_64");
+        let mut out = Vec::new();
+        for record in [
+            process(5, container, &["0.0.0.0:5432"]),
+            process(1, 0, &[]),
+            connection(1),
+            window(0, 0, vec![call(Sysno::recvfrom, 7, 9, 0)], WindowEnd::Full),
+        ] {
+            windows.on_record(&record, &mut out);
+        }
+        windows.roles()[0]
+    };
+    assert_eq!(role(0), Role::Server);
+    assert_eq!(role(1), Role::Client);
 }
 
 #[test]

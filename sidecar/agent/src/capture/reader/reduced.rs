@@ -1,7 +1,7 @@
 //! What the reader does while calls are only counted: it tells the counts, the exchanges that the
 //! kernel timed, what descriptors have become meanwhile, and the HTTP heads before a failure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use stethos_events::{DescriptorEntry, Event, kind, role, turn};
 use stethos_patterns::{Outcome, Role, Token, descriptors::Exchange};
@@ -27,6 +27,9 @@ const PENDING_NS: u64 = 500_000_000;
 const STRETCHES: usize = 64;
 /// Descriptors whose life was told.
 const LIVES: usize = 65_536;
+/// Cgroups whose addresses are remembered, and addresses that processes of one listen on.
+const CGROUPS: usize = 1024;
+const LISTENS: usize = 1024;
 
 pub(super) struct ReducedPod {
     reducer: SharedReducer,
@@ -37,6 +40,8 @@ pub(super) struct ReducedPod {
     lives: HashMap<(u32, i32), Nanos>,
     /// Processes that ended or executed something else, and when.
     ended: HashMap<u32, Nanos>,
+    /// What processes of each cgroup listen on, or did: a process may serve what another accepted.
+    listens: HashMap<u64, BTreeSet<String>>,
 }
 
 impl ReducedPod {
@@ -47,7 +52,18 @@ impl ReducedPod {
             stretches: Vec::new(),
             lives: HashMap::new(),
             ended: HashMap::new(),
+            listens: HashMap::new(),
         }
+    }
+
+    fn listens(&mut self, cgroup: u64, addresses: &[String]) {
+        if self.listens.len() >= CGROUPS && !self.listens.contains_key(&cgroup) {
+            // Most of them are gone.
+            self.listens.clear();
+        }
+        let known = self.listens.entry(cgroup).or_default();
+        let room = LISTENS.saturating_sub(known.len());
+        known.extend(addresses.iter().take(room).cloned());
     }
 
     pub(super) fn renew(&mut self, maps: &PodMaps) -> Result<(), MappingError> {
@@ -173,11 +189,10 @@ impl Reader {
 
     /// Tells the kernel what the descriptors of a process stand for, as far as it cannot know.
     pub(super) fn tell_kernel(&mut self, told: &[Record], cgroup: u64) {
-        let mut listens: &[String] = &[];
         for record in told {
             let info = match record {
                 Record::Process(process) => {
-                    listens = &process.listens;
+                    self.reduced.listens(cgroup, &process.listens);
                     continue;
                 }
                 Record::Descriptor(info) => info,
@@ -188,7 +203,12 @@ impl Reader {
                 DescriptorTarget::Tcp { local, peer } => (
                     stethos_patterns::descriptors::tcp_role(
                         local,
-                        listens.iter().map(String::as_str),
+                        self.reduced
+                            .listens
+                            .get(&cgroup)
+                            .into_iter()
+                            .flatten()
+                            .map(String::as_str),
                     ),
                     Some(peer),
                 ),
