@@ -24,6 +24,17 @@ pub enum TrainingError {
     TooLong(Duration),
 }
 
+/// Bytes with which a training gets along, however much there is to learn from.
+pub const LEAST_MEMORY: u64 = 96 << 20;
+
+/// Bytes that a training may take, of which it is allowed `most` and the sidecar's cgroup has `left`;
+/// none when that is too little.
+pub fn memory(most: u64, left: Option<u64>) -> Option<u64> {
+    // What is not its own data counts too: its program, pages of files, kernel memory.
+    let memory = left.map_or(most, |left| most.min(left / 4 * 3));
+    (memory >= LEAST_MEMORY.min(most)).then_some(memory)
+}
+
 /// One training.
 #[derive(Clone, Debug)]
 pub struct Training {
@@ -89,6 +100,7 @@ fn command(program: &Path, training: &Training) -> Command {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+            die_first();
             let limit = libc::rlimit {
                 rlim_cur: memory,
                 rlim_max: memory,
@@ -100,4 +112,31 @@ fn command(program: &Path, training: &Training) -> Command {
         })
     };
     command
+}
+
+/// Has the kernel choose this process where memory runs out. Called between fork and exec.
+fn die_first() {
+    let (file, score) = (c"/proc/self/oom_score_adj", b"1000");
+    // SAFETY: the path and the bytes live as long as the program; the descriptor is this function's.
+    unsafe {
+        let fd = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::write(fd, score.as_ptr().cast(), score.len());
+            libc::close(fd);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_takes_no_more_than_three_quarters_of_what_is_left() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(memory(512 * MIB, None), Some(512 * MIB));
+        assert_eq!(memory(512 * MIB, Some(400 * MIB)), Some(300 * MIB));
+        assert_eq!(memory(512 * MIB, Some(100 * MIB)), None);
+        assert_eq!(memory(64 * MIB, Some(400 * MIB)), Some(64 * MIB));
+    }
 }

@@ -10,6 +10,7 @@
 //! | [`notebook`] | the recording that learning containers are trained from |
 //! | [`training_set`] | recordings into what the trainer takes |
 //! | [`child`] | the training process: low priority, bounded, killable |
+//! | [`headroom`] | how much memory it may take (cgroup files) |
 //! | [`store`] | bundles on disk |
 //! | [`shared`] | the store of bundles that replicas share |
 //! | `sharing` | what it is asked, and what its answers change |
@@ -17,6 +18,7 @@
 pub mod change;
 pub mod child;
 mod container;
+pub mod headroom;
 pub mod notebook;
 pub mod progress;
 mod settings;
@@ -68,7 +70,7 @@ pub struct Learning {
     /// Learned bundles in force that could not be written to disk.
     unkept: BTreeMap<Key, Unkept>,
     keep_at_ns: Nanos,
-    /// Containers seen enough of which too little is recorded; said once.
+    /// Containers seen enough of, whose training waits for recorded calls or memory; said once.
     waiting: BTreeSet<ContainerIndex>,
     now_ns: Nanos,
 }
@@ -252,6 +254,15 @@ impl Learning {
             }
             return None;
         };
+        let memory = child::memory(self.settings.memory, headroom::left());
+        let Some(memory) = memory else {
+            if self.waiting.insert(index) {
+                let container = &container.info.name;
+                let needed = child::LEAST_MEMORY;
+                tracing::warn!(container, needed, "training waits for memory");
+            }
+            return None;
+        };
         self.waiting.remove(&index);
         let (calls, windows) = container.phase.start_training()?;
         let training = Training {
@@ -261,7 +272,7 @@ impl Learning {
             widened: ready.widened,
             time_limit: self.settings.time_limit,
             nice: self.settings.nice,
-            memory: self.settings.memory,
+            memory,
         };
         let run = async move { (index, child::run(training).await) };
         self.running.insert(index, self.trainings.spawn(run));
