@@ -1,13 +1,24 @@
-//! Hands the agent what it embeds: `OUT_DIR/stethos.bpf.o` and `OUT_DIR/generic.wasm`.
+//! Hands the agent what it embeds: `OUT_DIR/stethos.bpf.o` and the built-in plugins.
 //!
-//! `cargo xtask build` makes both beforehand, with compilers for other targets, into `artifacts`
+//! `cargo xtask build` makes them beforehand, with compilers for other targets, into `artifacts`
 //! below cargo's build folder; `STETHOS_ARTIFACTS` names another folder. One that is not there is
 //! embedded as an empty file, so that `cargo check` works on any machine.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-const EMBEDDED: [&str; 2] = ["stethos.bpf.o", "generic.wasm"];
+const EMBEDDED: [&str; 10] = [
+    "stethos.bpf.o",
+    "generic.wasm",
+    "http-server.wasm",
+    "key-value-cache.wasm",
+    "sql-database.wasm",
+    "message-broker.wasm",
+    "reverse-proxy.wasm",
+    "jvm.wasm",
+    "node.wasm",
+    "python.wasm",
+];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=STETHOS_ARTIFACTS");

@@ -9,7 +9,7 @@
   (memory (export "memory") 2)
   (global $free (mut i32) (i32.const 2048))
 
-  (data (i32.const 0) "\40\00\00\00\04\00\00\00" "\48\00\00\00\03\00\00\00" "\50\00\00\00\07\00\00\00")
+  (data (i32.const 0) "\40\00\00\00\04\00\00\00" "\48\00\00\00\03\00\00\00" "\50\00\00\00\07\00\00\00" "\01")
   (data (i32.const 64) "test")
   (data (i32.const 72) "1.0")
   (data (i32.const 80) "generic")
@@ -31,6 +31,11 @@
     (call $take (local.get 3)))
 
   (func (export "stethos:plugin/plugin@0.1.0#describe") (result i32) (i32.const 0))
+
+  ;; Fits nothing.
+  (func (export "stethos:plugin/plugin@0.1.0#fit") (param $usage i32) (result f32)
+    (global.set $free (i32.const 2048))
+    (f32.const 0))
 
   (func (export "stethos:plugin/plugin@0.1.0#load") (param i32 i32) (result i32)
     (global.set $free (i32.const 2048))

@@ -14,8 +14,8 @@ use crate::workspace::{Workspace, shown};
 
 /// Kernel programs of the sidecar, and of the tests and benches.
 pub(crate) const KERNEL_CRATES: [&str; 2] = ["sidecar/ebpf", "tests/kernel-programs"];
-/// Plugins that the sidecar embeds; `plugins/NAME` becomes `NAME.wasm`.
-const PLUGINS: [&str; 1] = ["plugins/generic"];
+/// Plugins that the sidecar embeds: every plugin `NAME` of these workspaces becomes `NAME.wasm`.
+const PLUGINS: [&str; 2] = ["plugins/generic", "plugins/types"];
 const GUESTS: &str = "tests/guests";
 
 /// Builds what `scope` runs. Cargo decides what is stale; an artefact that did not change keeps
@@ -26,7 +26,7 @@ const GUESTS: &str = "tests/guests";
 pub(crate) fn run(workspace: &Workspace, plan: &Plan, scope: Scope) -> Result<Vec<PathBuf>> {
     kernel_programs(workspace, plan, KERNEL_CRATES[0], &workspace.artifacts())?;
     for folder in PLUGINS {
-        plugin(workspace, plan, folder)?;
+        plugins(workspace, plan, folder)?;
     }
     if scope == Scope::Test {
         test_artifacts(workspace, plan)?;
@@ -137,14 +137,16 @@ fn kernel_programs(workspace: &Workspace, plan: &Plan, folder: &str, into: &Path
     Ok(())
 }
 
-fn plugin(workspace: &Workspace, plan: &Plan, folder: &str) -> Result<()> {
-    let path = workspace.root.join(folder);
-    let name = folder.rsplit('/').next().unwrap_or(folder);
-    let modules = core_modules(workspace, plan, &path)?;
-    let [(_, core)] = modules.as_slice() else {
-        bail!("{folder} made {} modules, one was expected", modules.len());
-    };
-    component(core, &workspace.artifacts().join(format!("{name}.wasm")))
+fn plugins(workspace: &Workspace, plan: &Plan, folder: &str) -> Result<()> {
+    let modules = core_modules(workspace, plan, &workspace.root.join(folder))?;
+    if modules.is_empty() {
+        bail!("{folder} made no modules");
+    }
+    for (name, core) in modules {
+        let name = name.trim_start_matches("stethos_plugin_").replace('_', "-");
+        component(&core, &workspace.artifacts().join(format!("{name}.wasm")))?;
+    }
+    Ok(())
 }
 
 fn core_modules(

@@ -10,7 +10,7 @@
 //! | `stethos.format` | `stethos-bundle` |
 //! | `stethos.version` | [`VERSION`] |
 //! | `stethos.digest` | SHA-256 of the whole file, in lower-case hexadecimal, computed with these 64 characters set to `0` |
-//! | `stethos.card`, `.vocabulary`, `.patterns`, `.thresholds`, `.baseline`, `.profile_layout` | that part of the [`Bundle`] as JSON |
+//! | `stethos.card`, `.vocabulary`, `.patterns`, `.thresholds`, `.baseline`, `.usage`, `.profile_layout` | that part of the [`Bundle`] as JSON |
 //!
 //! Header keys are sorted, so equal bundles give equal bytes.
 
@@ -25,7 +25,7 @@ use crate::check::check;
 use crate::{Bundle, BundleError};
 
 /// Version of the file format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 const FORMAT: &str = "stethos-bundle";
 const METADATA: &str = "__metadata__";
@@ -67,6 +67,7 @@ fn encode(bundle: &Bundle) -> Result<(Vec<u8>, String), BundleError> {
     put("patterns", json(&bundle.patterns))?;
     put("thresholds", json(&bundle.thresholds))?;
     put("baseline", json(&bundle.baseline))?;
+    put("usage", json(&bundle.usage))?;
     put("profile_layout", json(&bundle.profile_layout))?;
     let metadata = metadata
         .into_iter()
@@ -112,6 +113,7 @@ pub(crate) fn read(bytes: &[u8], name: &str) -> Result<Bundle, BundleError> {
         patterns: file.parse("patterns", section("patterns")?)?,
         thresholds: file.parse("thresholds", section("thresholds")?)?,
         baseline: file.parse("baseline", section("baseline")?)?,
+        usage: file.parse("usage", section("usage")?)?,
         profile_layout: file.parse("profile_layout", section("profile_layout")?)?,
         model,
     };

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`ModelCard`] | people, and the attributes of a diagnosis |
 //! | vocabulary, patterns, [`Thresholds`], baseline, profile layout | the sidecar |
+//! | usage | plugins, which tell the application's type by it |
 //! | `model` | the plugin, unread by the sidecar |
 //!
 //! The file is described in [`file`]; [`Bundle::read`] refuses what is foreign, truncated,
@@ -19,6 +20,7 @@ use stethos_patterns::Token;
 use stethos_patterns::baseline::Baseline;
 use stethos_patterns::cluster::FrozenPattern;
 use stethos_patterns::profile::ProfileLayout;
+use stethos_patterns::usage::Usage;
 
 pub use error::BundleError;
 
@@ -36,6 +38,8 @@ pub struct Bundle {
     pub patterns: Vec<FrozenPattern>,
     pub thresholds: Thresholds,
     pub baseline: Baseline,
+    /// What the container did while it was learned: what its application type is told by.
+    pub usage: Usage,
     pub profile_layout: ProfileLayout,
     /// The plugin's tensors: a safetensors file of f32 tensors without metadata.
     pub model: Vec<u8>,

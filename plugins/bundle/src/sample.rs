@@ -1,6 +1,8 @@
 //! A small bundle: what tests keep, share and refuse where no trained one is at hand.
 
-use stethos_patterns::{Token, Vocabulary, baseline::Baseline, profile::ProfileLayout};
+use stethos_patterns::{
+    Token, Vocabulary, baseline::Baseline, profile::ProfileLayout, usage::Usage,
+};
 
 use crate::{Bundle, ModelCard, Thresholds};
 
@@ -44,6 +46,7 @@ pub fn bundle(seed: u64) -> Bundle {
             reconstruction_limit: 0.5,
         },
         baseline: Baseline::default(),
+        usage: Usage::default(),
         model: tensors(),
     }
 }

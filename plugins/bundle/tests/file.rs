@@ -10,6 +10,7 @@ use stethos_bundle::{Bundle, BundleError, ModelCard, Subject, Thresholds, WIDENE
 use stethos_patterns::baseline::BaselineBuilder;
 use stethos_patterns::cluster::FrozenPattern;
 use stethos_patterns::profile::ProfileLayout;
+use stethos_patterns::usage::{Usage, UsageRow};
 use stethos_patterns::{Role, Token, Vocabulary, WindowCall};
 
 fn tensors(vocabulary: usize, patterns: usize) -> Vec<u8> {
@@ -96,6 +97,17 @@ fn bundle() -> Bundle {
             reconstruction_limit: 0.6,
         },
         baseline: baseline.finish(),
+        usage: Usage {
+            rows: vec![UsageRow {
+                call: "read".to_owned(),
+                role: Role::Server,
+                failed: false,
+                calls: 1,
+                bytes: 5,
+            }],
+            executables: vec!["/bin/shop".to_owned()],
+            ..Usage::default()
+        },
         model: tensors(5, 1),
     }
 }

@@ -1,11 +1,16 @@
 //! From the contract's generated bindings to [`Plugin`].
 
+#[cfg(feature = "models")]
 use std::cell::RefCell;
+#[cfg(feature = "models")]
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
+#[cfg(feature = "models")]
 use crate::autoencoder::Assessment;
+#[cfg(feature = "models")]
 use crate::model::{Model, ModelError, Verdict, Window};
+use crate::usage::Usage;
 use bindings::exports::stethos::plugin::plugin as contract;
 
 /// Generated from the WIT contract.
@@ -28,17 +33,26 @@ pub trait Plugin: 'static {
     /// `http-server`, `key-value-cache`, …, or `generic`.
     const APPLICATION_TYPE: &'static str;
 
+    /// How well the application type fits what a container does, 0…1; from 0.5 on the plugin claims
+    /// it. Must be a pure function. A plugin that says nothing serves what the configuration gives it.
+    fn fit(_usage: &Usage) -> f32 {
+        0.0
+    }
+
     /// Reads the `model` tensors of a bundle (safetensors).
+    #[cfg(feature = "models")]
     fn load(model: &[u8]) -> Result<Model, ModelError> {
         Model::read(model)
     }
 
     /// One verdict per window, in order; must be a pure function of model and window.
+    #[cfg(feature = "models")]
     fn score(model: &mut Model, windows: &[Window]) -> Result<Vec<Verdict>, ModelError> {
         model.score(windows)
     }
 
     /// One assessment per profile, in order; must be a pure function of model and profile.
+    #[cfg(feature = "models")]
     fn assess(model: &mut Model, profiles: &[Vec<f32>]) -> Result<Vec<Assessment>, ModelError> {
         model.assess(profiles)
     }
@@ -58,16 +72,19 @@ macro_rules! export_plugin {
 /// The contract's functions over a [`Plugin`] and the models loaded into this instance.
 pub struct Guest<P>(PhantomData<P>);
 
+#[cfg(feature = "models")]
 #[derive(Default)]
 struct Models {
     loaded: BTreeMap<u32, Model>,
     next: u32,
 }
 
+#[cfg(feature = "models")]
 thread_local! {
     static MODELS: RefCell<Models> = RefCell::default();
 }
 
+#[cfg(feature = "models")]
 fn with_model<R>(
     number: u32,
     act: impl FnOnce(&mut Model) -> Result<R, ModelError>,
@@ -84,9 +101,15 @@ impl<P: Plugin> contract::Guest for Guest<P> {
             name: P::NAME.into(),
             version: P::VERSION.into(),
             application_type: P::APPLICATION_TYPE.into(),
+            models: cfg!(feature = "models"),
         }
     }
 
+    fn fit(usage: contract::Usage) -> f32 {
+        P::fit(&usage.into())
+    }
+
+    #[cfg(feature = "models")]
     fn load(model: Vec<u8>) -> Result<(u32, contract::ModelShape), String> {
         let model = P::load(&model).map_err(|error| error.to_string())?;
         let shape = model.shape();
@@ -105,10 +128,12 @@ impl<P: Plugin> contract::Guest for Guest<P> {
         Ok((number, shape))
     }
 
+    #[cfg(feature = "models")]
     fn unload(model: u32) {
         MODELS.with_borrow_mut(|models| models.loaded.remove(&model));
     }
 
+    #[cfg(feature = "models")]
     fn score(model: u32, windows: Vec<contract::Window>) -> Result<Vec<contract::Verdict>, String> {
         let windows: Vec<Window> = windows
             .into_iter()
@@ -127,6 +152,7 @@ impl<P: Plugin> contract::Guest for Guest<P> {
             .collect())
     }
 
+    #[cfg(feature = "models")]
     fn assess(model: u32, profiles: Vec<Vec<f32>>) -> Result<Vec<contract::Assessment>, String> {
         let assessments = with_model(model, |model| P::assess(model, &profiles))?;
         Ok(assessments
@@ -137,4 +163,25 @@ impl<P: Plugin> contract::Guest for Guest<P> {
             })
             .collect())
     }
+
+    #[cfg(not(feature = "models"))]
+    fn load(_: Vec<u8>) -> Result<(u32, contract::ModelShape), String> {
+        Err(NO_MODELS.into())
+    }
+
+    #[cfg(not(feature = "models"))]
+    fn unload(_: u32) {}
+
+    #[cfg(not(feature = "models"))]
+    fn score(_: u32, _: Vec<contract::Window>) -> Result<Vec<contract::Verdict>, String> {
+        Err(NO_MODELS.into())
+    }
+
+    #[cfg(not(feature = "models"))]
+    fn assess(_: u32, _: Vec<Vec<f32>>) -> Result<Vec<contract::Assessment>, String> {
+        Err(NO_MODELS.into())
+    }
 }
+
+#[cfg(not(feature = "models"))]
+const NO_MODELS: &str = "this plugin has no models of its own";

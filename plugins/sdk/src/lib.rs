@@ -17,16 +17,28 @@
 //! # fn main() {}
 //! ```
 //!
-//! Loading, scoring and assessing have implementations on tract ([`Model`]); a plugin that
-//! knows more about its application overrides them.
+//! Loading, scoring and assessing have implementations on tract (`Model`); a plugin that
+//! knows more about its application overrides them. Without the crate's feature `models` a plugin has
+//! no models: it is small, and tells its application type by [`Plugin::fit`], for which [`fit`] has
+//! what the built-in ones use.
 
+#[cfg(feature = "models")]
 mod autoencoder;
 mod export;
+pub mod fit;
+#[cfg(feature = "models")]
 mod gru;
+#[cfg(feature = "models")]
 mod model;
+#[cfg(feature = "models")]
 pub mod sample;
+#[cfg(feature = "models")]
 mod tensors;
+pub mod usage;
 
+#[cfg(feature = "models")]
 pub use autoencoder::Assessment;
 pub use export::{Guest, Plugin, bindings};
+#[cfg(feature = "models")]
 pub use model::{Model, ModelError, ModelShape, Verdict, WINDOW_LIMIT, Window};
+pub use usage::Usage;

@@ -53,6 +53,7 @@ use std::time::Duration;
 use stethos_bundle::Bundle;
 use stethos_patterns::Window;
 use stethos_patterns::baseline::Baseline;
+use stethos_patterns::usage::Usage;
 
 pub use error::TrainError;
 
@@ -68,6 +69,7 @@ pub struct TrainingInput {
     /// Normal windows in any order.
     pub windows: Vec<Window>,
     pub baseline: Baseline,
+    pub usage: Usage,
     /// Good–Turing share of contexts not seen before.
     pub unseen_mass: f64,
     /// Learning ended at its time limit: limits become wider.

@@ -148,6 +148,7 @@ pub(crate) fn train(
         patterns: corpus.patterns,
         thresholds: calibration.thresholds(),
         baseline: input.baseline,
+        usage: input.usage,
         profile_layout: layout,
         model: serialise(&tensors)?,
     };

@@ -360,12 +360,15 @@ impl Pipeline {
                 Report::Affected(call) => (call.container, self.join.resolve(call)),
             };
             let identity = self.models.identity(container);
+            let application_type = self.models.application_type(container);
+            let application_type = application_type.map(str::to_owned);
             let resource = self.resource(container);
             outcome.published.push(Published {
                 report,
                 context,
                 resource,
                 plugin: identity.as_ref().map(|(plugin, _)| plugin.clone()),
+                application_type,
                 model_id: identity.map(|(_, id)| id),
                 capture_mode: self.header.capture_mode.clone(),
                 unix_offset_ns: self.header.unix_offset_ns,

@@ -8,6 +8,7 @@
 //! | [`similarity`], [`cluster`] | which windows do the same kind of work |
 //! | [`familiarity`] | how much is still unseen |
 //! | [`histogram`], [`baseline`], [`profile`] | what is normal: durations, counts, an interval as a vector |
+//! | [`usage`] | what a container does, by name |
 //! | [`score`] | how strange a window is |
 
 pub mod baseline;
@@ -20,6 +21,7 @@ pub mod profile;
 pub mod score;
 pub mod similarity;
 pub mod token;
+pub mod usage;
 pub mod vocabulary;
 pub mod window;
 

@@ -6,6 +6,7 @@ pub(crate) mod reference;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stethos_patterns::baseline::BaselineBuilder;
+use stethos_patterns::usage::Usage;
 use stethos_patterns::{Role, Token, Window, WindowCall};
 use stethos_trainer::{TrainConfig, TrainingInput};
 
@@ -134,6 +135,7 @@ pub(crate) fn input(windows: Vec<Window>) -> TrainingInput {
         created_unix: 1_795_000_000,
         windows,
         baseline: baseline.finish(),
+        usage: Usage::default(),
         unseen_mass: 0.001,
         widened: false,
     }

@@ -183,13 +183,27 @@ pub struct ScoreArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Compile a component (the built-in one without FILE), as `run` does when it first meets it
+    /// Compile a component (the built-in ones without FILE), as `run` does when it first meets it
     Compile {
         #[arg(value_name = "COMPONENT")]
         file: Option<PathBuf>,
         /// The folder that keeps compiled components
         #[arg(long, value_name = "DIR")]
         into: PathBuf,
+    },
+    /// Say how well every plugin's application type fits what a container does in recordings
+    Fit {
+        #[arg(required = true, value_name = "RECORDING")]
+        recordings: Vec<PathBuf>,
+        /// The container, where recordings hold several
+        #[arg(long, value_name = "NAME")]
+        container: Option<String>,
+        /// A component that is asked beside the built-in ones; may be given several times
+        #[arg(long = "plugin", value_name = "COMPONENT")]
+        plugins: Vec<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Show contract version, name and type of a component
     Inspect {

@@ -22,7 +22,7 @@ use crate::{
     diagnosis::attention::{Familiar, Order},
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
-    models::Models,
+    models::{Models, application::GENERIC},
     pipeline::{Outcome, Pipeline},
     record::Tick,
 };
@@ -274,11 +274,14 @@ impl Sidecar {
                 id,
                 source,
             } => {
+                let models = self.pipeline.models();
+                let application_type = models.application_type(*container).unwrap_or(GENERIC);
                 let container = self.pipeline.name(*container);
                 let card = &bundle.card;
                 let source = source.name();
                 tracing::info!(
                     container,
+                    r#type = application_type,
                     model = id,
                     patterns = card.patterns,
                     tokens = card.vocabulary,
@@ -288,6 +291,7 @@ impl Sidecar {
                 json!({
                     "stethos.phase": "watching",
                     "container": container,
+                    "stethos.application.type": application_type,
                     "stethos.model.id": id,
                     "patterns": card.patterns,
                     "coverage": card.coverage,

@@ -13,7 +13,9 @@ use crate::learning::{progress, store, training_set};
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let set = training_set::read(&args.recordings, args.container.as_deref())?;
+    let max_calls = training_set::calls_in(memory());
+    let container = args.container.as_deref();
+    let set = training_set::read_at_most(&args.recordings, container, max_calls)?;
     let unseen_mass = args
         .unseen_mass
         .unwrap_or_else(|| progress::unseen_mass_of(&set.windows));
@@ -28,6 +30,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         container: set.container,
         windows: set.windows,
         baseline: set.baseline,
+        usage: set.usage,
         unseen_mass,
         widened: args.widened,
         created_unix: SystemTime::now()
@@ -63,6 +66,17 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         "trained"
     );
     Ok(())
+}
+
+/// Bytes that this process may take.
+fn memory() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the struct is this function's, and the kernel writes no more than it.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) };
+    if known == 0 { limit.rlim_cur } else { u64::MAX }
 }
 
 fn report(progress: Progress) {

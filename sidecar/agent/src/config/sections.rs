@@ -253,6 +253,11 @@ pub struct PluginSelector {
     /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Application type, as the plugin that fits the container best names it: `http-server`,
+    /// `key-value-cache`, `sql-database`, `message-broker`, `reverse-proxy`, `jvm`, `node`, `python`,
+    /// one of a plugin of yours, or `generic`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

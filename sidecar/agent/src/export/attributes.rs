@@ -77,6 +77,9 @@ pub(super) fn of_diagnosis(
         attributes.push(("stethos.plugin.name", text(&plugin.name)));
         attributes.push(("stethos.plugin.version", text(&plugin.version)));
     }
+    if let Some(application_type) = &published.application_type {
+        attributes.push(("stethos.application.type", text(application_type)));
+    }
     if let Some(id) = &published.model_id {
         attributes.push(("stethos.model.id", text(id)));
     }

@@ -69,6 +69,8 @@ pub struct Published {
     /// The diagnosed application's.
     pub resource: Arc<Resource>,
     pub plugin: Option<PluginIdentity>,
+    /// None without models.
+    pub application_type: Option<String>,
     pub model_id: Option<String>,
     pub capture_mode: String,
     /// Unix time minus the records' time, in ns.

@@ -49,6 +49,7 @@ pub(super) fn published(report: Report, context: Context) -> Published {
             name: "generic".into(),
             version: "0.1.0".into(),
         }),
+        application_type: Some("http-server".into()),
         model_id: Some("0123456789abcdef".into()),
         capture_mode: "self-contained".into(),
         unix_offset_ns: UNIX_OFFSET,

@@ -11,12 +11,13 @@ use stethos_patterns::{
     Outcome, Token, Window,
     baseline::{Baseline, BaselineBuilder},
     names::{self, CallTable},
+    usage::{Usage, UsageBuilder},
 };
 use thiserror::Error;
 
 use crate::{
     capture::recording::{RecordingError, RecordingReader},
-    record::{ContainerIndex, Header, LifecycleEvent, Record, Subject},
+    record::{ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Record, Subject},
     windows::{Piece, Windows},
 };
 
@@ -42,15 +43,25 @@ pub struct TrainingSet {
     pub arch: String,
     pub windows: Vec<Window>,
     pub baseline: Baseline,
+    pub usage: Usage,
 }
 
 /// Reads recordings, in order, and keeps `container` (or the only one there is). A recording that
 /// is cut short counts up to its last whole block.
 pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, TrainingSetError> {
+    read_at_most(paths, container, MAX_CALLS)
+}
+
+/// The same, of which windows with at most `max_calls` calls are kept ([`calls_in`]).
+pub fn read_at_most(
+    paths: &[PathBuf],
+    container: Option<&str>,
+    max_calls: usize,
+) -> Result<TrainingSet, TrainingSetError> {
     let mut sets: BTreeMap<String, Collected> = BTreeMap::new();
     let mut arch: Option<String> = None;
     for path in paths {
-        let header = add(path, &mut sets)?;
+        let header = add(path, &mut sets, max_calls)?;
         match &arch {
             Some(arch) if *arch != header.arch => {
                 return Err(TrainingSetError::Architectures(arch.clone(), header.arch));
@@ -72,11 +83,17 @@ pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, T
         None => sets.keys().next().cloned().ok_or(TrainingSetError::Empty)?,
     };
     let set = sets.remove(&name).ok_or(TrainingSetError::Empty)?;
-    let (windows, baseline) = set.finish();
+    let arch = arch.unwrap_or_default();
+    let Finished {
+        windows,
+        baseline,
+        usage,
+    } = set.finish();
     Ok(TrainingSet {
         container: name,
-        arch: arch.unwrap_or_default(),
+        arch,
         windows,
+        usage: usage.finish(baseline.executables()),
         baseline,
     })
 }
@@ -84,11 +101,24 @@ pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, T
 /// Calls in the windows that are kept of a container: so many say all that there is to learn, and the
 /// memory of a training stays bounded.
 const MAX_CALLS: usize = 600_000;
+const MIN_CALLS: usize = 50_000;
+/// Bytes that a training takes whatever it learns from, and for each call that is kept.
+const BYTES: u64 = 60 << 20;
+const BYTES_A_CALL: u64 = 128;
 /// What is kept of more calls are whole spans of time, all of this length.
 const SPAN_NS: u64 = 250_000_000;
 
-#[derive(Default)]
+/// Calls that a training with so many bytes of memory can keep.
+pub fn calls_in(memory: u64) -> usize {
+    let calls = memory.saturating_sub(BYTES) / BYTES_A_CALL;
+    usize::try_from(calls)
+        .unwrap_or(MAX_CALLS)
+        .clamp(MIN_CALLS, MAX_CALLS)
+}
+
 struct Collected {
+    max_calls: usize,
+    usage: UsageBuilder,
     windows: Vec<Window>,
     /// In these windows.
     calls: usize,
@@ -101,13 +131,37 @@ struct Collected {
     earlier: Option<Baseline>,
 }
 
+struct Finished {
+    windows: Vec<Window>,
+    baseline: Baseline,
+    usage: UsageBuilder,
+}
+
 impl Collected {
-    fn finish(self) -> (Vec<Window>, Baseline) {
+    fn new(calls: &'static CallTable, max_calls: usize) -> Self {
+        Collected {
+            max_calls,
+            usage: UsageBuilder::new(calls),
+            windows: Vec::new(),
+            calls: 0,
+            thinned: 0,
+            baseline: BaselineBuilder::default(),
+            first_ns: None,
+            last_ns: 0,
+            earlier: None,
+        }
+    }
+
+    fn finish(self) -> Finished {
         let mut baseline = self.baseline.finish();
         self.earlier
             .iter()
             .for_each(|earlier| baseline.merge(earlier));
-        (self.windows, baseline)
+        Finished {
+            windows: self.windows,
+            baseline,
+            usage: self.usage,
+        }
     }
 
     fn keep(&mut self, window: Window) {
@@ -116,7 +170,7 @@ impl Collected {
         }
         self.calls += window.calls.len();
         self.windows.push(window);
-        if self.calls > MAX_CALLS {
+        if self.calls > self.max_calls {
             self.thinned += 1;
             let mut windows = std::mem::take(&mut self.windows);
             windows.retain(|window| self.is_kept(window));
@@ -135,7 +189,12 @@ impl Collected {
     fn absorb(&mut self, earlier: Collected) {
         self.first_ns = self.first_ns.into_iter().chain(earlier.first_ns).min();
         self.last_ns = self.last_ns.max(earlier.last_ns);
-        let (windows, mut baseline) = earlier.finish();
+        let Finished {
+            windows,
+            mut baseline,
+            usage,
+        } = earlier.finish();
+        self.usage.merge(usage);
         windows.into_iter().for_each(|window| self.keep(window));
         self.earlier.iter().for_each(|more| baseline.merge(more));
         self.earlier = Some(baseline);
@@ -145,11 +204,16 @@ impl Collected {
 /// One recording on its way into the sets.
 struct Pass<'a> {
     calls: &'static CallTable,
+    max_calls: usize,
     names: BTreeMap<ContainerIndex, String>,
     sets: &'a mut BTreeMap<String, Collected>,
 }
 
-fn add(path: &Path, sets: &mut BTreeMap<String, Collected>) -> Result<Header, TrainingSetError> {
+fn add(
+    path: &Path,
+    sets: &mut BTreeMap<String, Collected>,
+    max_calls: usize,
+) -> Result<Header, TrainingSetError> {
     let file = File::open(path).map_err(|source| TrainingSetError::Open {
         path: path.to_owned(),
         source,
@@ -159,6 +223,7 @@ fn add(path: &Path, sets: &mut BTreeMap<String, Collected>) -> Result<Header, Tr
     let mut windows = Windows::new(&header.arch);
     let mut pass = Pass {
         calls: names::table(&header.arch),
+        max_calls,
         names: BTreeMap::new(),
         sets,
     };
@@ -190,7 +255,8 @@ impl Pass<'_> {
             .entry(container)
             .or_insert_with(|| format!("container-{container}"))
             .clone();
-        self.sets.entry(name).or_default()
+        let new = || Collected::new(self.calls, self.max_calls);
+        self.sets.entry(name).or_insert_with(new)
     }
 
     fn record(&mut self, record: &Record) {
@@ -215,6 +281,12 @@ impl Pass<'_> {
             Record::Lifecycle(event) => {
                 if let LifecycleEvent::Exec { executable } = &event.event {
                     self.set(event.container).baseline.executable(executable);
+                }
+            }
+            Record::Http(head) => {
+                if let HttpMessage::Request { .. } = &head.message {
+                    let came_in = head.direction == Direction::Incoming;
+                    self.set(head.container).usage.http_request(came_in);
                 }
             }
             Record::Detail(detail) => {
@@ -242,6 +314,7 @@ impl Pass<'_> {
                 set.first_ns.get_or_insert(window.start_ns());
                 set.last_ns = set.last_ns.max(window.end_ns());
                 set.baseline.window(&window);
+                set.usage.window(&window);
                 set.keep(window);
             }
             Piece::Exchange(container, exchange) => {
@@ -309,7 +382,7 @@ mod tests {
 
     #[test]
     fn of_more_calls_than_are_needed_whole_spans_of_time_are_kept() {
-        let mut set = Collected::default();
+        let mut set = Collected::new(names::table("x86_64"), MAX_CALLS);
         // 64 calls every 25 ms.
         let windows = 3 * MAX_CALLS as u64 / 64;
         for number in 0..windows {
@@ -343,6 +416,13 @@ mod tests {
         let whole = spans.values().filter(|windows| **windows == 10).count();
         assert!(whole + 2 >= spans.len(), "{spans:?}");
         assert!(spans.keys().any(|span| *span > windows / 10 * 9 / 10));
+    }
+
+    #[test]
+    fn less_memory_keeps_fewer_calls() {
+        assert_eq!(calls_in(u64::MAX), MAX_CALLS);
+        assert_eq!(calls_in(100 << 20), 327_680);
+        assert_eq!(calls_in(0), MIN_CALLS);
     }
 
     #[test]

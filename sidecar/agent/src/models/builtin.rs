@@ -15,7 +15,7 @@ use crate::plugin::{GENERIC_COMPONENT, Plugin, PluginError, PluginHost};
 /// The built-in plugin. Compiling it takes seconds where it was not compiled before; it is not
 /// needed until something is watched.
 pub(super) enum Builtin {
-    Waiting(PluginHost),
+    Waiting(Arc<PluginHost>),
     Starting(JoinHandle<Result<Plugin, PluginError>>),
     Ready(Plugin),
     Failed(String),

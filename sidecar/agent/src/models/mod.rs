@@ -1,10 +1,12 @@
 //! The bundles in force: which plugin judges which container by which model.
 //!
-//! A container is judged by the first configured plugin that fits it, or by the built-in one. A
+//! A container is judged by the first configured plugin that is meant for it, by name, image or the
+//! application type that fits it best, or by the built-in one. A
 //! plugin that fails costs the windows it was given. One that is quarantined, does not start or
 //! does not take a model is replaced by the built-in one; where that fails too, the container is
 //! diagnosed without models.
 
+pub mod application;
 mod builtin;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
@@ -15,6 +17,7 @@ use stethos_patterns::{
     Token, Vocabulary, Window,
     cluster::PatternIndex,
     profile::{Profile, ProfileBuilder},
+    usage::Usage,
 };
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
     plugin::{Assessment, HostConfig, ModelId, Plugin, PluginError, PluginHost, TokenWindow},
     record::{ContainerIndex, CountedKind, Nanos, Record},
 };
+use application::{Asked, Fit};
 use builtin::{Builtin, compile_beside};
 
 /// Distinct windows whose pattern is remembered, per container.
@@ -37,6 +41,7 @@ pub struct Models {
     /// In the order of the configuration; without a plugin where it does not start.
     configured: Vec<(PluginEntry, Option<Plugin>)>,
     builtin: Builtin,
+    asked: Asked,
     watched: BTreeMap<ContainerIndex, Watched>,
     cache: Option<PathBuf>,
     /// Calls are only counted now.
@@ -45,6 +50,7 @@ pub struct Models {
 
 struct Watched {
     name: String,
+    application_type: String,
     /// None when no plugin is left that takes the model.
     serving: Option<Serving>,
     model: Arc<[u8]>,
@@ -115,8 +121,10 @@ impl Models {
             };
             configured.push((entry.clone(), plugin));
         }
+        let host = Arc::new(host);
         Ok(Self {
             configured,
+            asked: Asked::new(host.clone(), cache.clone()),
             builtin: Builtin::Waiting(host),
             watched: BTreeMap::new(),
             cache,
@@ -141,7 +149,15 @@ impl Models {
         model_id: &str,
     ) -> anyhow::Result<()> {
         let model = Arc::from(bundle.model.as_slice());
-        let served = self.serve(name, image, &model).await;
+        let fits = self.fits(&bundle.usage).await;
+        let application_type = application::best(&fits).to_owned();
+        tracing::debug!(
+            container = name,
+            application_type,
+            ?fits,
+            "application types"
+        );
+        let served = self.serve(name, image, &application_type, &model).await;
         let (serving, result) = match served {
             Ok(serving) => (Some(serving), Ok(())),
             Err(error) => (None, Err(error)),
@@ -152,6 +168,7 @@ impl Models {
         profile.reduce(self.reduced);
         let watched = Watched {
             name: name.to_owned(),
+            application_type,
             serving,
             model,
             model_id: model_id.to_owned(),
@@ -169,16 +186,28 @@ impl Models {
         result
     }
 
+    /// How well the application type of every plugin fits, best first.
+    pub async fn fits(&self, usage: &Usage) -> Vec<Fit> {
+        let configured = self.configured.iter();
+        let configured = configured.filter_map(|(_, plugin)| plugin.as_ref());
+        self.asked.fits(usage, configured).await
+    }
+
     async fn serve(
         &mut self,
         container: &str,
         image: Option<&str>,
+        application_type: &str,
         model: &Arc<[u8]>,
     ) -> anyhow::Result<Serving> {
         let configured = self
             .configured
             .iter()
-            .find(|(entry, _)| serves(&entry.serves, container, image))
+            .find(|(entry, plugin)| {
+                let judges = |plugin: &Plugin| plugin.description().models;
+                serves(&entry.serves, container, image, application_type)
+                    && plugin.as_ref().is_none_or(judges)
+            })
             .and_then(|(_, plugin)| plugin.clone());
         if let Some(plugin) = configured {
             match plugin.load_model(model.clone()).await {
@@ -206,6 +235,12 @@ impl Models {
             version: about.version.clone(),
         };
         Some((identity, watched.model_id.clone()))
+    }
+
+    /// The application type of a container that has models.
+    pub fn application_type(&self, container: ContainerIndex) -> Option<&str> {
+        let watched = self.watched.get(&container)?;
+        Some(&watched.application_type)
     }
 
     /// The plugins, for their counters.
@@ -384,8 +419,13 @@ impl Watched {
     }
 }
 
-/// Whether a plugin is meant for a container with this name and image.
-fn serves(selector: &PluginSelector, container: &str, image: Option<&str>) -> bool {
+/// Whether a plugin is meant for a container with this name, image and application type.
+fn serves(
+    selector: &PluginSelector,
+    container: &str,
+    image: Option<&str>,
+    application_type: &str,
+) -> bool {
     let named = |wanted: &str| container == wanted;
     // Docker Hub's images are mostly written without where they come from.
     let made_of = |wanted: &str| {
@@ -395,7 +435,12 @@ fn serves(selector: &PluginSelector, container: &str, image: Option<&str>) -> bo
             .flatten()
             .any(|image| image.starts_with(wanted))
     };
-    selector.container.as_deref().is_none_or(named) && selector.image.as_deref().is_none_or(made_of)
+    selector.container.as_deref().is_none_or(named)
+        && selector.image.as_deref().is_none_or(made_of)
+        && selector
+            .application
+            .as_deref()
+            .is_none_or(|wanted| wanted == application_type)
 }
 
 #[cfg(test)]
@@ -407,6 +452,10 @@ mod tests {
         let selector = |container: Option<&str>, image: Option<&str>| PluginSelector {
             container: container.map(str::to_owned),
             image: image.map(str::to_owned),
+            application: None,
+        };
+        let serves = |selector: &PluginSelector, container: &str, image: Option<&str>| {
+            serves(selector, container, image, "http-server")
         };
         let nginx = Some("docker.io/library/nginx:1.27");
         for (image, fits) in [
@@ -424,5 +473,11 @@ mod tests {
         assert!(!serves(&selector(None, Some("nginx")), "nginx", None));
         assert!(serves(&selector(Some("web"), Some("nginx")), "web", nginx));
         assert!(!serves(&selector(Some("api"), Some("nginx")), "web", nginx));
+        let of_type = |wanted: &str| PluginSelector {
+            application: Some(wanted.to_owned()),
+            ..selector(None, None)
+        };
+        assert!(serves(&of_type("http-server"), "web", None));
+        assert!(!serves(&of_type("jvm"), "web", None));
     }
 }

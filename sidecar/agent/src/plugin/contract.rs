@@ -18,6 +18,7 @@ pub(super) use bindings::{PatternPlugin, PatternPluginPre};
 
 pub use bindings::exports::stethos::plugin::plugin::Window as TokenWindow;
 pub use bindings::exports::stethos::plugin::plugin::{Assessment, Description, ModelShape};
+pub(super) use bindings::exports::stethos::plugin::plugin::{Role, Turns, Usage, UsageCall};
 
 /// The exported interface that makes a component a plugin of this contract version.
 pub const CONTRACT: &str = "stethos:plugin/plugin@0.1.0";

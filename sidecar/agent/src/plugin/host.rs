@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use stethos_patterns::usage;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel};
@@ -11,7 +12,7 @@ use wasmtime::{Config, Engine, OptLevel};
 use super::HostConfig;
 use super::compiled;
 use super::contract::{
-    self, Assessment, CONTRACT, Description, ModelShape, PatternPluginPre, TokenWindow,
+    self, Assessment, CONTRACT, Description, ModelShape, PatternPluginPre, TokenWindow, Usage,
 };
 use super::error::PluginError;
 use super::limits::Ticker;
@@ -130,6 +131,12 @@ impl Plugin {
 
     pub fn metrics(&self) -> PluginSnapshot {
         self.metrics.snapshot()
+    }
+
+    /// How well its application type fits what a container does, 0…1.
+    pub async fn fit(&self, usage: &usage::Usage) -> Result<f32, PluginError> {
+        let usage = Arc::new(Usage::from(usage));
+        self.ask(|reply| Request::Fit { usage, reply }).await
     }
 
     /// Loads a bundle's model section (safetensors).

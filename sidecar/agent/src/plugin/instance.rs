@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{Store, Trap};
 
 use super::contract::{
-    Assessment, Description, ModelShape, PatternPlugin, PatternPluginPre, TokenWindow,
+    Assessment, Description, ModelShape, PatternPlugin, PatternPluginPre, TokenWindow, Usage,
 };
 use super::limits::{MemoryLimit, Ticker};
 use super::metrics::PluginMetrics;
@@ -16,6 +16,8 @@ use crate::diagnosis::verdict::Verdict;
 const ANSWER_BYTES: usize = 32 << 20;
 /// Characters of a guest's own words that are kept.
 const REASON_CHARS: usize = 300;
+/// Characters of an application type.
+const TYPE_CHARS: usize = 40;
 
 pub(super) struct Instance {
     store: Store<MemoryLimit>,
@@ -89,9 +91,32 @@ impl Instance {
         ticker: &Ticker,
         metrics: &PluginMetrics,
     ) -> Result<Description, Failure> {
-        self.call(ticker, metrics, |store, guest| {
+        let description = self.call(ticker, metrics, |store, guest| {
             guest.stethos_plugin_plugin().call_describe(store)
-        })
+        })?;
+        let kind = &description.application_type;
+        let sound = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if !(1..=TYPE_CHARS).contains(&kind.len()) || !kind.bytes().all(sound) {
+            let kind: String = kind.chars().take(TYPE_CHARS).collect();
+            return Err(Failure::Invalid(format!("application type {kind:?}")));
+        }
+        Ok(description)
+    }
+
+    /// How well the guest's application type fits, 0…1.
+    pub(super) fn fit(
+        &mut self,
+        ticker: &Ticker,
+        metrics: &PluginMetrics,
+        usage: &Usage,
+    ) -> Result<f32, Failure> {
+        let fit = self.call(ticker, metrics, |store, guest| {
+            guest.stethos_plugin_plugin().call_fit(store, usage)
+        })?;
+        if (0.0..=1.0).contains(&fit) {
+            return Ok(fit);
+        }
+        Err(Failure::Invalid(format!("fit {fit}, expected 0 to 1")))
     }
 
     /// The guest's number for the model, and its shape.

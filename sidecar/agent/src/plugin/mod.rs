@@ -14,6 +14,7 @@
 //! | `health` | when a failed guest is started again, and when no more |
 //! | `worker` | the plugin's own thread: models, restarts, quarantine |
 //! | `results` | verdicts of windows seen before |
+//! | `usage` | what a container does, as the contract has it |
 
 mod compiled;
 mod contract;
@@ -24,6 +25,7 @@ mod instance;
 mod limits;
 mod metrics;
 mod results;
+mod usage;
 mod worker;
 
 pub use contract::{Assessment, CONTRACT, Description, ModelShape, TokenWindow};
@@ -36,6 +38,27 @@ use std::time::Duration;
 
 /// The built-in plugin; empty in a build without the WebAssembly toolchain.
 pub const GENERIC_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/generic.wasm"));
+
+macro_rules! embedded {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
+        )
+    };
+}
+
+/// The built-in plugins that tell application types, by name; empty like [`GENERIC_COMPONENT`].
+pub const TYPE_COMPONENTS: [(&str, &[u8]); 8] = [
+    embedded!("http-server"),
+    embedded!("key-value-cache"),
+    embedded!("sql-database"),
+    embedded!("message-broker"),
+    embedded!("reverse-proxy"),
+    embedded!("jvm"),
+    embedded!("node"),
+    embedded!("python"),
+];
 
 /// What a guest may take, and how its failures are handled.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::HostConfig;
 use super::contract::{
-    Assessment, CONTRACT, Description, ModelShape, PatternPluginPre, TokenWindow,
+    Assessment, CONTRACT, Description, ModelShape, PatternPluginPre, TokenWindow, Usage,
 };
 use super::error::PluginError;
 use super::health::{Bounds, Health};
@@ -24,6 +24,10 @@ use crate::diagnosis::verdict::Verdict;
 type Reply<R> = oneshot::Sender<Result<R, PluginError>>;
 
 pub(super) enum Request {
+    Fit {
+        usage: Arc<Usage>,
+        reply: Reply<f32>,
+    },
     Load {
         model: Arc<[u8]>,
         reply: Reply<LoadedModel>,
@@ -105,6 +109,11 @@ impl Worker {
         while let Some(request) = requests.blocking_recv() {
             self.metrics.calls.fetch_add(1, Relaxed);
             match request {
+                Request::Fit { usage, reply } => {
+                    let fit = self
+                        .with_guest(|guest, ticker, metrics| guest.fit(ticker, metrics, &usage));
+                    drop(reply.send(fit));
+                }
                 Request::Load { model, reply } => drop(reply.send(self.load(model))),
                 Request::Unload { model, reply } => drop(reply.send(self.unload(model))),
                 Request::Score {

@@ -44,6 +44,7 @@ pub(crate) fn published(service: &str, report: Report, context: Context) -> Publ
             name: "generic".into(),
             version: "0.1.0".into(),
         }),
+        application_type: Some("http-server".into()),
         model_id: Some("0123456789abcdef".into()),
         capture_mode: "self-contained".into(),
         unix_offset_ns: UNIX_OFFSET,

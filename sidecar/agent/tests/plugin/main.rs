@@ -8,6 +8,7 @@ mod failures;
 mod generic;
 mod loading;
 mod results;
+mod types;
 
 use std::sync::Arc;
 use std::time::Duration;

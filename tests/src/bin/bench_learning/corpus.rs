@@ -19,6 +19,9 @@ use stethos_patterns::Window;
 pub(crate) struct Label {
     pub(crate) product: String,
     pub(crate) run: String,
+    /// Application type; `stranger` for what is none of them.
+    #[serde(rename = "type")]
+    kind: String,
     pub(crate) fault_onset_unix_ns: Option<u64>,
     end_unix_ns: u64,
     /// Of the recording.
@@ -52,6 +55,14 @@ pub(crate) fn labels(folder: &Path) -> anyhow::Result<Vec<Label>> {
 }
 
 impl Label {
+    /// Application type; `generic` for a stranger.
+    pub(crate) fn kind(&self) -> &str {
+        match self.kind.as_str() {
+            "stranger" => "generic",
+            kind => kind,
+        }
+    }
+
     pub(crate) fn read(&self) -> anyhow::Result<Recorded> {
         let name = self.file.display().to_string();
         let file = File::open(&self.file).with_context(|| name.clone())?;

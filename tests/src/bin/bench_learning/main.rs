@@ -4,6 +4,8 @@
 //! - `sequences FOLDER` judges windows of the corpus in FOLDER, by the GRU and by simple models;
 //!   `sequences-variants FOLDER` tries other settings of the GRU there
 //! - `profiles FOLDER` judges its profiles, and says what training takes
+//! - `types FOLDER` learns application types there and says how often they are told right;
+//!   `types-write FOLDER` writes what it learns into the plugins' sources
 //! - `chaosorca FILE.zip` judges profiles on the ChaosOrca experiments; `chaosorca-variants FILE.zip`
 //!   tries other settings of the autoencoder there
 
@@ -19,10 +21,16 @@ mod profiles;
 mod sequences;
 mod simple;
 mod training;
+mod types;
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
+
+use figures::Figures;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -33,6 +41,11 @@ fn main() -> anyhow::Result<()> {
     let figures = match part.as_str() {
         "sequences" => sequences::run(data)?,
         "sequences-variants" => sequences::variants(data)?,
+        "types" => types::run(data)?,
+        "types-write" => {
+            types::write(data, &workspace())?;
+            Figures::default()
+        }
         "profiles" => profiles::run(data)?,
         "chaosorca" => chaosorca::run(data)?,
         "chaosorca-variants" => chaosorca::variants(data)?,
@@ -42,4 +55,9 @@ fn main() -> anyhow::Result<()> {
         println!("{line}");
     }
     Ok(())
+}
+
+/// The repository that this program was built from.
+fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -128,8 +128,11 @@ fn expanded(scored: &[Scored], name: &str, once: bool) -> Vec<f64> {
 /// 1 for a window above the limit that the bundle has for it.
 const ABOVE: &str = "above";
 
-const NAMES: [&str; 7] = [
+/// `joint`: with the surprise that a window of its pattern comes at all, as one more token's.
+const NAMES: [&str; 9] = [
     "gru",
+    "gru_joint",
+    "markov8_joint",
     "gru_alone",
     "gru_each",
     "markov8",
@@ -141,6 +144,8 @@ const NAMES: [&str; 7] = [
 struct Models {
     vocabulary: Vocabulary,
     patterns: PatternIndex,
+    /// -ln of the share of windows of each pattern, and of none.
+    rarity: BTreeMap<Option<usize>, f32>,
     bundle: Bundle,
     with_patterns: Judge,
     alone: Judge,
@@ -174,6 +179,7 @@ impl Models {
                 by_pattern.entry(pattern).or_default().push(window.clone());
             }
         }
+        let rarity = rarity(&counts, bundle.patterns.len());
         let mut each = BTreeMap::new();
         let enough = by_pattern
             .into_iter()
@@ -205,6 +211,7 @@ impl Models {
             bits: [bundle.card.loss, alone.card.loss, bundle.card.markov8_loss].map(per_call),
             vocabulary,
             patterns,
+            rarity,
             bundle,
         })
     }
@@ -223,7 +230,7 @@ impl Models {
             .values()
             .map(|(window, _)| window.clone())
             .collect();
-        let gru = self.with_patterns.scores(&windows)?;
+        let gru = self.with_patterns.surprises(&windows)?;
         let alone = self.alone.scores(&windows)?;
         let mut all = Vec::new();
         for (index, (window, count)) in distinct.into_values().enumerate() {
@@ -244,17 +251,26 @@ impl Models {
                 Some(judge) => judge.scores(std::slice::from_ref(&window))?[0],
                 None => alone[index],
             };
-            let markov =
-                |sequence: &Sequence| window_score(&self.markov.surprises(sequence, ORDER));
+            let joint = |surprises: &[f32]| {
+                let rarity = self.rarity.get(&pattern).copied().unwrap_or(0.0);
+                window_score(&[surprises, &[rarity]].concat())
+            };
+            let markov = self.markov.surprises(&sequence, ORDER);
+            let gru = &gru[index];
             let limit = self.bundle.thresholds.window_limit(pattern);
-            let above = if gru[index] > limit { 1.0 } else { 0.0 };
+            let above = if window_score(gru) > limit { 1.0 } else { 0.0 };
             let scores = BTreeMap::from([
                 (ABOVE, above),
-                ("gru", gru[index]),
+                ("gru", window_score(gru)),
+                ("gru_joint", joint(gru)),
+                ("markov8_joint", joint(&markov)),
                 ("gru_alone", alone[index]),
                 ("gru_each", each),
-                ("markov8", markov(&sequence)),
-                ("markov8_alone", markov(&bare)),
+                ("markov8", window_score(&markov)),
+                (
+                    "markov8_alone",
+                    window_score(&self.markov.surprises(&bare, ORDER)),
+                ),
                 ("stide6", self.stide.score(&sequence.ids)),
                 ("bag", self.bag.score(&sequence.ids)),
             ]);
@@ -262,6 +278,23 @@ impl Models {
         }
         Ok(all)
     }
+}
+
+/// How surprising it is, in nats, that a window is of each pattern, and of none.
+fn rarity(
+    counts: &BTreeMap<(Vec<u16>, Option<usize>), u64>,
+    patterns: usize,
+) -> BTreeMap<Option<usize>, f32> {
+    let mut of: BTreeMap<Option<usize>, u64> = (0..patterns).map(|one| (Some(one), 1)).collect();
+    of.insert(None, 1);
+    for ((_, pattern), count) in counts {
+        *of.entry(*pattern).or_default() += count;
+    }
+    let all: u64 = of.values().sum();
+    let nats = |count: u64| -(count as f64 / all as f64).ln() as f32;
+    of.into_iter()
+        .map(|(pattern, count)| (pattern, nats(count)))
+        .collect()
 }
 
 fn ids(vocabulary: &Vocabulary, window: &Window) -> Vec<u16> {
@@ -276,6 +309,7 @@ fn train(set: &TrainingSet, windows: Vec<Window>, config: &TrainConfig) -> anyho
         created_unix: 0,
         windows,
         baseline: set.baseline.clone(),
+        usage: set.usage.clone(),
         unseen_mass: 0.0,
         widened: false,
     };
