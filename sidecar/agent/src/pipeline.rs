@@ -4,6 +4,7 @@
 //! Everything here depends on the records alone, so that a replay gives the same result each time.
 
 mod application;
+mod commands;
 mod outcome;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use stethos_bundle::Bundle;
 use stethos_patterns::{Window, names};
 
 use self::application::Application;
-pub use self::outcome::Outcome;
+pub use self::{commands::CommandError, outcome::Outcome};
 use crate::{
     diagnosis::{
         attention::Attention,
@@ -311,6 +312,7 @@ impl Pipeline {
             }
             outcome.stability.push(stability);
         }
+        self.set_aside();
         let changes = self
             .learning
             .as_mut()
@@ -324,6 +326,10 @@ impl Pipeline {
     }
 
     async fn apply(&mut self, change: &Change) {
+        if let (Some(engine), Some(learning)) = (&mut self.engine, &self.learning) {
+            let container = change.container();
+            engine.set_accepted(container, learning.accepted(container));
+        }
         let (container, bundle, id) = match change {
             Change::Watching {
                 container,
@@ -340,6 +346,22 @@ impl Pipeline {
             } => {
                 self.still_learning.insert(*container);
                 (*container, bundle, id)
+            }
+            Change::Relearning {
+                container,
+                id,
+                bundle,
+            } => {
+                self.still_learning.insert(*container);
+                match bundle {
+                    Some(bundle) => (*container, bundle, id),
+                    None => {
+                        if let Some(attention) = &mut self.attention {
+                            attention.learned_anew();
+                        }
+                        return;
+                    }
+                }
             }
             _ => return,
         };

@@ -45,6 +45,10 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Make a recording from what other tools recorded: strace, LID-DS, plain call numbers
     Import(ImportArgs),
+    /// Say that an incident is normal: the running sidecar closes it, and opens none for the same again
+    Accept(AcceptArgs),
+    /// Say nothing about an incident, nor about others of the same cause, for a while
+    Mute(MuteArgs),
     /// Make a model bundle from recordings
     Train(TrainArgs),
     /// Say how strange each sequence of a recording is to a bundle; higher is stranger
@@ -146,6 +150,29 @@ pub struct ImportArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct AcceptArgs {
+    /// Id of the incident, or its beginning
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The sidecar's state directory [default: state_dir of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MuteArgs {
+    /// Id of the incident, or its beginning
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How long (30m, 2h), at most a week
+    #[arg(long = "for", value_name = "TIME", value_parser = mute_time)]
+    pub lasts: Duration,
+    /// The sidecar's state directory [default: state_dir of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
     #[arg(required = true, value_name = "RECORDING")]
     pub recordings: Vec<PathBuf>,
@@ -162,6 +189,10 @@ pub struct TrainArgs {
     /// Learning was cut short: give the bundle widened thresholds
     #[arg(long)]
     pub widened: bool,
+    /// A time of which nothing is learned, in ns of the recordings' clock; may be given several
+    /// times
+    #[arg(long = "leave-out", value_name = "FROM..TO", value_parser = span)]
+    pub left_out: Vec<(u64, u64)>,
     /// Stop improving the models after this time (60s)
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub time_limit: Option<Duration>,
@@ -221,6 +252,8 @@ impl Cli {
             Command::Run(args) => (&args.target.targets[..], &args.state_dir, args.json),
             Command::Record(args) => (&args.target.targets[..], &None, false),
             Command::Doctor(args) => (&[][..], &args.state_dir, false),
+            Command::Accept(args) => (&[][..], &args.state_dir, false),
+            Command::Mute(args) => (&[][..], &args.state_dir, false),
             _ => (&[][..], &None, false),
         };
         if !targets.is_empty() {
@@ -254,6 +287,22 @@ impl Cli {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime_serde::re::humantime::parse_duration(text);
     parsed.map_err(|error| error.to_string())
+}
+
+fn mute_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+    match allowed.contains(&time) {
+        true => Ok(time),
+        false => Err("allowed is 1s to 7days".to_string()),
+    }
+}
+
+fn span(text: &str) -> Result<(u64, u64), String> {
+    let span = text.split_once("..");
+    let span = span.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    span.filter(|(from, to)| from <= to)
+        .ok_or_else(|| "not FROM..TO in ns".to_string())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -298,6 +347,9 @@ mod tests {
             "stethos train a.rec b.rec -o a.bundle",
             "stethos train a.rec --container api --unseen-mass 0.0015 --time-limit 60s --widened \
              --output a.bundle",
+            "stethos train a.rec -o a.bundle --leave-out 5..9 --leave-out 20..30",
+            "stethos accept 7f3a --state-dir /state",
+            "stethos mute 7f3a --for 30m",
             "stethos score --bundle a.bundle a.rec --json",
             "stethos plugin inspect generic.wasm",
             "stethos config reference",
@@ -330,6 +382,10 @@ mod tests {
                 "stethos train a.rec -o b --unseen-mass 2",
                 "not a number from 0 to 1",
             ),
+            ("stethos train a.rec -o b --leave-out 9..5", "not FROM..TO"),
+            ("stethos accept", "<ID>"),
+            ("stethos mute 7f3a", "--for <TIME>"),
+            ("stethos mute 7f3a --for 30days", "allowed is 1s to 7days"),
             (
                 "stethos node --target pid=7",
                 "unexpected argument '--target'",

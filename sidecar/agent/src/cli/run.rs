@@ -19,6 +19,7 @@ use crate::{
         reduction::{ContextTokens, NoRoom, SharedReducer},
     },
     config::Config,
+    control::{Answer, Command, Control, Request},
     diagnosis::attention::{Familiar, Order},
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
@@ -91,6 +92,9 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         measured: Measured::default(),
     };
 
+    let mut control = Control::listen(&config.state_dir)
+        .inspect_err(|error| tracing::warn!(%error, "`stethos accept` and `mute` do not work"))
+        .ok();
     let mut end = std::pin::pin!(terminated());
     let mut ending = false;
     loop {
@@ -98,6 +102,10 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
             () = &mut end, if !ending => {
                 ending = true;
                 stop.ask();
+                continue;
+            }
+            Some(command) = next(&mut control) => {
+                sidecar.obey(command).await?;
                 continue;
             }
             batch = records.recv() => batch,
@@ -117,6 +125,14 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         Ok(())
     } else {
         anyhow::bail!("the capture ended by itself")
+    }
+}
+
+/// What an operator asks for; nothing where nobody can.
+async fn next(control: &mut Option<Control>) -> Option<Command> {
+    match control {
+        Some(control) => control.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -168,6 +184,27 @@ impl Sidecar {
             }
         }
         Ok(())
+    }
+
+    async fn obey(&mut self, command: Command) -> anyhow::Result<()> {
+        let mut outcome = Outcome::default();
+        let result = match &command.request {
+            Request::Accept { id } => self.pipeline.accept(id, &mut outcome).await,
+            Request::Mute { id, seconds } => self.pipeline.mute(id, Duration::from_secs(*seconds)),
+        };
+        let answer = match result {
+            Ok(sentence) => {
+                tracing::info!("an operator: {sentence}");
+                Answer::Done(sentence)
+            }
+            Err(error) => {
+                tracing::info!(%error, request = ?command.request, "refused to an operator");
+                Answer::Refused(error.to_string())
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = command.answer.send(answer);
+        self.tell(outcome)
     }
 
     /// Steers what the kernel ships.
@@ -248,6 +285,17 @@ impl Sidecar {
                     "container": container,
                     "stethos.model.id": model,
                     "model": "older",
+                })
+            }
+            Change::Relearning { container, id, .. } => {
+                let container = self.pipeline.name(*container);
+                let text = "learning anew what was accepted; the present models are in force";
+                tracing::info!(container, model = id, "{text}");
+                json!({
+                    "stethos.phase": "learning",
+                    "container": container,
+                    "stethos.model.id": id,
+                    "model": "present",
                 })
             }
             Change::Training {

@@ -13,7 +13,8 @@ use crate::learning::{progress, store, training_set};
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let set = training_set::read(&args.recordings, args.container.as_deref())?;
+    let set =
+        training_set::read_without(&args.recordings, args.container.as_deref(), &args.left_out)?;
     let unseen_mass = args
         .unseen_mass
         .unwrap_or_else(|| progress::unseen_mass_of(&set.windows));

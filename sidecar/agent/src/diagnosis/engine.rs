@@ -1,12 +1,15 @@
 //! The engine: observations in, reports out. Everything depends on the times in the records.
 
-use std::collections::BTreeMap;
+pub mod operator;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use stethos_patterns::descriptors::Exchange;
 use stethos_patterns::names::{self, CallTable};
 use stethos_patterns::score::window_score;
 use stethos_patterns::{Role, Token};
 
+use crate::accepted::Accepted;
 use crate::diagnosis::board::Board;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig, JudgedWindow};
@@ -57,6 +60,7 @@ pub struct Engine {
     load: BTreeMap<ContainerIndex, f64>,
     pod: Pod,
     models: BTreeMap<ContainerIndex, Reference>,
+    accepted: BTreeMap<ContainerIndex, Accepted>,
     errors: Errors,
     durations: Durations,
     exchanges: Exchanges,
@@ -83,6 +87,7 @@ impl Engine {
             load: BTreeMap::new(),
             pod: Pod::default(),
             models: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             errors: Errors::default(),
             durations: Durations::default(),
             exchanges: Exchanges::default(),
@@ -98,8 +103,8 @@ impl Engine {
     /// From now on this container has a learned normal. Without one it yields only what needs
     /// none: a full, failing or read-only disk, no descriptors left, killed for memory.
     pub fn watch(&mut self, container: ContainerIndex, model: ContainerModel) {
-        self.models
-            .insert(container, Reference::new(model, &self.config));
+        let reference = self.reference(container, model);
+        self.models.insert(container, reference);
     }
 
     /// The learned normal of a container.
@@ -168,7 +173,7 @@ impl Engine {
         self.pod.saw(window.container, window.pid, start_ns);
         let excess = self.excess(judged);
         let mut signals = Vec::new();
-        let mut worst = None;
+        let (mut worst, mut explained) = (None, false);
         let scene = Scene {
             container: window.container,
             pid: window.pid,
@@ -192,6 +197,10 @@ impl Engine {
             self.connections.observe(&scene, call);
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
+            }
+            if Errors::is_accepted(&scene, call) {
+                explained = true;
+                continue;
             }
             let error = self.errors.judge(&scene, call);
             let slow = self.durations.judge(&scene, call);
@@ -218,7 +227,7 @@ impl Engine {
         self.advance(end_ns);
         signals.into_iter().for_each(|signal| self.take(signal));
         if worst.is_none() {
-            self.judge_surprise(judged, excess);
+            self.judge_surprise(judged, excess.map(|excess| excess && !explained));
         }
         if (worst.is_some() || excess == Some(true)) && self.board.concerns(window.container) {
             let model = self.models.get(&window.container);
@@ -404,6 +413,9 @@ impl Engine {
     }
 
     fn take(&mut self, signal: Signal) {
+        if self.is_accepted(&signal) {
+            return;
+        }
         let error = matches!(signal.kind, Kind::Error { .. });
         if error || signal.standing >= Standing::Symptom {
             self.disturbed_ns = self.disturbed_ns.max(self.now);
@@ -425,12 +437,19 @@ impl Engine {
             self.disturbed_ns = self.now;
         }
         let stability = &self.stability;
-        let over = self
-            .board
-            .step(self.now, &self.pod, self.config.affected_per_minute, |c| {
-                stability.last(c)
-            });
-        for container in over {
+        let over = self.board.step(
+            self.now,
+            &self.pod,
+            &self.accepted,
+            self.config.affected_per_minute,
+            |c| stability.last(c),
+        );
+        self.reset(over);
+    }
+
+    /// Forgets what has been counted in containers whose incidents are over.
+    fn reset(&mut self, containers: BTreeSet<ContainerIndex>) {
+        for container in containers {
             self.surprise.reset(container);
             self.exchanges.reset(container);
             self.durations.reset(container);

@@ -49,6 +49,8 @@ pub(crate) struct Incident {
     pub(crate) affected: u64,
     pub(crate) dying: bool,
     pub(crate) resolved_ns: Option<Nanos>,
+    /// Something of it has been handed out.
+    pub(crate) told: bool,
     opened_ns: Nanos,
     announced: Option<(IncidentState, FaultClass, f64)>,
     updates: u8,
@@ -70,6 +72,7 @@ impl Incident {
             affected: 0,
             dying: false,
             resolved_ns: None,
+            told: false,
             opened_ns: now,
             announced: None,
             updates: 0,
@@ -186,9 +189,7 @@ impl Incident {
                     Cause::Ports => pod.listener(pid, fd),
                     _ => None,
                 };
-                target
-                    .into_iter()
-                    .for_each(|target| evidence.add_subject(target));
+                target.into_iter().for_each(|target| evidence.name(target));
             }
         }
     }
@@ -234,6 +235,39 @@ impl Incident {
 
     pub(crate) fn is_open(&self) -> bool {
         self.resolved_ns.is_none()
+    }
+
+    /// As it was last announced.
+    pub(crate) fn class(&self) -> Option<FaultClass> {
+        self.announced.map(|(_, class, _)| class)
+    }
+
+    pub(crate) fn state(&self) -> Option<IncidentState> {
+        self.announced.map(|(state, ..)| state)
+    }
+
+    /// The causes of what drives it.
+    pub(crate) fn causes(&self) -> BTreeSet<(ContainerIndex, Cause)> {
+        self.drivers()
+            .map(|evidence| (evidence.container, evidence.kind.cause()))
+            .collect()
+    }
+
+    /// Nothing but a different behaviour.
+    pub(crate) fn is_vague(&self) -> bool {
+        let mut significant = self.evidence.values().filter(|e| e.is_significant());
+        significant.all(Evidence::is_vague)
+    }
+
+    /// A program that was not expected is there as long as it runs.
+    pub(crate) fn still_runs(&mut self, now: Nanos, pod: &Pod) {
+        for evidence in self.evidence.values_mut() {
+            if let Kind::UnexpectedExec { executable } = &evidence.kind
+                && pod.runs(evidence.container, &[executable, &evidence.executable])
+            {
+                evidence.last_ns = evidence.last_ns.max(now);
+            }
+        }
     }
 
     pub(crate) fn relieve(&mut self, container: ContainerIndex, good: Good<'_>, at_ns: Nanos) {

@@ -15,6 +15,13 @@ pub enum Change {
         container: ContainerIndex,
         meanwhile: Option<Meanwhile>,
     },
+    /// A learning that an operator asked for by accepting an incident. The present models stay in
+    /// force until it is done; `bundle` holds them where they are not in force yet.
+    Relearning {
+        container: ContainerIndex,
+        id: String,
+        bundle: Option<Arc<Bundle>>,
+    },
     Training {
         container: ContainerIndex,
         ready: Ready,
@@ -74,6 +81,16 @@ impl Meanwhile {
 }
 
 impl Change {
+    pub fn container(&self) -> ContainerIndex {
+        match self {
+            Change::Learning { container, .. }
+            | Change::Relearning { container, .. }
+            | Change::Training { container, .. }
+            | Change::Watching { container, .. }
+            | Change::Failed { container, .. } => *container,
+        }
+    }
+
     pub(super) fn watching(
         container: ContainerIndex,
         bundle: Bundle,

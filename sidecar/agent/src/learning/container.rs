@@ -4,6 +4,8 @@ use stethos_bundle::Bundle;
 
 use super::{
     Settings,
+    held::Held,
+    kept::Kept,
     progress::{Progress, Ready},
     shared::place::Place,
     store::Key,
@@ -29,6 +31,13 @@ pub(super) struct Container {
     pub(super) keyless: Option<Bundle>,
     /// When the shared store is asked again.
     pub(super) ask_at_ns: Option<Nanos>,
+    /// Times of which nothing is learned.
+    pub(super) held: Held,
+    /// When its training began.
+    pub(super) training_ns: Nanos,
+    pub(super) kept: Kept,
+    /// That is not on disk yet.
+    pub(super) kept_late: bool,
 }
 
 pub(super) enum Phase {
@@ -104,6 +113,10 @@ impl Container {
             model: None,
             keyless: None,
             ask_at_ns: None,
+            held: Held::default(),
+            training_ns: 0,
+            kept: Kept::default(),
+            kept_late: false,
         }
     }
 
@@ -114,6 +127,9 @@ impl Container {
 
     /// Whether the container has been seen enough now.
     pub(super) fn due(&mut self, now_ns: Nanos) -> Option<Ready> {
+        if self.held.is_open() {
+            return None;
+        }
         match &mut self.phase {
             Phase::Learning(progress) => progress.on_tick(now_ns),
             Phase::Training { progress, until_ns } => {

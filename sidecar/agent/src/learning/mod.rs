@@ -3,6 +3,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `accepting`, `kept` | what an operator accepts, and where it is kept |
+//! | `held` | times of which nothing is learned (pure) |
 //! | `settings` | how learning goes about it, and what names its models are shared under |
 //! | [`change`] | what it says of a container |
 //! | `container` | how far one container has got |
@@ -14,9 +16,12 @@
 //! | [`shared`] | the store of bundles that replicas share |
 //! | `sharing` | what it is asked, and what its answers change |
 
+mod accepting;
 pub mod change;
 pub mod child;
 mod container;
+mod held;
+mod kept;
 pub mod notebook;
 pub mod progress;
 mod settings;
@@ -30,6 +35,7 @@ pub mod training_set;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use stethos_bundle::Bundle;
@@ -37,6 +43,7 @@ use stethos_patterns::Window;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::{
+    accepting::Accepting,
     change::Change,
     settings::{Settings, Workload},
 };
@@ -132,6 +139,7 @@ impl Learning {
 
     pub fn on_window(&mut self, window: &Window) {
         let container = self.containers.get_mut(&window.container);
+        let container = container.filter(|container| !container.held.is_open());
         if let Some(progress) = container.and_then(|container| container.phase.progress()) {
             progress.on_window(window);
         }
@@ -146,7 +154,8 @@ impl Learning {
                 changes.extend(self.trained(container, result));
             }
         }
-        if !self.unkept.is_empty() && self.now_ns >= self.keep_at_ns {
+        let late = self.containers.values().any(|c| c.kept_late);
+        if (late || !self.unkept.is_empty()) && self.now_ns >= self.keep_at_ns {
             self.keep();
         }
         for (index, container) in &mut self.containers {
@@ -198,6 +207,8 @@ impl Learning {
         let place = self.settings.place(&self.arch, &container.info, process);
         container.key = Some(key.clone());
         container.place = Some(place.clone());
+        self.recall(index);
+        let container = self.containers.get_mut(&index)?;
         if let Some(bundle) = container.keyless.take() {
             // It goes into force again, by the container's right name.
             return self.learned(index, bundle);
@@ -208,6 +219,18 @@ impl Learning {
         });
         let stored = stored.filter(|bundle| bundle.card.arch == self.arch);
         let change = match stored {
+            Some(bundle)
+                if container.kept.accepted.relearning && !place.is_other_version(&bundle.card) =>
+            {
+                let id = bundle.id();
+                container.phase = Phase::learning(&self.settings);
+                container.model = Some(id.clone());
+                Some(Change::Relearning {
+                    container: index,
+                    id,
+                    bundle: Some(Arc::new(bundle)),
+                })
+            }
             Some(bundle) if !place.is_other_version(&bundle.card) => {
                 let id = bundle.id();
                 container.phase = Phase::Watching;
@@ -224,7 +247,8 @@ impl Learning {
                     Meanwhile::new(bundle, id)
                 });
                 container.model = meanwhile.as_ref().map(|older| older.id.clone());
-                (begins || meanwhile.is_some()).then_some(Change::Learning {
+                let accepted = !container.kept.accepted.is_empty();
+                (begins || accepted || meanwhile.is_some()).then_some(Change::Learning {
                     container: index,
                     meanwhile,
                 })
@@ -253,12 +277,14 @@ impl Learning {
             return None;
         };
         self.waiting.remove(&index);
+        container.training_ns = self.now_ns;
         let (calls, windows) = container.phase.start_training()?;
         let training = Training {
             recording,
             container: container.info.name.clone(),
             unseen_mass: ready.unseen_mass,
             widened: ready.widened,
+            left_out: container.held.spans().to_vec(),
             time_limit: self.settings.time_limit,
             nice: self.settings.nice,
             memory: self.settings.memory,
@@ -318,6 +344,7 @@ impl Learning {
         }
         let id = bundle.id();
         container.model = Some(id.clone());
+        self.relearned(index);
         self.settle_in();
         if let Some(file) = file {
             self.offer(index, file);
@@ -337,6 +364,7 @@ impl Learning {
     /// Writes bundles to disk that are not there yet.
     fn keep(&mut self) {
         self.keep_at_ns = self.now_ns + RETRY_NS;
+        self.keep_late();
         let store = &self.store;
         self.unkept
             .retain(|key, unkept| match store.save(key, &unkept.bundle) {

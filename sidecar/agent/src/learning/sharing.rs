@@ -48,9 +48,17 @@ impl Sharing {
         self.ask(container, Task::Find, answer);
     }
 
-    fn save(&mut self, container: ContainerIndex, place: Place, file: Vec<u8>) {
+    /// `over`: the model that may be replaced.
+    fn save(
+        &mut self,
+        container: ContainerIndex,
+        place: Place,
+        file: Vec<u8>,
+        over: Option<String>,
+    ) {
         let store = self.store.clone();
-        let answer = async move { Answer::Saved(store.save(&place, file).await) };
+        let answer =
+            async move { Answer::Saved(store.save_over(&place, file, over.as_deref()).await) };
         self.ask(container, Task::Save, answer);
     }
 
@@ -132,7 +140,8 @@ impl Learning {
         if let Some(place) = &container.place
             && sharing.store.can_save()
         {
-            sharing.save(index, place.clone(), file);
+            let over = container.kept.supersedes.clone();
+            sharing.save(index, place.clone(), file, over);
         }
     }
 
@@ -193,6 +202,7 @@ impl Learning {
                     ?saved,
                     "learned models are there for other replicas"
                 );
+                self.superseded(index);
                 None
             }
         }
@@ -202,7 +212,13 @@ impl Learning {
     fn agree(&mut self, index: ContainerIndex, taken: Taken) -> Option<Change> {
         let container = self.containers.get_mut(&index)?;
         let learned = !container.phase.is_learning();
+        if container.kept.supersedes.as_ref() == Some(&taken.id) {
+            // What an operator has had learned anew goes before it.
+            self.missing(index);
+            return None;
+        }
         if learned && container.model.as_ref() == Some(&taken.id) {
+            self.superseded(index);
             return None;
         }
         container.phase = Phase::Watching;
@@ -214,6 +230,8 @@ impl Learning {
         if let Some(training) = self.running.remove(&index) {
             training.abort();
         }
+        self.relearned(index);
+        self.superseded(index);
         self.settle_in();
         Some(Change::Watching {
             container: index,

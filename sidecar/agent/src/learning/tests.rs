@@ -14,6 +14,8 @@ use super::{
 };
 use crate::record::{ContainerInfo, Tick};
 
+mod accepting;
+
 const SECOND: Nanos = 1_000_000_000;
 
 fn learning(state_dir: &Path) -> Learning {

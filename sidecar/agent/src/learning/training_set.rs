@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::{
     capture::recording::{RecordingError, RecordingReader},
-    record::{ContainerIndex, Header, LifecycleEvent, Record, Subject},
+    record::{ContainerIndex, Header, LifecycleEvent, Nanos, Record, Subject},
     windows::{Piece, Windows},
 };
 
@@ -47,10 +47,19 @@ pub struct TrainingSet {
 /// Reads recordings, in order, and keeps `container` (or the only one there is). A recording that
 /// is cut short counts up to its last whole block.
 pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, TrainingSetError> {
+    read_without(paths, container, &[])
+}
+
+/// The same without what happened in the spans of time `left_out`, in ns of the recordings' clock.
+pub fn read_without(
+    paths: &[PathBuf],
+    container: Option<&str>,
+    left_out: &[(Nanos, Nanos)],
+) -> Result<TrainingSet, TrainingSetError> {
     let mut sets: BTreeMap<String, Collected> = BTreeMap::new();
     let mut arch: Option<String> = None;
     for path in paths {
-        let header = add(path, &mut sets)?;
+        let header = add(path, &mut sets, left_out)?;
         match &arch {
             Some(arch) if *arch != header.arch => {
                 return Err(TrainingSetError::Architectures(arch.clone(), header.arch));
@@ -147,9 +156,14 @@ struct Pass<'a> {
     calls: &'static CallTable,
     names: BTreeMap<ContainerIndex, String>,
     sets: &'a mut BTreeMap<String, Collected>,
+    left_out: &'a [(Nanos, Nanos)],
 }
 
-fn add(path: &Path, sets: &mut BTreeMap<String, Collected>) -> Result<Header, TrainingSetError> {
+fn add(
+    path: &Path,
+    sets: &mut BTreeMap<String, Collected>,
+    left_out: &[(Nanos, Nanos)],
+) -> Result<Header, TrainingSetError> {
     let file = File::open(path).map_err(|source| TrainingSetError::Open {
         path: path.to_owned(),
         source,
@@ -161,6 +175,7 @@ fn add(path: &Path, sets: &mut BTreeMap<String, Collected>) -> Result<Header, Tr
         calls: names::table(&header.arch),
         names: BTreeMap::new(),
         sets,
+        left_out,
     };
     let mut pieces = Vec::new();
     for record in reader {
@@ -202,7 +217,7 @@ impl Pass<'_> {
                     self.set(info.container).absorb(earlier);
                 }
             }
-            Record::Process(process) => {
+            Record::Process(process) if !self.is_left_out(process.at_ns, process.at_ns) => {
                 let set = self.set(process.container);
                 if !process.executable.is_empty() {
                     set.baseline.executable(&process.executable);
@@ -212,12 +227,12 @@ impl Pass<'_> {
                     .iter()
                     .for_each(|address| set.baseline.listen(address));
             }
-            Record::Lifecycle(event) => {
+            Record::Lifecycle(event) if !self.is_left_out(event.at_ns, event.at_ns) => {
                 if let LifecycleEvent::Exec { executable } = &event.event {
                     self.set(event.container).baseline.executable(executable);
                 }
             }
-            Record::Detail(detail) => {
+            Record::Detail(detail) if !self.is_left_out(detail.at_ns, detail.at_ns) => {
                 let token = Token::new(detail.nr, detail.ret);
                 let connect = self.calls.is_connect(detail.nr);
                 let set = self.set(detail.container);
@@ -235,8 +250,17 @@ impl Pass<'_> {
         }
     }
 
+    fn is_left_out(&self, from: Nanos, to: Nanos) -> bool {
+        self.left_out
+            .iter()
+            .any(|span| from <= span.1 && to >= span.0)
+    }
+
     fn piece(&mut self, piece: Piece) {
         match piece {
+            Piece::Window(window) if self.is_left_out(window.start_ns(), window.end_ns()) => {}
+            Piece::Exchange(_, exchange)
+                if self.is_left_out(exchange.sent_ns, exchange.received_ns) => {}
             Piece::Window(window) => {
                 let set = self.set(window.container);
                 set.first_ns.get_or_insert(window.start_ns());
@@ -251,12 +275,18 @@ impl Pass<'_> {
         }
     }
 
-    /// The recording ends: what it covered is normal time.
+    /// The recording ends: what it covered is normal time, but for what was left out.
     fn end(self) {
         for set in self.sets.values_mut() {
             if let Some(first) = set.first_ns.take() {
+                let last = set.last_ns;
+                let without = self.left_out.iter().map(|(from, to)| {
+                    let (from, to) = ((*from).max(first), (*to).min(last));
+                    to.saturating_sub(from)
+                });
+                let without = without.sum();
                 set.baseline
-                    .observed_time(set.last_ns.saturating_sub(first));
+                    .observed_time(last.saturating_sub(first).saturating_sub(without));
                 set.last_ns = 0;
             }
         }
@@ -345,8 +375,7 @@ mod tests {
         assert!(spans.keys().any(|span| *span > windows / 10 * 9 / 10));
     }
 
-    #[test]
-    fn what_was_recorded_before_a_container_had_its_name_is_its_own() {
+    fn recording(records: &[Record]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         let header = Header {
             arch: "x86_64".to_owned(),
@@ -356,16 +385,38 @@ mod tests {
             target: String::new(),
         };
         let mut writer = RecordingWriter::new(file.reopen().unwrap(), &header).unwrap();
-        for record in [
+        for record in records {
+            writer.write(record).unwrap();
+        }
+        writer.finish().unwrap();
+        file
+    }
+
+    #[test]
+    fn what_is_left_out_leaves_no_trace() {
+        let records: Vec<Record> = [container("api")]
+            .into_iter()
+            .chain((1..10).map(window))
+            .collect();
+        let file = recording(&records);
+        let second = 1_000_000_000;
+        let left_out = [(0, second), (4 * second - 5, 6 * second + 5)];
+        let set = read_without(&[file.path().to_owned()], None, &left_out).unwrap();
+        let seconds = set.windows.iter().map(|window| window.start_ns() / second);
+        assert_eq!(seconds.collect::<Vec<_>>(), [2, 3, 7, 8, 9]);
+        assert_eq!(set.baseline.calls, 5 * 64);
+        assert_eq!(set.baseline.normal_ns, 5 * second - 10);
+    }
+
+    #[test]
+    fn what_was_recorded_before_a_container_had_its_name_is_its_own() {
+        let file = recording(&[
             container("cgroup-7"),
             window(1),
             window(2),
             container("api"),
             window(3),
-        ] {
-            writer.write(&record).unwrap();
-        }
-        writer.finish().unwrap();
+        ]);
         let set = read(&[file.path().to_owned()], None).unwrap();
         assert_eq!(set.container, "api");
         let calls = set.windows.iter().map(|window| window.calls.len());

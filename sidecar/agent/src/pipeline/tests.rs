@@ -1,3 +1,5 @@
+mod lasting;
+
 use stethos_bundle::sample::bundle;
 
 use super::*;

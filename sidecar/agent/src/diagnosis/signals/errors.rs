@@ -58,21 +58,58 @@ struct Recent {
     pids: BTreeSet<u32>,
 }
 
-impl Errors {
-    /// Judges one finished call.
-    pub(crate) fn judge(&mut self, scene: &Scene<'_>, call: &WindowCall) -> Option<Signal> {
+/// A call that failed, and on what.
+struct Failure {
+    errno: u8,
+    cause: Cause,
+    /// Path or peer, when known.
+    subject: Option<String>,
+}
+
+impl Failure {
+    fn errno(scene: &Scene<'_>, call: &WindowCall) -> Option<u8> {
+        error_of(call.token, makes_threads(scene.table.name(call.token.call)))
+    }
+
+    fn of(scene: &Scene<'_>, call: &WindowCall) -> Option<Self> {
+        let errno = Self::errno(scene, call)?;
         let name = scene.table.name(call.token.call);
-        let Some(errno) = error_of(call.token, makes_threads(name)) else {
-            self.count_good(scene, call);
-            return None;
-        };
-        let cause = Self::cause(scene, call, name, errno)?;
-        let mut subject = scene.subject(call);
-        subject = subject.or_else(|| match &cause {
+        let cause = Errors::cause(scene, call, name, errno)?;
+        let subject = scene.subject(call).or_else(|| match &cause {
             Cause::Peer(peer) => Some(peer.clone()).filter(|peer| !peer.is_empty()),
             Cause::Disk => scene.pod.file(scene.pid, call.fd).map(str::to_owned),
             _ => None,
         });
+        Some(Failure {
+            errno,
+            cause,
+            subject,
+        })
+    }
+}
+
+impl Errors {
+    /// Whether the call failed in a way that an operator has accepted.
+    pub(crate) fn is_accepted(scene: &Scene<'_>, call: &WindowCall) -> bool {
+        let (Some(model), Some(failure)) = (scene.model, Failure::of(scene, call)) else {
+            return false;
+        };
+        model.accepts_error(call.token, failure.subject.as_deref())
+    }
+
+    /// Judges one finished call.
+    pub(crate) fn judge(&mut self, scene: &Scene<'_>, call: &WindowCall) -> Option<Signal> {
+        let Some(Failure {
+            errno,
+            cause,
+            subject,
+        }) = Failure::of(scene, call)
+        else {
+            if Failure::errno(scene, call).is_none() {
+                self.count_good(scene, call);
+            }
+            return None;
+        };
         let kind = Kind::Error {
             token: call.token,
             cause: cause.clone(),

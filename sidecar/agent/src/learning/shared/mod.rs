@@ -85,7 +85,7 @@ pub enum Found {
 #[derive(Debug)]
 pub enum Saved {
     Saved,
-    /// In the place of a bundle that was refused.
+    /// In the place of a bundle that was refused, or that was to be replaced.
     Replaced,
     /// The same bundle lies there already.
     AlreadyThere,
@@ -96,7 +96,7 @@ pub enum Saved {
 /// What lies at a path.
 enum Object {
     Absent,
-    Good(Taken),
+    Good(Taken, UpdateVersion),
     Refused(UpdateVersion),
 }
 
@@ -149,9 +149,14 @@ impl SharedStore {
 
     /// Stores a bundle's file, which is stamped for `place`, until the store answers.
     pub async fn save(&self, place: &Place, file: Vec<u8>) -> Saved {
+        self.save_over(place, file, None).await
+    }
+
+    /// The same, also in the place of the model with this id.
+    pub async fn save_over(&self, place: &Place, file: Vec<u8>, over: Option<&str>) -> Saved {
         let object = PutPayload::from(self.keys.seal(file.clone()));
         let saved = self
-            .until_done(Task::Save, || self.save_once(place, &file, &object))
+            .until_done(Task::Save, || self.save_once(place, &file, &object, over))
             .await;
         let counter = match &saved {
             Saved::Saved => &self.counters.saved,
@@ -201,12 +206,12 @@ impl SharedStore {
     }
 
     async fn find_once(&self, place: &Place, older: bool) -> Result<Found, Failure> {
-        if let Object::Good(taken) = self.read(place, &place.path(&self.prefix)).await? {
+        if let Object::Good(taken, _) = self.read(place, &place.path(&self.prefix)).await? {
             return Ok(Found::Exact(taken));
         }
         if older {
             for path in self.others(place).await? {
-                if let Object::Good(taken) = self.read(place, &path).await? {
+                if let Object::Good(taken, _) = self.read(place, &path).await? {
                     return Ok(Found::Older(taken));
                 }
             }
@@ -237,6 +242,7 @@ impl SharedStore {
         place: &Place,
         file: &[u8],
         object: &PutPayload,
+        over: Option<&str>,
     ) -> Result<Saved, Failure> {
         let path = place.path(&self.prefix);
         for _ in 0..ROUNDS {
@@ -246,34 +252,36 @@ impl SharedStore {
                 Err(ObjectError::NotImplemented { .. }) => false,
                 Err(error) => return Err(error.into()),
             };
-            match self.read(place, &path).await? {
-                Object::Good(taken) if taken.file == file => return Ok(Saved::AlreadyThere),
-                Object::Good(taken) => return Ok(Saved::Other(taken)),
+            let version = match self.read(place, &path).await? {
+                Object::Good(taken, _) if taken.file == file => return Ok(Saved::AlreadyThere),
+                Object::Good(taken, version) if over == Some(&*taken.id) => version,
+                Object::Good(taken, _) => return Ok(Saved::Other(taken)),
                 // It went away meanwhile.
-                Object::Absent if conditional => {}
+                Object::Absent if conditional => continue,
                 Object::Absent => {
                     self.put(&path, object, PutMode::Overwrite).await?;
                     return Ok(Saved::Saved);
                 }
-                Object::Refused(version) => match self.replace(&path, object, version).await {
-                    Ok(()) => return self.replaced(place, &path, file).await,
-                    Err(ObjectError::Precondition { .. } | ObjectError::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                },
+                Object::Refused(version) => version,
+            };
+            match self.replace(&path, object, version).await {
+                Ok(()) => return self.replaced(place, &path, file).await,
+                Err(ObjectError::Precondition { .. } | ObjectError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(Failure::Contended)
     }
 
-    /// Replaces what was refused, and nothing else where the store can tell.
+    /// Replaces what lies there, and nothing else where the store can tell.
     async fn replace(
         &self,
         path: &Path,
         object: &PutPayload,
-        refused: UpdateVersion,
+        version: UpdateVersion,
     ) -> object_store::Result<()> {
-        if refused.e_tag.is_some() || refused.version.is_some() {
-            let replaced = self.put(path, object, PutMode::Update(refused)).await;
+        if version.e_tag.is_some() || version.version.is_some() {
+            let replaced = self.put(path, object, PutMode::Update(version)).await;
             if !matches!(replaced, Err(ObjectError::NotImplemented { .. })) {
                 return replaced;
             }
@@ -284,7 +292,7 @@ impl SharedStore {
     /// Another replica may have replaced the same: the one that lies there counts.
     async fn replaced(&self, place: &Place, path: &Path, file: &[u8]) -> Result<Saved, Failure> {
         match self.read(place, path).await? {
-            Object::Good(taken) if taken.file != file => Ok(Saved::Other(taken)),
+            Object::Good(taken, _) if taken.file != file => Ok(Saved::Other(taken)),
             _ => Ok(Saved::Replaced),
         }
     }
@@ -321,7 +329,7 @@ impl SharedStore {
                 .await?
         };
         Ok(match taken {
-            Ok(taken) => Object::Good(taken),
+            Ok(taken) => Object::Good(taken, version),
             Err(refusal) => {
                 self.counters.refused(refusal.cause());
                 tracing::warn!(bundle = %path, %refusal, "a stored bundle is refused");
