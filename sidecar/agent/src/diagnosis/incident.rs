@@ -1,5 +1,7 @@
 //! Signals that belong together, and how an incident lives: suspected, confirmed, resolved.
 
+mod relations;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::diagnosis::evidence::{Evidence, Good};
@@ -146,29 +148,6 @@ impl Incident {
         let calls: Vec<_> = self.waiting.drain(..).take(room).collect();
         self.in_minute += calls.len() as u32;
         calls
-    }
-
-    /// True when the signal belongs to this incident.
-    pub(crate) fn relates(&self, signal: &Signal, pod: &Pod) -> bool {
-        let cause = signal.kind.cause();
-        let only_vague = self.evidence.values().all(Evidence::is_vague);
-        self.evidence.values().any(|evidence| {
-            let other = evidence.kind.cause();
-            if between_peers(signal, evidence, pod) {
-                return true;
-            }
-            let (vague, same) = (
-                cause == Cause::Vague || only_vague,
-                evidence.container == signal.container,
-            );
-            let frozen = matches!(evidence.kind, Kind::Frozen { .. })
-                && matches!(signal.kind, Kind::Frozen { .. });
-            match same {
-                false if frozen => pod.connected(evidence.container, signal.container),
-                true => vague || cause == other || is_whole(&cause) || is_whole(&other),
-                false => vague && pod.connected(evidence.container, signal.container),
-            }
-        })
     }
 
     /// Looks up what has become known since: the paths and peers behind descriptors, the
@@ -404,25 +383,4 @@ fn persists(evidence: &Evidence) -> bool {
         (_, Standing::Opens) => evidence.count >= 3 && lasted >= 3 * SECOND,
         _ => false,
     }
-}
-
-/// Causes that make everything else in their container go wrong.
-fn is_whole(cause: &Cause) -> bool {
-    matches!(cause, Cause::Process | Cause::Memory)
-}
-
-/// Trouble with a peer belongs to the trouble in the peer's container, and to that of others
-/// with the same peer.
-fn between_peers(signal: &Signal, evidence: &Evidence, pod: &Pod) -> bool {
-    let same_peer = match (signal.kind.cause(), evidence.kind.cause()) {
-        (Cause::Peer(a), Cause::Peer(b)) => {
-            let unknown = signal.container == evidence.container && (a.is_empty() || b.is_empty());
-            let callee = pod.callee(&a);
-            unknown || (!a.is_empty() && a == b) || (callee.is_some() && callee == pod.callee(&b))
-        }
-        _ => false,
-    };
-    same_peer
-        || signal.kind.points_to(evidence.container, pod)
-        || evidence.kind.points_to(signal.container, pod)
 }

@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stethos_patterns::names::{CallKind, CallTable};
-use stethos_patterns::{Role, Token, WindowCall};
+use stethos_patterns::{Outcome, Role, Token, WindowCall};
 
 use crate::diagnosis::errno::*;
 use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
@@ -91,6 +91,9 @@ impl Failure {
 impl Errors {
     /// Whether the call failed in a way that an operator has accepted.
     pub(crate) fn is_accepted(scene: &Scene<'_>, call: &WindowCall) -> bool {
+        if call.token.outcome == Outcome::Ok {
+            return false;
+        }
         let (Some(model), Some(failure)) = (scene.model, Failure::of(scene, call)) else {
             return false;
         };
@@ -322,10 +325,8 @@ pub(crate) fn shares(
     } else {
         2.0 * (failed as f64 + 1.0) / (attempts as f64 + 2.0)
     };
-    let classed = !matches!(
-        token.outcome,
-        stethos_patterns::Outcome::Errno(ENOENT | EACCES | EPERM)
-    ) && table.kind(token.call) != CallKind::Other;
+    let classed = !matches!(token.outcome, Outcome::Errno(ENOENT | EACCES | EPERM))
+        && table.kind(token.call) != CallKind::Other;
     let p1 = if classed { (5.0 * p0).max(0.1) } else { 0.6 };
     (p0 * 3.0 <= p1 && p1 < 0.97).then_some((p0, p1))
 }
