@@ -1,5 +1,7 @@
 //! `stethos run`: the sidecar.
 
+mod operator;
+
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
@@ -19,7 +21,7 @@ use crate::{
         reduction::{ContextTokens, NoRoom, SharedReducer},
     },
     config::Config,
-    control::{Answer, Command, Control, Request},
+    control::Control,
     diagnosis::attention::{Familiar, Order},
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
@@ -104,7 +106,7 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
                 stop.ask();
                 continue;
             }
-            Some(command) = next(&mut control) => {
+            Some(command) = operator::next(&mut control) => {
                 sidecar.obey(command).await?;
                 continue;
             }
@@ -125,14 +127,6 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         Ok(())
     } else {
         anyhow::bail!("the capture ended by itself")
-    }
-}
-
-/// What an operator asks for; nothing where nobody can.
-async fn next(control: &mut Option<Control>) -> Option<Command> {
-    match control {
-        Some(control) => control.next().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -184,27 +178,6 @@ impl Sidecar {
             }
         }
         Ok(())
-    }
-
-    async fn obey(&mut self, command: Command) -> anyhow::Result<()> {
-        let mut outcome = Outcome::default();
-        let result = match &command.request {
-            Request::Accept { id } => self.pipeline.accept(id, &mut outcome).await,
-            Request::Mute { id, seconds } => self.pipeline.mute(id, Duration::from_secs(*seconds)),
-        };
-        let answer = match result {
-            Ok(sentence) => {
-                tracing::info!("an operator: {sentence}");
-                Answer::Done(sentence)
-            }
-            Err(error) => {
-                tracing::info!(%error, request = ?command.request, "refused to an operator");
-                Answer::Refused(error.to_string())
-            }
-        };
-        // Whoever asked may be gone.
-        let _ = command.answer.send(answer);
-        self.tell(outcome)
     }
 
     /// Steers what the kernel ships.
@@ -315,6 +288,13 @@ impl Sidecar {
                     "calls": calls,
                     "windows": windows,
                 })
+            }
+            Change::Proving { container } => {
+                let container = self.pipeline.name(*container);
+                let text = "learned; the older version's models stay in force until more replicas have \
+                            seen this one healthy";
+                tracing::info!(container, "{text}");
+                json!({ "stethos.phase": "proving", "container": container })
             }
             Change::Watching {
                 container,

@@ -159,6 +159,7 @@ impl Board {
         open.map(|incident| OpenIncident {
             containers: incident.containers(),
             onset_ns: incident.onset_ns(),
+            confirmed: incident.state() == Some(IncidentState::Confirmed),
             vague: incident.is_vague(),
         })
     }

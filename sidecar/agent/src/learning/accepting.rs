@@ -21,6 +21,15 @@ pub struct Accepting {
     pub unkept: Option<String>,
 }
 
+/// Incidents of a container that are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// First affected call.
+    pub since_ns: Nanos,
+    /// One is confirmed.
+    pub confirmed: bool,
+}
+
 impl Learning {
     /// What is accepted in a container.
     pub fn accepted(&self, index: ContainerIndex) -> Accepted {
@@ -37,7 +46,9 @@ impl Learning {
             let begins = accepted.relearning && !container.phase.is_learning();
             container.kept.accepted = accepted;
             if begins {
-                container.kept.supersedes = container.model.clone();
+                if !container.older {
+                    container.kept.supersedes = container.model.clone();
+                }
                 container.phase = Phase::learning(&self.settings);
                 container.held = Held::before(self.now_ns);
                 change = container.model.clone().map(|id| Change::Relearning {
@@ -53,16 +64,18 @@ impl Learning {
         }
     }
 
-    /// The incidents that are open now, by container: since when. Nothing is learned from that time.
-    pub fn on_incidents(&mut self, open: &BTreeMap<ContainerIndex, Nanos>) {
+    /// The incidents that are open now, by container. Nothing is learned from that time.
+    pub fn on_incidents(&mut self, open: &BTreeMap<ContainerIndex, Trouble>) {
         let now = self.now_ns;
         for (index, container) in &mut self.containers {
-            let Some(since) = open.get(index) else {
+            let Some(trouble) = open.get(index) else {
                 container.held.release(now);
                 continue;
             };
-            container.held.hold(*since, now);
-            let spoilt = container.phase.is_training() && *since < container.training_ns;
+            container.held.hold(trouble.since_ns, now);
+            container.spoilt |= trouble.confirmed && container.phase.is_learning();
+            let training = container.phase.is_training();
+            let spoilt = training && trouble.since_ns < container.training_ns;
             if spoilt && let Some(training) = self.running.remove(index) {
                 training.abort();
                 container.phase.rest(now);

@@ -28,6 +28,9 @@ pub enum Change {
         calls: u64,
         windows: u64,
     },
+    /// A new version of its image is learned. Models of the older one stay in force until more
+    /// replicas have seen it healthy.
+    Proving { container: ContainerIndex },
     /// A bundle is in force.
     Watching {
         container: ContainerIndex,
@@ -86,6 +89,7 @@ impl Change {
             Change::Learning { container, .. }
             | Change::Relearning { container, .. }
             | Change::Training { container, .. }
+            | Change::Proving { container }
             | Change::Watching { container, .. }
             | Change::Failed { container, .. } => *container,
         }

@@ -27,6 +27,10 @@ pub(super) struct Container {
     pub(super) phase: Phase,
     /// The model in force: its own, or while it learns one of another version of its image.
     pub(super) model: Option<String>,
+    /// Models of another version of its image are in force.
+    pub(super) older: bool,
+    /// A fault was confirmed while it learned.
+    pub(super) spoilt: bool,
     /// Learned models in force that wait for the key.
     pub(super) keyless: Option<Bundle>,
     /// When the shared store is asked again.
@@ -49,6 +53,8 @@ pub(super) enum Phase {
         progress: Box<Progress>,
         until_ns: Option<Nanos>,
     },
+    /// A new version of its image is learned, and more replicas have to see it healthy.
+    Proving,
     Watching,
 }
 
@@ -67,13 +73,17 @@ impl Phase {
 
     /// True while what a container does is still wanted for its training.
     pub(super) fn is_learning(&self) -> bool {
-        !matches!(self, Phase::Watching)
+        !matches!(self, Phase::Watching | Phase::Proving)
+    }
+
+    pub(super) fn is_proving(&self) -> bool {
+        matches!(self, Phase::Proving)
     }
 
     pub(super) fn progress(&mut self) -> Option<&mut Progress> {
         match self {
             Phase::Learning(progress) | Phase::Training { progress, .. } => Some(progress),
-            Phase::New | Phase::Watching => None,
+            Phase::New | Phase::Proving | Phase::Watching => None,
         }
     }
 
@@ -111,6 +121,8 @@ impl Container {
             place: None,
             phase: Phase::New,
             model: None,
+            older: false,
+            spoilt: false,
             keyless: None,
             ask_at_ns: None,
             held: Held::default(),
@@ -136,7 +148,7 @@ impl Container {
                 let ready = progress.on_tick(now_ns);
                 ready.filter(|_| until_ns.is_some_and(|until_ns| until_ns <= now_ns))
             }
-            Phase::New | Phase::Watching => None,
+            Phase::New | Phase::Proving | Phase::Watching => None,
         }
     }
 }

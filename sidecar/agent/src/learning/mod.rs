@@ -12,7 +12,9 @@
 //! | [`notebook`] | the recording that learning containers are trained from |
 //! | [`training_set`] | recordings into what the trainer takes |
 //! | [`child`] | the training process: low priority, bounded, killable |
+//! | `keeping` | what could not be written yet |
 //! | [`store`] | bundles on disk |
+//! | `proving` | new versions of an image, until enough replicas have seen them healthy |
 //! | [`shared`] | the store of bundles that replicas share |
 //! | `sharing` | what it is asked, and what its answers change |
 
@@ -21,9 +23,11 @@ pub mod change;
 pub mod child;
 mod container;
 mod held;
+mod keeping;
 mod kept;
 pub mod notebook;
 pub mod progress;
+mod proving;
 mod settings;
 pub mod shared;
 mod sharing;
@@ -43,7 +47,7 @@ use stethos_patterns::Window;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::{
-    accepting::Accepting,
+    accepting::{Accepting, Trouble},
     change::Change,
     settings::{Settings, Workload},
 };
@@ -51,6 +55,7 @@ use self::{
     change::{Meanwhile, Source},
     child::{Training, TrainingError},
     container::{Container, Phase},
+    keeping::Unkept,
     notebook::Notebook,
     progress::{Progress, Ready},
     sharing::Sharing,
@@ -78,21 +83,6 @@ pub struct Learning {
     /// Containers seen enough of which too little is recorded; said once.
     waiting: BTreeSet<ContainerIndex>,
     now_ns: Nanos,
-}
-
-struct Unkept {
-    bundle: Vec<u8>,
-    /// It was said that it could not be written.
-    told: bool,
-}
-
-impl Unkept {
-    fn new(bundle: Vec<u8>) -> Self {
-        Self {
-            bundle,
-            told: false,
-        }
-    }
 }
 
 impl Learning {
@@ -247,6 +237,7 @@ impl Learning {
                     Meanwhile::new(bundle, id)
                 });
                 container.model = meanwhile.as_ref().map(|older| older.id.clone());
+                container.older = meanwhile.is_some();
                 let accepted = !container.kept.accepted.is_empty();
                 (begins || accepted || meanwhile.is_some()).then_some(Change::Learning {
                     container: index,
@@ -326,8 +317,12 @@ impl Learning {
 
     /// Puts learned models in force, and keeps and shares them once their container is known by name.
     fn learned(&mut self, index: ContainerIndex, mut bundle: Bundle) -> Option<Change> {
+        if self.has_to_be_proven(index) {
+            return self.prove(index, bundle);
+        }
         let container = self.containers.get_mut(&index)?;
         container.phase = Phase::Watching;
+        container.older = false;
         let mut file = None;
         match (&container.key, &container.place) {
             (Some(key), Some(place)) => {
@@ -359,29 +354,6 @@ impl Learning {
             self.notebook.close();
         }
         self.keep();
-    }
-
-    /// Writes bundles to disk that are not there yet.
-    fn keep(&mut self) {
-        self.keep_at_ns = self.now_ns + RETRY_NS;
-        self.keep_late();
-        let store = &self.store;
-        self.unkept
-            .retain(|key, unkept| match store.save(key, &unkept.bundle) {
-                Ok(()) => {
-                    if unkept.told {
-                        tracing::info!(bundle = %key, "the learned models are kept now");
-                    }
-                    false
-                }
-                Err(error) => {
-                    if !unkept.told {
-                        tracing::warn!(%error, "learned models are in force but not kept yet");
-                    }
-                    unkept.told = true;
-                    true
-                }
-            });
     }
 
     fn is_learning(&self) -> bool {

@@ -8,6 +8,7 @@ use super::{Outcome, Pipeline};
 use crate::{
     accepted::Full,
     diagnosis::Refused,
+    learning::Trouble,
     record::{ContainerIndex, Nanos},
 };
 
@@ -108,15 +109,19 @@ impl Pipeline {
         let (Some(engine), Some(learning)) = (&self.engine, &mut self.learning) else {
             return;
         };
-        let mut open: BTreeMap<ContainerIndex, Nanos> = BTreeMap::new();
+        let mut open: BTreeMap<ContainerIndex, Trouble> = BTreeMap::new();
         for incident in engine.open_incidents() {
             for container in incident.containers {
                 let expected = incident.vague
                     && self.still_learning.contains(&container)
                     && !engine.accepted(container).relearning;
                 if !expected {
-                    let since = open.entry(container).or_insert(incident.onset_ns);
-                    *since = incident.onset_ns.min(*since);
+                    let trouble = open.entry(container).or_insert(Trouble {
+                        since_ns: incident.onset_ns,
+                        confirmed: false,
+                    });
+                    trouble.since_ns = incident.onset_ns.min(trouble.since_ns);
+                    trouble.confirmed |= incident.confirmed;
                 }
             }
         }

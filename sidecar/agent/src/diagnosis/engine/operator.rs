@@ -79,6 +79,7 @@ pub struct OpenIncident {
     pub containers: std::collections::BTreeSet<ContainerIndex>,
     /// First affected call.
     pub onset_ns: Nanos,
+    pub confirmed: bool,
     /// Nothing but a different behaviour: no error, no slowness, no start or end of a process.
     pub vague: bool,
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`place`] | under which name a bundle lies, and whether it belongs there |
 //! | [`seal`] | signatures |
+//! | `witnesses` | replicas that have seen a new version healthy |
 //! | `open` | a store from its configuration |
 //! | [`counts`] | what was asked and what came of it |
 //! | [`error`] | why a bundle is refused, why a store fails |
@@ -19,6 +20,7 @@ pub mod place;
 pub mod seal;
 #[cfg(test)]
 pub(super) mod tests;
+mod witnesses;
 
 use std::{
     sync::{
@@ -76,7 +78,8 @@ pub struct Taken {
 pub enum Found {
     /// Models of this very version of its image.
     Exact(Taken),
-    /// Models of another version: the newest ones.
+    /// Models of another version: the newest ones. Those of this version are not there, or not enough
+    /// replicas have seen it healthy.
     Older(Taken),
     Nothing,
 }
@@ -91,6 +94,8 @@ pub enum Saved {
     AlreadyThere,
     /// Another replica's lies there, which counts.
     Other(Taken),
+    /// It lies there, and counts once more replicas have seen this version healthy.
+    Unproven,
 }
 
 /// What lies at a path.
@@ -107,6 +112,8 @@ pub struct SharedStore {
     keys: Arc<Keys>,
     limits: Limits,
     counters: Counters,
+    /// Replicas that have to see a new version healthy.
+    replicas: usize,
     /// By [`Task`]: it was said that it fails.
     told: [AtomicBool; 2],
 }
@@ -119,6 +126,7 @@ impl SharedStore {
             keys: Arc::new(keys),
             limits,
             counters: Counters::default(),
+            replicas: 1,
             told: Default::default(),
         }
     }
@@ -158,13 +166,16 @@ impl SharedStore {
         let saved = self
             .until_done(Task::Save, || self.save_once(place, &file, &object, over))
             .await;
-        let counter = match &saved {
-            Saved::Saved => &self.counters.saved,
+        self.count_saved(&saved);
+        saved
+    }
+
+    fn count_saved(&self, saved: &Saved) {
+        count(match saved {
+            Saved::Saved | Saved::Unproven => &self.counters.saved,
             Saved::Replaced => &self.counters.replaced,
             Saved::AlreadyThere | Saved::Other(_) => &self.counters.already_there,
-        };
-        count(counter);
-        saved
+        });
     }
 
     async fn until_done<T, F: Future<Output = Result<T, Failure>>>(
@@ -206,17 +217,30 @@ impl SharedStore {
     }
 
     async fn find_once(&self, place: &Place, older: bool) -> Result<Found, Failure> {
-        if let Object::Good(taken, _) = self.read(place, &place.path(&self.prefix)).await? {
-            return Ok(Found::Exact(taken));
-        }
-        if older {
-            for path in self.others(place).await? {
-                if let Object::Good(taken, _) = self.read(place, &path).await? {
-                    return Ok(Found::Older(taken));
-                }
+        let own = self.read(place, &place.path(&self.prefix)).await?;
+        let proven = match own {
+            Object::Good(..) => self.is_proven(place).await?,
+            _ => false,
+        };
+        let other = match proven || !(older || matches!(own, Object::Good(..))) {
+            true => None,
+            false => self.newest_other(place).await?,
+        };
+        Ok(match (own, other) {
+            (_, Some(taken)) => Found::Older(taken),
+            // Without another version nothing has to be proven.
+            (Object::Good(taken, _), None) => Found::Exact(taken),
+            (_, None) => Found::Nothing,
+        })
+    }
+
+    async fn newest_other(&self, place: &Place) -> Result<Option<Taken>, Failure> {
+        for path in self.others(place).await? {
+            if let Object::Good(taken, _) = self.read(place, &path).await? {
+                return Ok(Some(taken));
             }
         }
-        Ok(Found::Nothing)
+        Ok(None)
     }
 
     /// The newest bundles of other versions of the image.

@@ -29,6 +29,14 @@ fn watching(objects: &Arc<InMemory>, seed: u64) -> Replica {
     replica
 }
 
+fn trouble(second: u64, confirmed: bool) -> BTreeMap<ContainerIndex, Trouble> {
+    let trouble = Trouble {
+        since_ns: second * SECOND,
+        confirmed,
+    };
+    BTreeMap::from([(0, trouble)])
+}
+
 fn window(at_ns: Nanos) -> Window {
     let call = WindowCall {
         token: Token::new(39, 0),
@@ -192,7 +200,7 @@ async fn nothing_is_learned_while_an_incident_is_open() {
     let calls = |learning: &Learning| learning.progress().next().map(|(_, seen, _)| seen.calls());
     learning.on_window(&window(2 * SECOND));
     tick(learning, 100 * SECOND);
-    learning.on_incidents(&BTreeMap::from([(0, 90 * SECOND)]));
+    learning.on_incidents(&trouble(90, false));
     learning.on_window(&window(100 * SECOND));
     assert_eq!(calls(learning), Some(8));
     // Long enough seen to be trained, but for the incident.
@@ -220,12 +228,91 @@ async fn a_training_that_a_fault_has_spoilt_is_put_off() {
     let training = learning.trainings.spawn(std::future::pending());
     learning.running.insert(0, training);
     tick(learning, 101 * SECOND);
-    learning.on_incidents(&BTreeMap::from([(0, 101 * SECOND)]));
+    learning.on_incidents(&trouble(101, false));
     assert!(
         learning.running.contains_key(&0),
         "it began before the fault"
     );
-    learning.on_incidents(&BTreeMap::from([(0, 99 * SECOND)]));
+    learning.on_incidents(&trouble(99, false));
     assert!(learning.running.is_empty());
     assert!(learning.containers[&0].phase.is_training());
+}
+
+/// Shares through a store that wants two replicas.
+fn of_two(objects: &Arc<InMemory>, image: &str) -> Replica {
+    let mut replica = Replica::new(objects);
+    let store = Arc::into_inner(store(objects)).unwrap();
+    replica.learning.share(Arc::new(store.needing(2)));
+    replica.begin(image);
+    replica
+}
+
+fn is_older(change: &Change) -> bool {
+    let Change::Learning { meanwhile, .. } = change else {
+        return false;
+    };
+    meanwhile.is_some()
+}
+
+#[tokio::test]
+async fn a_new_version_counts_once_two_replicas_have_seen_it_healthy() {
+    let objects = Arc::new(InMemory::new());
+    let mut old = of_two(&objects, "sha256:aa");
+    // Where there is no older version, one is enough.
+    assert!(is_from(&old.train(1).unwrap(), Source::Trained, 1));
+    old.learning.settle(SETTLES).await;
+
+    let mut first = of_two(&objects, "sha256:bb");
+    assert!(is_older(&first.change().await));
+    let change = first.train(2).unwrap();
+    assert!(matches!(change, Change::Proving { .. }), "{change:?}");
+    assert_eq!(first.model(), old.model());
+    first.learning.settle(SETTLES).await;
+    assert_eq!(first.learning.shared().unwrap().snapshot().saved, 1);
+    // What is there does not count yet, not even for itself after a restart.
+    let mut second = of_two(&objects, "sha256:bb");
+    assert!(is_older(&second.change().await));
+    for _ in 0..100 {
+        first.at_ns += SECOND;
+        assert!(tick(&mut first.learning, first.at_ns).is_empty());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let change = second.train(3).unwrap();
+    assert!(matches!(change, Change::Proving { .. }), "{change:?}");
+    for replica in [&mut second, &mut first] {
+        let change = replica.change().await;
+        assert!(is_from(&change, Source::Store, 2), "{change:?}");
+    }
+    let mut third = of_two(&objects, "sha256:bb");
+    assert!(is_from(&third.change().await, Source::Store, 2));
+}
+
+#[tokio::test]
+async fn a_replica_that_saw_a_fault_says_nothing_and_learns_again() {
+    let objects = Arc::new(InMemory::new());
+    let mut old = of_two(&objects, "sha256:aa");
+    old.train(1);
+    old.learning.settle(SETTLES).await;
+    let mut first = of_two(&objects, "sha256:bb");
+    assert!(is_older(&first.change().await));
+    first.learning.on_incidents(&trouble(1, true));
+    first.learning.on_incidents(&BTreeMap::new());
+    let change = first.train(2).unwrap();
+    assert!(
+        matches!(
+            change,
+            Change::Learning {
+                meanwhile: None,
+                ..
+            }
+        ),
+        "{change:?}"
+    );
+    first.learning.settle(SETTLES).await;
+    assert_eq!(first.learning.shared().unwrap().snapshot().saved, 0);
+    // A fault that is only suspected does not count.
+    first.learning.on_incidents(&trouble(1, false));
+    first.learning.on_incidents(&BTreeMap::new());
+    let change = first.train(2).unwrap();
+    assert!(matches!(change, Change::Proving { .. }), "{change:?}");
 }

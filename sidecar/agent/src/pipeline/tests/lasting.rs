@@ -57,6 +57,7 @@ fn learning(state_dir: &Path) -> Learning {
         nice: 0,
         memory: 1 << 30,
         tenant: "default".to_owned(),
+        replica: state_dir.display().to_string(),
         workload: Workload::Named("shop.api".to_owned()),
     };
     Learning::new(settings, &header()).unwrap()
