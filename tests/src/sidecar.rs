@@ -149,6 +149,23 @@ impl Sidecar {
         })
     }
 
+    /// # Panics
+    /// When anything is diagnosed within `time`.
+    pub fn silent(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                break;
+            };
+            let diagnosed = !line["stethos.incident.state"].is_null();
+            assert!(!diagnosed, "{line:#}\n{}", text(&self.log));
+            self.seen.push(line);
+        }
+        let ended = self.running.0.try_wait().ok().flatten();
+        assert!(ended.is_none(), "ended: {ended:?}\n{}", text(&self.log));
+    }
+
     /// What the sidecar has logged so far.
     pub fn log(&self) -> String {
         text(&self.log)

@@ -8,9 +8,11 @@
 //!
 //! [`pipeline`] connects the stages; [`learning`] makes the models that they use.
 
+pub mod accepted;
 pub mod capture;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod diagnosis;
 pub mod doctor;
 pub mod export;

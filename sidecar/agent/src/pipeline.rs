@@ -4,6 +4,8 @@
 //! Everything here depends on the records alone, so that a replay gives the same result each time.
 
 mod application;
+mod commands;
+mod in_force;
 mod outcome;
 #[cfg(test)]
 mod tests;
@@ -14,21 +16,17 @@ use std::{
     time::Duration,
 };
 
-use stethos_bundle::Bundle;
 use stethos_patterns::{Window, names};
 
 use self::application::Application;
-pub use self::outcome::Outcome;
+pub use self::{commands::CommandError, outcome::Outcome};
 use crate::{
     diagnosis::{
-        attention::Attention,
-        engine::Engine,
-        observation::{ContainerModel, DiagnosisConfig},
-        reference::Reference,
+        attention::Attention, engine::Engine, observation::DiagnosisConfig, reference::Reference,
         report::Report,
     },
     export::{Contexts, Published, Resource},
-    learning::{Change, Learning, change::Meanwhile},
+    learning::Learning,
     models::Models,
     record::{Account, ContainerIndex, ContainerInfo, Header, LifecycleEvent, Nanos, Record, Tick},
     trace::{Context, Join, JoinConfig},
@@ -170,34 +168,6 @@ impl Pipeline {
         outcome.orders = attention.drain();
     }
 
-    /// Puts a bundle in force for a container. An error means that no plugin takes its model: then
-    /// the container is diagnosed by what else was learned of it.
-    pub async fn watch(
-        &mut self,
-        container: ContainerIndex,
-        bundle: &Bundle,
-    ) -> anyhow::Result<()> {
-        self.still_learning.remove(&container);
-        self.put_in_force(container, bundle, &bundle.id()).await
-    }
-
-    async fn put_in_force(
-        &mut self,
-        container: ContainerIndex,
-        bundle: &Bundle,
-        id: &str,
-    ) -> anyhow::Result<()> {
-        let name = self.name(container);
-        if let Some(engine) = &mut self.engine {
-            engine.watch(container, ContainerModel::from(bundle));
-        }
-        let image = self.info(container).and_then(|info| info.image.clone());
-        let models = &mut self.models;
-        models
-            .watch(container, &name, image.as_deref(), bundle, id)
-            .await
-    }
-
     /// Name of a container, for people.
     pub fn name(&self, container: ContainerIndex) -> String {
         self.info(container).map_or_else(
@@ -311,6 +281,7 @@ impl Pipeline {
             }
             outcome.stability.push(stability);
         }
+        self.set_aside();
         let changes = self
             .learning
             .as_mut()
@@ -321,32 +292,6 @@ impl Pipeline {
             outcome.changes.push(change);
         }
         outcome.tick = Some(tick.clone());
-    }
-
-    async fn apply(&mut self, change: &Change) {
-        let (container, bundle, id) = match change {
-            Change::Watching {
-                container,
-                bundle,
-                id,
-                ..
-            } => {
-                self.still_learning.remove(container);
-                (*container, bundle, id)
-            }
-            Change::Learning {
-                container,
-                meanwhile: Some(Meanwhile { bundle, id }),
-            } => {
-                self.still_learning.insert(*container);
-                (*container, bundle, id)
-            }
-            _ => return,
-        };
-        if let Err(error) = self.put_in_force(container, bundle, id).await {
-            let container = self.name(container);
-            tracing::error!(%error, container, "diagnosis goes on without models");
-        }
     }
 
     fn publish(&mut self, outcome: &mut Outcome) {

@@ -45,6 +45,10 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Make a recording from what other tools recorded: strace, LID-DS, plain call numbers
     Import(ImportArgs),
+    /// Say that an incident is normal: the running sidecar closes it, and opens none for the same again
+    Accept(AcceptArgs),
+    /// Say nothing about an incident, nor about others of the same cause, for a while
+    Mute(MuteArgs),
     /// Make a model bundle from recordings
     Train(TrainArgs),
     /// Say how strange each sequence of a recording is to a bundle; higher is stranger
@@ -146,6 +150,29 @@ pub struct ImportArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct AcceptArgs {
+    /// Id of the incident, or its beginning
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The sidecar's state directory [default: state_dir of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MuteArgs {
+    /// Id of the incident, or its beginning
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How long (30m, 2h), at most a week
+    #[arg(long = "for", value_name = "TIME", value_parser = mute_time)]
+    pub lasts: Duration,
+    /// The sidecar's state directory [default: state_dir of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
     #[arg(required = true, value_name = "RECORDING")]
     pub recordings: Vec<PathBuf>,
@@ -162,6 +189,10 @@ pub struct TrainArgs {
     /// Learning was cut short: give the bundle widened thresholds
     #[arg(long)]
     pub widened: bool,
+    /// A time of which nothing is learned, in ns of the recordings' clock; may be given several
+    /// times
+    #[arg(long = "leave-out", value_name = "FROM..TO", value_parser = span)]
+    pub left_out: Vec<(u64, u64)>,
     /// Stop improving the models after this time (60s)
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub time_limit: Option<Duration>,
@@ -235,6 +266,8 @@ impl Cli {
             Command::Run(args) => (&args.target.targets[..], &args.state_dir, args.json),
             Command::Record(args) => (&args.target.targets[..], &None, false),
             Command::Doctor(args) => (&[][..], &args.state_dir, false),
+            Command::Accept(args) => (&[][..], &args.state_dir, false),
+            Command::Mute(args) => (&[][..], &args.state_dir, false),
             _ => (&[][..], &None, false),
         };
         if !targets.is_empty() {
@@ -270,6 +303,22 @@ fn duration(text: &str) -> Result<Duration, String> {
     parsed.map_err(|error| error.to_string())
 }
 
+fn mute_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+    match allowed.contains(&time) {
+        true => Ok(time),
+        false => Err("allowed is 1s to 7days".to_string()),
+    }
+}
+
+fn span(text: &str) -> Result<(u64, u64), String> {
+    let span = text.split_once("..");
+    let span = span.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    span.filter(|(from, to)| from <= to)
+        .ok_or_else(|| "not FROM..TO in ns".to_string())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let parsed = text
         .parse()
@@ -279,102 +328,4 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-    use crate::config::{Config, Variables};
-
-    fn parse(line: &str) -> Result<Cli, String> {
-        Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_definitions_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_documented_command_is_understood() {
-        for line in [
-            "stethos run",
-            "stethos run --target self-pod --target cgroup=/shop --target pid=7 --json",
-            "stethos --config s.yaml run --state-dir /state",
-            "stethos run --config s.yaml --log-level debug",
-            "stethos node --socket /run/s.sock --socket-dir /run/pods --allow-any-target",
-            "stethos node --unload",
-            "stethos doctor --json",
-            "stethos record -o a.rec --target pid=7 --duration 30s",
-            "stethos replay a.rec b.rec --bundle a.bundle --json",
-            "stethos import a.strace -o a.rec",
-            "stethos import a.txt b.txt --output a.rec --format numbers --arch i386 --container a",
-            "stethos import a.sc -o a.rec --format lid-ds --arch aarch64",
-            "stethos train a.rec b.rec -o a.bundle",
-            "stethos train a.rec --container api --unseen-mass 0.0015 --time-limit 60s --widened \
-             --output a.bundle",
-            "stethos score --bundle a.bundle a.rec --json",
-            "stethos plugin inspect generic.wasm",
-            "stethos config reference",
-            "stethos config check --config s.yaml",
-        ] {
-            parse(line).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        for (line, text) in [
-            (
-                "stethos run --target pod",
-                "target \"pod\" is none of self-pod",
-            ),
-            ("stethos record --target pid=7", "--output"),
-            ("stethos record -o a.rec --duration soon", "--duration"),
-            ("stethos import a.txt", "--output"),
-            (
-                "stethos import a.txt -o a.rec --format json",
-                "possible values: strace, lid-ds, numbers",
-            ),
-            (
-                "stethos import a.txt -o a.rec --arch mips",
-                "possible values: i386, x86_64, aarch64",
-            ),
-            ("stethos train -o a.bundle", "RECORDING"),
-            (
-                "stethos train a.rec -o b --unseen-mass 2",
-                "not a number from 0 to 1",
-            ),
-            (
-                "stethos node --target pid=7",
-                "unexpected argument '--target'",
-            ),
-            (
-                "stethos run --log-level loud",
-                "possible values: error, warn, info, debug, trace",
-            ),
-        ] {
-            let message = parse(line).unwrap_err();
-            assert!(message.contains(text), "{line}: {message}");
-        }
-    }
-
-    #[test]
-    fn flags_reach_the_configuration() {
-        let line = "stethos run --target cgroup=/a,b --target pid=7 --state-dir /s --json \
-            --log-level warn";
-        let flags = parse(line).unwrap().flags();
-        let config = Config::load(None, &Variables::new(), &flags).unwrap();
-        assert_eq!(
-            config.target,
-            [Target::Cgroup("/a,b".into()), Target::Pid(7)]
-        );
-        assert_eq!(config.state_dir, PathBuf::from("/s"));
-        assert!(config.json);
-        assert_eq!(config.log.level, LogLevel::Warn);
-        assert!(parse("stethos run").unwrap().flags().is_empty());
-        let flags = parse("stethos doctor --json --state-dir /s")
-            .unwrap()
-            .flags();
-        assert_eq!(flags.len(), 1, "--json of doctor is about its own output");
-    }
-}
+mod tests;

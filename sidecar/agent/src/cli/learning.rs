@@ -25,6 +25,18 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// The pod, where its manifest says which one it is; otherwise the host as it calls itself.
+fn replica() -> String {
+    let named = ["K8S_POD_UID", "K8S_POD_NAME", "HOSTNAME"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|value| !value.is_empty());
+    named.unwrap_or_else(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        host.unwrap_or_default().trim().to_owned()
+    })
+}
+
 pub(super) fn settings(config: &Config) -> Settings {
     let learning = &config.learning;
     let workload = match learning.store.workload.as_str() {
@@ -46,6 +58,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         nice: learning.training.nice,
         memory: learning.training.memory.bytes(),
         tenant: learning.store.tenant.clone(),
+        replica: replica(),
         workload,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod config;
+mod control;
 mod doctor;
 mod import;
 mod learning;
@@ -61,6 +62,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(_) => run::run(&config)?,
         Command::Node(args) => node::run(&config, args)?,
         Command::Doctor(args) => return doctor::run(&config, args),
+        Command::Accept(args) => control::accept(&config, args)?,
+        Command::Mute(args) => control::mute(&config, args)?,
         Command::Record(args) => record::run(&config, args)?,
         Command::Replay(args) => replay::run(&config, args)?,
         Command::Import(args) => import::run(args)?,

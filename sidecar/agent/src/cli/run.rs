@@ -1,5 +1,7 @@
 //! `stethos run`: the sidecar.
 
+mod operator;
+
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
@@ -19,6 +21,7 @@ use crate::{
         reduction::{ContextTokens, NoRoom, SharedReducer},
     },
     config::Config,
+    control::Control,
     diagnosis::attention::{Familiar, Order},
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
@@ -91,6 +94,9 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         measured: Measured::default(),
     };
 
+    let mut control = Control::listen(&config.state_dir)
+        .inspect_err(|error| tracing::warn!(%error, "`stethos accept` and `mute` do not work"))
+        .ok();
     let mut end = std::pin::pin!(terminated());
     let mut ending = false;
     loop {
@@ -98,6 +104,10 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
             () = &mut end, if !ending => {
                 ending = true;
                 stop.ask();
+                continue;
+            }
+            Some(command) = operator::next(&mut control) => {
+                sidecar.obey(command).await?;
                 continue;
             }
             batch = records.recv() => batch,
@@ -250,6 +260,17 @@ impl Sidecar {
                     "model": "older",
                 })
             }
+            Change::Relearning { container, id, .. } => {
+                let container = self.pipeline.name(*container);
+                let text = "learning anew what was accepted; the present models are in force";
+                tracing::info!(container, model = id, "{text}");
+                json!({
+                    "stethos.phase": "learning",
+                    "container": container,
+                    "stethos.model.id": id,
+                    "model": "present",
+                })
+            }
             Change::Training {
                 container,
                 ready,
@@ -267,6 +288,13 @@ impl Sidecar {
                     "calls": calls,
                     "windows": windows,
                 })
+            }
+            Change::Proving { container } => {
+                let container = self.pipeline.name(*container);
+                let text = "learned; the older version's models stay in force until more replicas have \
+                            seen this one healthy";
+                tracing::info!(container, "{text}");
+                json!({ "stethos.phase": "proving", "container": container })
             }
             Change::Watching {
                 container,

@@ -9,13 +9,18 @@ use anyhow::Context as _;
 use stethos_trainer::{Progress, TrainConfig, TrainingInput};
 
 use super::args::TrainArgs;
-use crate::learning::{progress, store, training_set};
+use crate::learning::{
+    progress, store,
+    training_set::{self, Kept},
+};
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let max_calls = training_set::calls_in(memory());
-    let container = args.container.as_deref();
-    let set = training_set::read_at_most(&args.recordings, container, max_calls)?;
+    let kept = Kept {
+        max_calls: training_set::calls_in(memory()),
+        left_out: &args.left_out,
+    };
+    let set = training_set::read_kept(&args.recordings, args.container.as_deref(), kept)?;
     let unseen_mass = args
         .unseen_mass
         .unwrap_or_else(|| progress::unseen_mass_of(&set.windows));

@@ -180,6 +180,10 @@ pub struct StoreConfig {
     /// Files with Ed25519 public keys (PEM). Only bundles signed by one of them, or by `sign_key`,
     /// are used; any, when empty.
     pub trusted_keys: Vec<PathBuf>,
+    /// Replicas that have to see a new version of an image healthy, before its models take the place
+    /// of an older version's.
+    #[schemars(extend("x-range" = ["1", "100"]))]
+    pub replicas: u32,
     /// Time that finding or saving a bundle may take, before it is tried again later.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "DurationText", extend("x-range" = ["100ms", "10m"]))]
@@ -201,6 +205,7 @@ impl Default for StoreConfig {
             workload: String::new(),
             sign_key: PathBuf::new(),
             trusted_keys: Vec::new(),
+            replicas: 2,
             time_limit: Duration::from_secs(30),
             retries: 3,
             retry_interval: Duration::from_secs(300),

@@ -1,10 +1,15 @@
 //! The open incidents: where signals go, and what is said about them.
 
-use std::collections::{BTreeSet, VecDeque};
+pub(crate) mod operator;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::accepted::Accepted;
 use crate::diagnosis::classify::{Classified, classify};
+use crate::diagnosis::engine::operator::OpenIncident;
 use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::incident::{Incident, StrangeRun};
+use crate::diagnosis::muted::Mute;
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{Diagnosis, FaultClass, Hypothesis, IncidentState, Report};
 use crate::diagnosis::signal::{Kind, Signal, Standing};
@@ -13,6 +18,8 @@ use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::SECOND;
 
 const MAX_INCIDENTS: usize = 32;
+/// Incidents that are over and still known by their id.
+const MAX_PAST: usize = 32;
 const MAX_LOOSE: usize = 512;
 const MAX_REPORTS: usize = 16_384;
 /// Signals that opened nothing are kept this long for an incident that they may belong to.
@@ -21,6 +28,8 @@ const LOOSE_FOR: Nanos = 15 * SECOND;
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     incidents: Vec<Incident>,
+    past: VecDeque<Incident>,
+    mutes: Vec<Mute>,
     loose: VecDeque<Signal>,
     reports: VecDeque<Report>,
     opened: u64,
@@ -145,11 +154,22 @@ impl Board {
         }
     }
 
+    pub(crate) fn open_incidents(&self) -> impl Iterator<Item = OpenIncident> {
+        let open = self.incidents.iter().filter(|i| i.is_open());
+        open.map(|incident| OpenIncident {
+            containers: incident.containers(),
+            onset_ns: incident.onset_ns(),
+            confirmed: incident.state() == Some(IncidentState::Confirmed),
+            vague: incident.is_vague(),
+        })
+    }
+
     /// Moves on to `now`; gives the containers whose incidents ended.
     pub(crate) fn step(
         &mut self,
         now: Nanos,
         pod: &Pod,
+        accepted: &BTreeMap<ContainerIndex, Accepted>,
         affected_per_minute: u32,
         stability: impl Fn(ContainerIndex) -> Option<f64>,
     ) -> BTreeSet<ContainerIndex> {
@@ -160,46 +180,65 @@ impl Board {
         {
             self.loose.pop_front();
         }
+        self.end_mutes(now, pod, &stability);
+        let open = self.incidents.iter_mut().filter(|i| i.is_open());
+        open.for_each(|incident| incident.enrich(pod));
+        self.drop_accepted(accepted);
         let mut over = BTreeSet::new();
         let mut reports = Vec::new();
         for incident in self.incidents.iter_mut().filter(|i| i.is_open()) {
-            incident.enrich(pod);
-            for (executable, container) in crash_loops(incident) {
-                if pod.has_settled(&executable, None, now) {
-                    let good = Good::Settled {
-                        executable: &executable,
-                    };
-                    incident.relieve(container, good, now);
-                }
-            }
-            reports.extend(affected(incident, now, affected_per_minute));
-            let Some(Classified { hypotheses, root }) = classify(incident, pod) else {
+            look_at_processes(incident, now, pod);
+            let mut said = affected(incident, now, affected_per_minute);
+            let Some(Classified { hypotheses, .. }) = classify(incident, pod) else {
                 continue;
             };
             let Some(leading) = hypotheses.first().copied() else {
                 continue;
             };
-            let Some(state) = incident.step(now, leading.class, leading.confidence) else {
-                continue;
-            };
-            if let Some(root) = incident.evidence.get(&root) {
-                let stability = stability(root.container);
-                let diagnosis = describe(incident, root, hypotheses, state, now, stability, pod);
-                reports.push(Report::Diagnosis(diagnosis));
+            let state = incident.step(now, leading.class, leading.confidence);
+            if let Some(state) = state {
+                let diagnosis = described(incident, state, now, &stability, pod);
+                said.extend(diagnosis.map(Report::Diagnosis));
+                if state == IncidentState::Resolved {
+                    over.extend(incident.containers());
+                }
+                said.extend(affected(incident, now, affected_per_minute));
             }
-            if state == IncidentState::Resolved {
-                over.extend(incident.containers());
+            let mute = self.mutes.iter_mut().find(|mute| mute.covers(incident));
+            match mute {
+                Some(mute) => said.into_iter().for_each(|report| match report {
+                    Report::Diagnosis(diagnosis) => mute.withhold(diagnosis, incident.told),
+                    Report::Affected(_) => mute.withheld += 1,
+                }),
+                None => {
+                    incident.told |= !said.is_empty();
+                    reports.extend(said);
+                }
             }
-            reports.extend(affected(incident, now, affected_per_minute));
         }
-        self.incidents.retain(|incident| !incident.is_past(now));
+        self.retire(now);
+        self.push(reports);
+        over
+    }
+
+    /// Incidents of which nothing more can come are known by their id for a while.
+    fn retire(&mut self, now: Nanos) {
+        let (past, on) = std::mem::take(&mut self.incidents)
+            .into_iter()
+            .partition(|incident: &Incident| incident.is_past(now));
+        self.incidents = on;
+        self.past.extend(past);
+        let surplus = self.past.len().saturating_sub(MAX_PAST);
+        self.past.drain(..surplus);
+    }
+
+    fn push(&mut self, reports: Vec<Report>) {
         for report in reports {
             if self.reports.len() >= MAX_REPORTS {
                 self.reports.pop_front();
             }
             self.reports.push_back(report);
         }
-        over
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Report> {
@@ -213,6 +252,35 @@ fn affected(incident: &mut Incident, now: Nanos, per_minute: u32) -> Vec<Report>
         .into_iter()
         .map(Report::Affected)
         .collect()
+}
+
+/// What goes on, or has come up again, beside the calls.
+fn look_at_processes(incident: &mut Incident, now: Nanos, pod: &Pod) {
+    for (executable, container) in crash_loops(incident) {
+        if pod.has_settled(&executable, None, now) {
+            let good = Good::Settled {
+                executable: &executable,
+            };
+            incident.relieve(container, good, now);
+        }
+    }
+    incident.still_runs(now, pod);
+}
+
+/// None for an incident without evidence.
+fn described(
+    incident: &Incident,
+    state: IncidentState,
+    now: Nanos,
+    stability: &impl Fn(ContainerIndex) -> Option<f64>,
+    pod: &Pod,
+) -> Option<Diagnosis> {
+    let Classified { hypotheses, root } = classify(incident, pod)?;
+    let root = incident.evidence.get(&root)?;
+    let stability = stability(root.container);
+    Some(describe(
+        incident, root, hypotheses, state, now, stability, pod,
+    ))
 }
 
 fn crash_loops(incident: &Incident) -> Vec<(String, ContainerIndex)> {

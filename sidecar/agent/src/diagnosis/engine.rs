@@ -1,12 +1,15 @@
 //! The engine: observations in, reports out. Everything depends on the times in the records.
 
-use std::collections::BTreeMap;
+pub mod operator;
+mod sequences;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use stethos_patterns::descriptors::Exchange;
 use stethos_patterns::names::{self, CallTable};
-use stethos_patterns::score::window_score;
 use stethos_patterns::{Role, Token};
 
+use crate::accepted::Accepted;
 use crate::diagnosis::board::Board;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig, JudgedWindow};
@@ -57,6 +60,7 @@ pub struct Engine {
     load: BTreeMap<ContainerIndex, f64>,
     pod: Pod,
     models: BTreeMap<ContainerIndex, Reference>,
+    accepted: BTreeMap<ContainerIndex, Accepted>,
     errors: Errors,
     durations: Durations,
     exchanges: Exchanges,
@@ -83,6 +87,7 @@ impl Engine {
             load: BTreeMap::new(),
             pod: Pod::default(),
             models: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             errors: Errors::default(),
             durations: Durations::default(),
             exchanges: Exchanges::default(),
@@ -98,8 +103,8 @@ impl Engine {
     /// From now on this container has a learned normal. Without one it yields only what needs
     /// none: a full, failing or read-only disk, no descriptors left, killed for memory.
     pub fn watch(&mut self, container: ContainerIndex, model: ContainerModel) {
-        self.models
-            .insert(container, Reference::new(model, &self.config));
+        let reference = self.reference(container, model);
+        self.models.insert(container, reference);
     }
 
     /// The learned normal of a container.
@@ -168,7 +173,7 @@ impl Engine {
         self.pod.saw(window.container, window.pid, start_ns);
         let excess = self.excess(judged);
         let mut signals = Vec::new();
-        let mut worst = None;
+        let (mut worst, mut explained) = (None, false);
         let scene = Scene {
             container: window.container,
             pid: window.pid,
@@ -192,6 +197,10 @@ impl Engine {
             self.connections.observe(&scene, call);
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
+            }
+            if Errors::is_accepted(&scene, call) {
+                explained = true;
+                continue;
             }
             let error = self.errors.judge(&scene, call);
             let slow = self.durations.judge(&scene, call);
@@ -218,7 +227,7 @@ impl Engine {
         self.advance(end_ns);
         signals.into_iter().for_each(|signal| self.take(signal));
         if worst.is_none() {
-            self.judge_surprise(judged, excess);
+            self.judge_surprise(judged, excess.map(|excess| excess && !explained));
         }
         if (worst.is_some() || excess == Some(true)) && self.board.concerns(window.container) {
             let model = self.models.get(&window.container);
@@ -356,45 +365,6 @@ impl Engine {
         self.step();
     }
 
-    fn judge_surprise(&mut self, judged: &JudgedWindow, excess: Option<bool>) {
-        let window = &judged.window;
-        let (Some(excess), Some(model)) = (excess, self.models.get(&window.container)) else {
-            return;
-        };
-        if self.reduced {
-            return;
-        }
-        let usual = match (self.load.get(&window.container), model.load()) {
-            (Some(now), normal) if normal > 0.0 => (normal / 3.0..=normal * 3.0).contains(now),
-            _ => true,
-        };
-        let signal =
-            self.surprise
-                .judge(window, excess, model.false_alarm_rate(), usual, self.limit);
-        if !excess {
-            self.board
-                .relieve(window.container, Good::Familiar, window.end_ns());
-        }
-        signal.into_iter().for_each(|signal| self.take(signal));
-    }
-
-    /// Whether the window is stranger than its pattern allows; none for windows that do not
-    /// say anything about that.
-    fn excess(&self, judged: &JudgedWindow) -> Option<bool> {
-        let window = &judged.window;
-        let model = self.models.get(&window.container)?;
-        let verdict = judged.verdict.as_ref().filter(|_| self.config.models)?;
-        let whole = window.calls.iter().all(|call| call.token != Token::GAP);
-        let known = self
-            .pod
-            .process(window.pid)
-            .is_none_or(|p| p.executable.is_empty() || model.knows_executable(&p.executable));
-        if !whole || !window.whole || !known || self.pod.is_starting(window.pid, window.end_ns()) {
-            return None;
-        }
-        Some(window_score(&verdict.surprise) > model.window_limit(judged.pattern))
-    }
-
     fn peer_of(&self, exchange: &Exchange) -> String {
         let known = exchange.peer.as_deref();
         known
@@ -404,6 +374,9 @@ impl Engine {
     }
 
     fn take(&mut self, signal: Signal) {
+        if self.is_accepted(&signal) {
+            return;
+        }
         let error = matches!(signal.kind, Kind::Error { .. });
         if error || signal.standing >= Standing::Symptom {
             self.disturbed_ns = self.disturbed_ns.max(self.now);
@@ -425,12 +398,19 @@ impl Engine {
             self.disturbed_ns = self.now;
         }
         let stability = &self.stability;
-        let over = self
-            .board
-            .step(self.now, &self.pod, self.config.affected_per_minute, |c| {
-                stability.last(c)
-            });
-        for container in over {
+        let over = self.board.step(
+            self.now,
+            &self.pod,
+            &self.accepted,
+            self.config.affected_per_minute,
+            |c| stability.last(c),
+        );
+        self.reset(over);
+    }
+
+    /// Forgets what has been counted in containers whose incidents are over.
+    fn reset(&mut self, containers: BTreeSet<ContainerIndex>) {
+        for container in containers {
             self.surprise.reset(container);
             self.exchanges.reset(container);
             self.durations.reset(container);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stethos_patterns::names::{CallKind, CallTable};
 use stethos_patterns::{Outcome, Role, WindowCall};
 
+use crate::accepted::Took;
 use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 
@@ -34,6 +35,8 @@ pub(crate) struct Evidence {
     pub(crate) title: String,
     pub(crate) token: String,
     pub(crate) subjects: BTreeMap<String, u64>,
+    /// Those among them with which it was significant; none for one that was not known.
+    pub(crate) grave: BTreeSet<Option<String>>,
     pub(crate) normal: Normal,
     durations: Vec<u64>,
     calls: BTreeSet<(u32, i32, Nanos)>,
@@ -81,6 +84,7 @@ impl Evidence {
             title: String::new(),
             token: signal.token.clone(),
             subjects: BTreeMap::new(),
+            grave: BTreeSet::new(),
             normal: signal.normal,
             durations: Vec::new(),
             calls: BTreeSet::new(),
@@ -97,6 +101,9 @@ impl Evidence {
         self.last_ns = self.last_ns.max(signal.end_ns);
         if matches!(self.normal, Normal::None | Normal::Share { .. }) {
             self.normal = signal.normal;
+        }
+        if signal.standing >= Standing::Symptom && self.grave.len() < MAX_SUBJECTS {
+            self.grave.insert(signal.subject.clone());
         }
         let duration = signal.end_ns.saturating_sub(signal.start_ns);
         let key = (signal.tid, signal.fd, signal.start_ns);
@@ -127,6 +134,14 @@ impl Evidence {
         }
     }
 
+    /// What its descriptor stands for has become known.
+    pub(crate) fn name(&mut self, subject: &str) {
+        self.add_subject(subject);
+        if self.grave.remove(&None) {
+            self.grave.insert(Some(subject.to_owned()));
+        }
+    }
+
     /// The path or peer that is met most often.
     pub(crate) fn subject(&self) -> Option<&str> {
         let most = self
@@ -138,9 +153,18 @@ impl Evidence {
 
     /// Median of the last durations, ns.
     pub(crate) fn median_ns(&self) -> u64 {
+        self.took().median_ns
+    }
+
+    /// Of the last durations.
+    pub(crate) fn took(&self) -> Took {
         let mut sorted = self.durations.clone();
         sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(0);
+        Took {
+            median_ns: at(sorted.len() / 2),
+            tail_ns: at(sorted.len() * 19 / 20),
+        }
     }
 
     pub(crate) fn is_significant(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Signals that belong together, and how an incident lives: suspected, confirmed, resolved.
 
+mod relations;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::diagnosis::evidence::{Evidence, Good};
@@ -49,6 +51,8 @@ pub(crate) struct Incident {
     pub(crate) affected: u64,
     pub(crate) dying: bool,
     pub(crate) resolved_ns: Option<Nanos>,
+    /// Something of it has been handed out.
+    pub(crate) told: bool,
     opened_ns: Nanos,
     announced: Option<(IncidentState, FaultClass, f64)>,
     updates: u8,
@@ -70,6 +74,7 @@ impl Incident {
             affected: 0,
             dying: false,
             resolved_ns: None,
+            told: false,
             opened_ns: now,
             announced: None,
             updates: 0,
@@ -145,29 +150,6 @@ impl Incident {
         calls
     }
 
-    /// True when the signal belongs to this incident.
-    pub(crate) fn relates(&self, signal: &Signal, pod: &Pod) -> bool {
-        let cause = signal.kind.cause();
-        let only_vague = self.evidence.values().all(Evidence::is_vague);
-        self.evidence.values().any(|evidence| {
-            let other = evidence.kind.cause();
-            if between_peers(signal, evidence, pod) {
-                return true;
-            }
-            let (vague, same) = (
-                cause == Cause::Vague || only_vague,
-                evidence.container == signal.container,
-            );
-            let frozen = matches!(evidence.kind, Kind::Frozen { .. })
-                && matches!(signal.kind, Kind::Frozen { .. });
-            match same {
-                false if frozen => pod.connected(evidence.container, signal.container),
-                true => vague || cause == other || is_whole(&cause) || is_whole(&other),
-                false => vague && pod.connected(evidence.container, signal.container),
-            }
-        })
-    }
-
     /// Looks up what has become known since: the paths and peers behind descriptors, the
     /// executables of processes.
     pub(crate) fn enrich(&mut self, pod: &Pod) {
@@ -186,9 +168,7 @@ impl Incident {
                     Cause::Ports => pod.listener(pid, fd),
                     _ => None,
                 };
-                target
-                    .into_iter()
-                    .for_each(|target| evidence.add_subject(target));
+                target.into_iter().for_each(|target| evidence.name(target));
             }
         }
     }
@@ -234,6 +214,39 @@ impl Incident {
 
     pub(crate) fn is_open(&self) -> bool {
         self.resolved_ns.is_none()
+    }
+
+    /// As it was last announced.
+    pub(crate) fn class(&self) -> Option<FaultClass> {
+        self.announced.map(|(_, class, _)| class)
+    }
+
+    pub(crate) fn state(&self) -> Option<IncidentState> {
+        self.announced.map(|(state, ..)| state)
+    }
+
+    /// The causes of what drives it.
+    pub(crate) fn causes(&self) -> BTreeSet<(ContainerIndex, Cause)> {
+        self.drivers()
+            .map(|evidence| (evidence.container, evidence.kind.cause()))
+            .collect()
+    }
+
+    /// Nothing but a different behaviour.
+    pub(crate) fn is_vague(&self) -> bool {
+        let mut significant = self.evidence.values().filter(|e| e.is_significant());
+        significant.all(Evidence::is_vague)
+    }
+
+    /// A program that was not expected is there as long as it runs.
+    pub(crate) fn still_runs(&mut self, now: Nanos, pod: &Pod) {
+        for evidence in self.evidence.values_mut() {
+            if let Kind::UnexpectedExec { executable } = &evidence.kind
+                && pod.runs(evidence.container, &[executable, &evidence.executable])
+            {
+                evidence.last_ns = evidence.last_ns.max(now);
+            }
+        }
     }
 
     pub(crate) fn relieve(&mut self, container: ContainerIndex, good: Good<'_>, at_ns: Nanos) {
@@ -370,25 +383,4 @@ fn persists(evidence: &Evidence) -> bool {
         (_, Standing::Opens) => evidence.count >= 3 && lasted >= 3 * SECOND,
         _ => false,
     }
-}
-
-/// Causes that make everything else in their container go wrong.
-fn is_whole(cause: &Cause) -> bool {
-    matches!(cause, Cause::Process | Cause::Memory)
-}
-
-/// Trouble with a peer belongs to the trouble in the peer's container, and to that of others
-/// with the same peer.
-fn between_peers(signal: &Signal, evidence: &Evidence, pod: &Pod) -> bool {
-    let same_peer = match (signal.kind.cause(), evidence.kind.cause()) {
-        (Cause::Peer(a), Cause::Peer(b)) => {
-            let unknown = signal.container == evidence.container && (a.is_empty() || b.is_empty());
-            let callee = pod.callee(&a);
-            unknown || (!a.is_empty() && a == b) || (callee.is_some() && callee == pod.callee(&b))
-        }
-        _ => false,
-    };
-    same_peer
-        || signal.kind.points_to(evidence.container, pod)
-        || evidence.kind.points_to(signal.container, pod)
 }

@@ -8,11 +8,13 @@
 //! | `signals` | one detector per statistic, each a sequential test ([`engine::Engine`] feeds them) |
 //! | `pod` | who is who: containers, processes, listeners, descriptors |
 //! | `evidence`, `incident`, `board` | signals that belong together, and their life |
+//! | `acceptance`, `muted` | what an operator says about incidents |
 //! | `classify` | evidence to classes with confidence |
 //! | [`attention`] | whether everything has to be shipped, or what is unfamiliar is enough |
 //! | `strange`, `wording`, `figures` | what a person reads |
 //! | [`report`], [`verdict`] | what comes out; what plugins say |
 
+mod acceptance;
 pub mod attention;
 mod board;
 mod classify;
@@ -21,6 +23,7 @@ mod errno;
 mod evidence;
 mod figures;
 mod incident;
+mod muted;
 pub mod observation;
 mod pod;
 pub(crate) mod reference;
@@ -34,5 +37,7 @@ mod wording;
 #[cfg(test)]
 mod tests;
 
+pub use acceptance::Acceptance;
+pub use board::operator::{Muted, Refused};
 pub use engine::Engine;
 pub use observation::{ContainerModel, DiagnosisConfig, JudgedWindow};

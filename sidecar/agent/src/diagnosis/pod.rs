@@ -300,6 +300,20 @@ impl Pod {
         })
     }
 
+    /// True when a process of one of these programs runs in `container`.
+    pub(crate) fn runs(&self, container: ContainerIndex, programs: &[&str]) -> bool {
+        let is_one = |name: &str| {
+            let programs = programs.iter().filter(|program| !program.is_empty());
+            programs.map(|program| base(program)).any(|program| {
+                // Of a command's name the kernel keeps 15 bytes.
+                name == program || program.len() == 15 && name.starts_with(program)
+            })
+        };
+        self.processes
+            .values()
+            .any(|p| p.container == container && (is_one(base(&p.executable)) || is_one(&p.title)))
+    }
+
     /// The container of the pod that listens (or listened) on `peer`. Containers of a pod share
     /// their network, so a listener on every address is found by its port.
     pub(crate) fn callee(&self, peer: &str) -> Option<ContainerIndex> {

@@ -6,6 +6,7 @@ use stethos_patterns::histogram::DurationHistogram;
 use stethos_patterns::names::{self, CallTable};
 use stethos_patterns::{Role, Token, Vocabulary};
 
+use crate::accepted::{Accepted, Thing, Took};
 use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig};
 
 /// Fewer durations than this have no tail.
@@ -47,6 +48,23 @@ impl Limit {
             p0: (2.0 * share).clamp(0.002, 0.2),
         })
     }
+
+    /// The same where it is accepted that it takes so long: the ceiling is then as far above that as
+    /// it would be above what was learned.
+    pub(crate) fn raised(self, took: Option<Took>, floor_ns: u64) -> Self {
+        let Some(Took { median_ns, tail_ns }) = took else {
+            return self;
+        };
+        Limit {
+            ceiling_ns: self
+                .ceiling_ns
+                .max(median_ns.saturating_mul(3))
+                .max(tail_ns.saturating_add(tail_ns / 2))
+                .max(median_ns.saturating_add(floor_ns)),
+            highest_ns: self.highest_ns.max(tail_ns),
+            ..self
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -59,10 +77,31 @@ pub(crate) struct Reference {
     /// Over all peers: for connections whose peer is not known.
     any_peer: Option<Limit>,
     service: Option<Limit>,
+    accepted: Accepted,
+    file_floor_ns: u64,
 }
 
 impl Reference {
+    #[cfg(test)]
     pub(crate) fn new(model: ContainerModel, config: &DiagnosisConfig) -> Self {
+        Self::with(model, Accepted::default(), config)
+    }
+
+    /// The same model with something else accepted beside it.
+    pub(crate) fn accepting(self, accepted: Accepted, config: &DiagnosisConfig) -> Self {
+        Self::with(self.model, accepted, config)
+    }
+
+    /// `accepted`: what is normal beside what was learned.
+    pub(crate) fn with(
+        model: ContainerModel,
+        accepted: Accepted,
+        config: &DiagnosisConfig,
+    ) -> Self {
+        let slow = |limit: Limit, peer: &str, floor_ns| {
+            let peer = peer.to_owned();
+            limit.raised(accepted.took(&Thing::SlowExchange { peer }), floor_ns)
+        };
         let network = config.slowdown_ms.saturating_mul(MS);
         let file = config.file_slowdown_ms.saturating_mul(MS);
         let baseline = &model.baseline;
@@ -76,7 +115,7 @@ impl Reference {
         for (address, statistics) in baseline.peers() {
             all.merge(&statistics.exchanges);
             if let Some(limit) = Limit::new(&statistics.exchanges, network) {
-                peers.insert(address.to_owned(), limit);
+                peers.insert(address.to_owned(), slow(limit, address, network));
             }
         }
         Reference {
@@ -84,8 +123,11 @@ impl Reference {
             vocabulary: model.vocabulary.clone(),
             calls,
             peers,
-            any_peer: Limit::new(&all, network),
-            service: Limit::new(&baseline.service, network),
+            any_peer: Limit::new(&all, network).map(|limit| slow(limit, "", network)),
+            service: Limit::new(&baseline.service, network)
+                .map(|limit| limit.raised(accepted.took(&Thing::SlowService), network)),
+            file_floor_ns: file,
+            accepted,
             model,
         }
     }
@@ -121,6 +163,26 @@ impl Reference {
 
     pub(crate) fn call_limit(&self, token: Token, role: Role) -> Option<Limit> {
         self.calls.get(&(token, role)).copied()
+    }
+
+    /// The same for one file.
+    pub(crate) fn file_limit(&self, token: Token, role: Role, path: Option<&str>) -> Option<Limit> {
+        let path = path.map(str::to_owned);
+        let took = self.accepted.took(&Thing::SlowCall { token, path });
+        let limit = self.call_limit(token, role)?;
+        Some(limit.raised(took, self.file_floor_ns))
+    }
+
+    /// Whether it is accepted that this call fails so.
+    pub(crate) fn accepts_error(&self, token: Token, subject: Option<&str>) -> bool {
+        let subject = subject.map(str::to_owned);
+        self.accepted.has(&Thing::Error { token, subject })
+    }
+
+    /// Whether it is accepted that this command is started, by the name that it is told of.
+    pub(crate) fn accepts_command(&self, name: &str) -> bool {
+        let executable = name.to_owned();
+        self.accepted.has(&Thing::UnexpectedExec { executable })
     }
 
     /// None for a peer that does not normally answer.

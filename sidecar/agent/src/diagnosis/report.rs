@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::record::{ContainerIndex, Nanos};
 
 /// `error.type`: the classes users meet. The names are fixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum FaultClass {
     #[serde(rename = "dependency.refused")]
     DependencyRefused,
@@ -52,7 +54,18 @@ pub enum FaultClass {
     #[serde(rename = "config.regression")]
     ConfigRegression,
     #[serde(rename = "unknown")]
+    #[default]
     Unknown,
+}
+
+impl FaultClass {
+    /// `dependency.refused`
+    pub fn name(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            _ => String::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -108,6 +108,14 @@ impl Kind {
         })
     }
 
+    /// Something took longer than it may.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(
+            self,
+            Kind::SlowExchange { .. } | Kind::SlowService | Kind::SlowCall { .. }
+        )
+    }
+
     /// True when each signal is one call that went wrong.
     pub(crate) fn affects_calls(&self) -> bool {
         matches!(

@@ -88,6 +88,12 @@ pub(crate) fn message(
     }
 }
 
+/// What is said of an incident that is over because it was accepted. `over`: its last message.
+pub(crate) fn accepted(over: &str) -> String {
+    let rest = over.strip_prefix("Over after ").unwrap_or(over);
+    format!("Accepted as normal after {rest}")
+}
+
 fn sentence(class: FaultClass, container: &str, culprit: &str, root: &Evidence) -> String {
     use FaultClass::*;
     let peer = culprit.rsplit("→ ").next().unwrap_or(culprit);

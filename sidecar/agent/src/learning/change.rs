@@ -15,12 +15,22 @@ pub enum Change {
         container: ContainerIndex,
         meanwhile: Option<Meanwhile>,
     },
+    /// A learning that an operator asked for by accepting an incident. The present models stay in
+    /// force until it is done; `bundle` holds them where they are not in force yet.
+    Relearning {
+        container: ContainerIndex,
+        id: String,
+        bundle: Option<Arc<Bundle>>,
+    },
     Training {
         container: ContainerIndex,
         ready: Ready,
         calls: u64,
         windows: u64,
     },
+    /// A new version of its image is learned. Models of the older one stay in force until more
+    /// replicas have seen it healthy.
+    Proving { container: ContainerIndex },
     /// A bundle is in force.
     Watching {
         container: ContainerIndex,
@@ -74,6 +84,17 @@ impl Meanwhile {
 }
 
 impl Change {
+    pub fn container(&self) -> ContainerIndex {
+        match self {
+            Change::Learning { container, .. }
+            | Change::Relearning { container, .. }
+            | Change::Training { container, .. }
+            | Change::Proving { container }
+            | Change::Watching { container, .. }
+            | Change::Failed { container, .. } => *container,
+        }
+    }
+
     pub(super) fn watching(
         container: ContainerIndex,
         bundle: Bundle,

@@ -11,6 +11,8 @@ use std::{
 use thiserror::Error;
 use tokio::process::Command;
 
+use crate::record::Nanos;
+
 #[derive(Debug, Error)]
 pub enum TrainingError {
     #[error("the training process could not be started: {0}")]
@@ -42,6 +44,8 @@ pub struct Training {
     pub container: String,
     pub unseen_mass: f64,
     pub widened: bool,
+    /// Times that are left out, in ns of the recording's clock.
+    pub left_out: Vec<(Nanos, Nanos)>,
     /// Time for the training itself; the process gets half as much again before it is killed.
     pub time_limit: Duration,
     pub nice: u8,
@@ -93,6 +97,9 @@ fn command(program: &Path, training: &Training) -> Command {
         .kill_on_drop(true);
     if training.widened {
         command.arg("--widened");
+    }
+    for (from, to) in &training.left_out {
+        command.arg("--leave-out").arg(format!("{from}..{to}"));
     }
     let (nice, memory) = (libc::c_int::from(training.nice), training.memory);
     // SAFETY: only async-signal-safe calls between fork and exec.

@@ -4,6 +4,8 @@ use stethos_bundle::Bundle;
 
 use super::{
     Settings,
+    held::Held,
+    kept::Kept,
     progress::{Progress, Ready},
     shared::place::Place,
     store::Key,
@@ -25,10 +27,21 @@ pub(super) struct Container {
     pub(super) phase: Phase,
     /// The model in force: its own, or while it learns one of another version of its image.
     pub(super) model: Option<String>,
+    /// Models of another version of its image are in force.
+    pub(super) older: bool,
+    /// A fault was confirmed while it learned.
+    pub(super) spoilt: bool,
     /// Learned models in force that wait for the key.
     pub(super) keyless: Option<Bundle>,
     /// When the shared store is asked again.
     pub(super) ask_at_ns: Option<Nanos>,
+    /// Times of which nothing is learned.
+    pub(super) held: Held,
+    /// When its training began.
+    pub(super) training_ns: Nanos,
+    pub(super) kept: Kept,
+    /// That is not on disk yet.
+    pub(super) kept_late: bool,
 }
 
 pub(super) enum Phase {
@@ -40,6 +53,8 @@ pub(super) enum Phase {
         progress: Box<Progress>,
         until_ns: Option<Nanos>,
     },
+    /// A new version of its image is learned, and more replicas have to see it healthy.
+    Proving,
     Watching,
 }
 
@@ -58,13 +73,17 @@ impl Phase {
 
     /// True while what a container does is still wanted for its training.
     pub(super) fn is_learning(&self) -> bool {
-        !matches!(self, Phase::Watching)
+        !matches!(self, Phase::Watching | Phase::Proving)
+    }
+
+    pub(super) fn is_proving(&self) -> bool {
+        matches!(self, Phase::Proving)
     }
 
     pub(super) fn progress(&mut self) -> Option<&mut Progress> {
         match self {
             Phase::Learning(progress) | Phase::Training { progress, .. } => Some(progress),
-            Phase::New | Phase::Watching => None,
+            Phase::New | Phase::Proving | Phase::Watching => None,
         }
     }
 
@@ -102,8 +121,14 @@ impl Container {
             place: None,
             phase: Phase::New,
             model: None,
+            older: false,
+            spoilt: false,
             keyless: None,
             ask_at_ns: None,
+            held: Held::default(),
+            training_ns: 0,
+            kept: Kept::default(),
+            kept_late: false,
         }
     }
 
@@ -114,13 +139,16 @@ impl Container {
 
     /// Whether the container has been seen enough now.
     pub(super) fn due(&mut self, now_ns: Nanos) -> Option<Ready> {
+        if self.held.is_open() {
+            return None;
+        }
         match &mut self.phase {
             Phase::Learning(progress) => progress.on_tick(now_ns),
             Phase::Training { progress, until_ns } => {
                 let ready = progress.on_tick(now_ns);
                 ready.filter(|_| until_ns.is_some_and(|until_ns| until_ns <= now_ns))
             }
-            Phase::New | Phase::Watching => None,
+            Phase::New | Phase::Proving | Phase::Watching => None,
         }
     }
 }

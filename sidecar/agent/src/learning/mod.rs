@@ -3,6 +3,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `accepting`, `kept` | what an operator accepts, and where it is kept |
+//! | `held` | times of which nothing is learned (pure) |
 //! | `settings` | how learning goes about it, and what names its models are shared under |
 //! | [`change`] | what it says of a container |
 //! | `container` | how far one container has got |
@@ -11,16 +13,23 @@
 //! | [`training_set`] | recordings into what the trainer takes |
 //! | [`child`] | the training process: low priority, bounded, killable |
 //! | [`headroom`] | how much memory it may take (cgroup files) |
+//! | `keeping` | what could not be written yet |
 //! | [`store`] | bundles on disk |
+//! | `proving` | new versions of an image, until enough replicas have seen them healthy |
 //! | [`shared`] | the store of bundles that replicas share |
 //! | `sharing` | what it is asked, and what its answers change |
 
+mod accepting;
 pub mod change;
 pub mod child;
 mod container;
 pub mod headroom;
+mod held;
+mod keeping;
+mod kept;
 pub mod notebook;
 pub mod progress;
+mod proving;
 mod settings;
 pub mod shared;
 mod sharing;
@@ -32,6 +41,7 @@ pub mod training_set;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use stethos_bundle::Bundle;
@@ -39,6 +49,7 @@ use stethos_patterns::Window;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::{
+    accepting::{Accepting, Trouble},
     change::Change,
     settings::{Settings, Workload},
 };
@@ -46,6 +57,7 @@ use self::{
     change::{Meanwhile, Source},
     child::{Training, TrainingError},
     container::{Container, Phase},
+    keeping::Unkept,
     notebook::Notebook,
     progress::{Progress, Ready},
     sharing::Sharing,
@@ -73,21 +85,6 @@ pub struct Learning {
     /// Containers seen enough of, whose training waits for recorded calls or memory; said once.
     waiting: BTreeSet<ContainerIndex>,
     now_ns: Nanos,
-}
-
-struct Unkept {
-    bundle: Vec<u8>,
-    /// It was said that it could not be written.
-    told: bool,
-}
-
-impl Unkept {
-    fn new(bundle: Vec<u8>) -> Self {
-        Self {
-            bundle,
-            told: false,
-        }
-    }
 }
 
 impl Learning {
@@ -134,6 +131,7 @@ impl Learning {
 
     pub fn on_window(&mut self, window: &Window) {
         let container = self.containers.get_mut(&window.container);
+        let container = container.filter(|container| !container.held.is_open());
         if let Some(progress) = container.and_then(|container| container.phase.progress()) {
             progress.on_window(window);
         }
@@ -148,7 +146,8 @@ impl Learning {
                 changes.extend(self.trained(container, result));
             }
         }
-        if !self.unkept.is_empty() && self.now_ns >= self.keep_at_ns {
+        let late = self.containers.values().any(|c| c.kept_late);
+        if (late || !self.unkept.is_empty()) && self.now_ns >= self.keep_at_ns {
             self.keep();
         }
         for (index, container) in &mut self.containers {
@@ -200,6 +199,8 @@ impl Learning {
         let place = self.settings.place(&self.arch, &container.info, process);
         container.key = Some(key.clone());
         container.place = Some(place.clone());
+        self.recall(index);
+        let container = self.containers.get_mut(&index)?;
         if let Some(bundle) = container.keyless.take() {
             // It goes into force again, by the container's right name.
             return self.learned(index, bundle);
@@ -210,6 +211,18 @@ impl Learning {
         });
         let stored = stored.filter(|bundle| bundle.card.arch == self.arch);
         let change = match stored {
+            Some(bundle)
+                if container.kept.accepted.relearning && !place.is_other_version(&bundle.card) =>
+            {
+                let id = bundle.id();
+                container.phase = Phase::learning(&self.settings);
+                container.model = Some(id.clone());
+                Some(Change::Relearning {
+                    container: index,
+                    id,
+                    bundle: Some(Arc::new(bundle)),
+                })
+            }
             Some(bundle) if !place.is_other_version(&bundle.card) => {
                 let id = bundle.id();
                 container.phase = Phase::Watching;
@@ -226,7 +239,9 @@ impl Learning {
                     Meanwhile::new(bundle, id)
                 });
                 container.model = meanwhile.as_ref().map(|older| older.id.clone());
-                (begins || meanwhile.is_some()).then_some(Change::Learning {
+                container.older = meanwhile.is_some();
+                let accepted = !container.kept.accepted.is_empty();
+                (begins || accepted || meanwhile.is_some()).then_some(Change::Learning {
                     container: index,
                     meanwhile,
                 })
@@ -264,12 +279,14 @@ impl Learning {
             return None;
         };
         self.waiting.remove(&index);
+        container.training_ns = self.now_ns;
         let (calls, windows) = container.phase.start_training()?;
         let training = Training {
             recording,
             container: container.info.name.clone(),
             unseen_mass: ready.unseen_mass,
             widened: ready.widened,
+            left_out: container.held.spans().to_vec(),
             time_limit: self.settings.time_limit,
             nice: self.settings.nice,
             memory,
@@ -311,8 +328,12 @@ impl Learning {
 
     /// Puts learned models in force, and keeps and shares them once their container is known by name.
     fn learned(&mut self, index: ContainerIndex, mut bundle: Bundle) -> Option<Change> {
+        if self.has_to_be_proven(index) {
+            return self.prove(index, bundle);
+        }
         let container = self.containers.get_mut(&index)?;
         container.phase = Phase::Watching;
+        container.older = false;
         let mut file = None;
         match (&container.key, &container.place) {
             (Some(key), Some(place)) => {
@@ -329,6 +350,7 @@ impl Learning {
         }
         let id = bundle.id();
         container.model = Some(id.clone());
+        self.relearned(index);
         self.settle_in();
         if let Some(file) = file {
             self.offer(index, file);
@@ -343,28 +365,6 @@ impl Learning {
             self.notebook.close();
         }
         self.keep();
-    }
-
-    /// Writes bundles to disk that are not there yet.
-    fn keep(&mut self) {
-        self.keep_at_ns = self.now_ns + RETRY_NS;
-        let store = &self.store;
-        self.unkept
-            .retain(|key, unkept| match store.save(key, &unkept.bundle) {
-                Ok(()) => {
-                    if unkept.told {
-                        tracing::info!(bundle = %key, "the learned models are kept now");
-                    }
-                    false
-                }
-                Err(error) => {
-                    if !unkept.told {
-                        tracing::warn!(%error, "learned models are in force but not kept yet");
-                    }
-                    unkept.told = true;
-                    true
-                }
-            });
     }
 
     fn is_learning(&self) -> bool {

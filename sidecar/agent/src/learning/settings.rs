@@ -21,6 +21,8 @@ pub struct Settings {
     pub memory: u64,
     /// Whose models they are; replicas share those of the same tenant and workload.
     pub tenant: String,
+    /// What tells this replica from others of its workload.
+    pub replica: String,
     /// From a container and its first process to what it is a replica of.
     pub workload: Workload,
 }

@@ -48,9 +48,30 @@ impl Sharing {
         self.ask(container, Task::Find, answer);
     }
 
-    fn save(&mut self, container: ContainerIndex, place: Place, file: Vec<u8>) {
+    /// `over`: the model that may be replaced.
+    fn save(
+        &mut self,
+        container: ContainerIndex,
+        place: Place,
+        file: Vec<u8>,
+        over: Option<String>,
+    ) {
         let store = self.store.clone();
-        let answer = async move { Answer::Saved(store.save(&place, file).await) };
+        let answer =
+            async move { Answer::Saved(store.save_over(&place, file, over.as_deref()).await) };
+        self.ask(container, Task::Save, answer);
+    }
+
+    fn save_new_version(
+        &mut self,
+        container: ContainerIndex,
+        place: Place,
+        file: Vec<u8>,
+        replica: String,
+    ) {
+        let store = self.store.clone();
+        let answer =
+            async move { Answer::Saved(store.save_new_version(&place, file, &replica).await) };
         self.ask(container, Task::Save, answer);
     }
 
@@ -132,7 +153,23 @@ impl Learning {
         if let Some(place) = &container.place
             && sharing.store.can_save()
         {
-            sharing.save(index, place.clone(), file);
+            let over = container.kept.supersedes.clone();
+            sharing.save(index, place.clone(), file, over);
+        }
+    }
+
+    /// Stores what a container has learned of a new version of its image, for others to agree with;
+    /// one that cannot store waits for them.
+    pub(super) fn propose(&mut self, index: ContainerIndex, file: Vec<u8>) {
+        let (Some(sharing), Some(container)) = (&mut self.sharing, self.containers.get_mut(&index))
+        else {
+            return;
+        };
+        container.ask_at_ns = Some(self.now_ns + LOOK_AGAIN_NS);
+        if let Some(place) = container.place.clone()
+            && sharing.store.can_save()
+        {
+            sharing.save_new_version(index, place, file, self.settings.replica.clone());
         }
     }
 
@@ -151,7 +188,10 @@ impl Learning {
         let again: Vec<_> = self
             .containers
             .iter()
-            .filter(|(_, container)| container.phase.is_learning() && due(container.ask_at_ns))
+            .filter(|(_, container)| {
+                let looks = container.phase.is_learning() || container.phase.is_proving();
+                looks && due(container.ask_at_ns)
+            })
             .map(|(index, _)| *index)
             .collect();
         for index in again {
@@ -165,12 +205,11 @@ impl Learning {
         match answer {
             Answer::Found(Found::Exact(taken)) => self.agree(index, taken),
             Answer::Found(Found::Older(taken)) => {
-                tracing::info!(
-                    container,
-                    model = taken.id,
-                    "another version's models are there"
-                );
+                let (container, model) = (container.clone(), taken.id.clone());
                 let change = self.begin_from(index, taken);
+                if change.is_some() {
+                    tracing::info!(container, model, "another version's models are there");
+                }
                 self.missing(index);
                 change
             }
@@ -187,12 +226,25 @@ impl Learning {
                 );
                 self.agree(index, taken)
             }
+            Answer::Saved(Saved::Unproven) => {
+                self.missing(index);
+                None
+            }
             Answer::Saved(saved) => {
                 tracing::info!(
                     container,
                     ?saved,
                     "learned models are there for other replicas"
                 );
+                self.superseded(index);
+                if self
+                    .containers
+                    .get(&index)
+                    .is_some_and(|c| c.phase.is_proving())
+                {
+                    // Enough replicas have seen it healthy: it is found now.
+                    self.look(index);
+                }
                 None
             }
         }
@@ -202,10 +254,17 @@ impl Learning {
     fn agree(&mut self, index: ContainerIndex, taken: Taken) -> Option<Change> {
         let container = self.containers.get_mut(&index)?;
         let learned = !container.phase.is_learning();
+        if container.kept.supersedes.as_ref() == Some(&taken.id) {
+            // What an operator has had learned anew goes before it.
+            self.missing(index);
+            return None;
+        }
         if learned && container.model.as_ref() == Some(&taken.id) {
+            self.superseded(index);
             return None;
         }
         container.phase = Phase::Watching;
+        container.older = false;
         container.model = Some(taken.id.clone());
         container.ask_at_ns = None;
         if let Some(key) = container.key.clone() {
@@ -214,6 +273,8 @@ impl Learning {
         if let Some(training) = self.running.remove(&index) {
             training.abort();
         }
+        self.relearned(index);
+        self.superseded(index);
         self.settle_in();
         Some(Change::Watching {
             container: index,
@@ -230,6 +291,7 @@ impl Learning {
             return None;
         }
         container.model = Some(taken.id.clone());
+        container.older = true;
         let meanwhile = Meanwhile::new(Arc::unwrap_or_clone(taken.bundle), taken.id);
         Some(Change::Learning {
             container: index,
@@ -243,7 +305,7 @@ impl Learning {
         let Some(container) = self.containers.get_mut(&index) else {
             return;
         };
-        if container.phase.is_learning() {
+        if container.phase.is_learning() || container.phase.is_proving() {
             container.ask_at_ns = Some(again_ns);
             return;
         }

@@ -14,6 +14,8 @@ use super::{
 };
 use crate::record::{ContainerInfo, Tick};
 
+mod accepting;
+
 const SECOND: Nanos = 1_000_000_000;
 
 fn learning(state_dir: &Path) -> Learning {
@@ -29,6 +31,7 @@ fn learning(state_dir: &Path) -> Learning {
         nice: 0,
         memory: 1 << 30,
         tenant: "default".to_owned(),
+        replica: state_dir.display().to_string(),
         workload: Workload::Found(|_, process| format!("shop.{}", process.executable)),
     };
     let header = Header {

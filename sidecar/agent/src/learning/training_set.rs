@@ -17,7 +17,9 @@ use thiserror::Error;
 
 use crate::{
     capture::recording::{RecordingError, RecordingReader},
-    record::{ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Record, Subject},
+    record::{
+        ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Nanos, Record, Subject,
+    },
     windows::{Piece, Windows},
 };
 
@@ -49,19 +51,37 @@ pub struct TrainingSet {
 /// Reads recordings, in order, and keeps `container` (or the only one there is). A recording that
 /// is cut short counts up to its last whole block.
 pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, TrainingSetError> {
-    read_at_most(paths, container, MAX_CALLS)
+    read_kept(paths, container, Kept::default())
 }
 
-/// The same, of which windows with at most `max_calls` calls are kept ([`calls_in`]).
-pub fn read_at_most(
+/// What is kept of recordings.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// Calls in the windows that are kept at most ([`calls_in`]).
+    pub max_calls: usize,
+    /// Spans of time that are left out, in ns of the recordings' clock.
+    pub left_out: &'a [(Nanos, Nanos)],
+}
+
+impl Default for Kept<'_> {
+    fn default() -> Self {
+        Kept {
+            max_calls: MAX_CALLS,
+            left_out: &[],
+        }
+    }
+}
+
+/// The same, of which less is kept.
+pub fn read_kept(
     paths: &[PathBuf],
     container: Option<&str>,
-    max_calls: usize,
+    kept: Kept<'_>,
 ) -> Result<TrainingSet, TrainingSetError> {
     let mut sets: BTreeMap<String, Collected> = BTreeMap::new();
     let mut arch: Option<String> = None;
     for path in paths {
-        let header = add(path, &mut sets, max_calls)?;
+        let header = add(path, &mut sets, kept)?;
         match &arch {
             Some(arch) if *arch != header.arch => {
                 return Err(TrainingSetError::Architectures(arch.clone(), header.arch));
@@ -204,7 +224,7 @@ impl Collected {
 /// One recording on its way into the sets.
 struct Pass<'a> {
     calls: &'static CallTable,
-    max_calls: usize,
+    kept: Kept<'a>,
     names: BTreeMap<ContainerIndex, String>,
     sets: &'a mut BTreeMap<String, Collected>,
 }
@@ -212,7 +232,7 @@ struct Pass<'a> {
 fn add(
     path: &Path,
     sets: &mut BTreeMap<String, Collected>,
-    max_calls: usize,
+    kept: Kept<'_>,
 ) -> Result<Header, TrainingSetError> {
     let file = File::open(path).map_err(|source| TrainingSetError::Open {
         path: path.to_owned(),
@@ -223,7 +243,7 @@ fn add(
     let mut windows = Windows::new(&header.arch);
     let mut pass = Pass {
         calls: names::table(&header.arch),
-        max_calls,
+        kept,
         names: BTreeMap::new(),
         sets,
     };
@@ -255,7 +275,7 @@ impl Pass<'_> {
             .entry(container)
             .or_insert_with(|| format!("container-{container}"))
             .clone();
-        let new = || Collected::new(self.calls, self.max_calls);
+        let new = || Collected::new(self.calls, self.kept.max_calls);
         self.sets.entry(name).or_insert_with(new)
     }
 
@@ -268,7 +288,7 @@ impl Pass<'_> {
                     self.set(info.container).absorb(earlier);
                 }
             }
-            Record::Process(process) => {
+            Record::Process(process) if !self.is_left_out(process.at_ns, process.at_ns) => {
                 let set = self.set(process.container);
                 if !process.executable.is_empty() {
                     set.baseline.executable(&process.executable);
@@ -278,18 +298,18 @@ impl Pass<'_> {
                     .iter()
                     .for_each(|address| set.baseline.listen(address));
             }
-            Record::Lifecycle(event) => {
+            Record::Lifecycle(event) if !self.is_left_out(event.at_ns, event.at_ns) => {
                 if let LifecycleEvent::Exec { executable } = &event.event {
                     self.set(event.container).baseline.executable(executable);
                 }
             }
-            Record::Http(head) => {
+            Record::Http(head) if !self.is_left_out(head.at_ns, head.at_ns) => {
                 if let HttpMessage::Request { .. } = &head.message {
                     let came_in = head.direction == Direction::Incoming;
                     self.set(head.container).usage.http_request(came_in);
                 }
             }
-            Record::Detail(detail) => {
+            Record::Detail(detail) if !self.is_left_out(detail.at_ns, detail.at_ns) => {
                 let token = Token::new(detail.nr, detail.ret);
                 let connect = self.calls.is_connect(detail.nr);
                 let set = self.set(detail.container);
@@ -307,8 +327,18 @@ impl Pass<'_> {
         }
     }
 
+    fn is_left_out(&self, from: Nanos, to: Nanos) -> bool {
+        self.kept
+            .left_out
+            .iter()
+            .any(|span| from <= span.1 && to >= span.0)
+    }
+
     fn piece(&mut self, piece: Piece) {
         match piece {
+            Piece::Window(window) if self.is_left_out(window.start_ns(), window.end_ns()) => {}
+            Piece::Exchange(_, exchange)
+                if self.is_left_out(exchange.sent_ns, exchange.received_ns) => {}
             Piece::Window(window) => {
                 let set = self.set(window.container);
                 set.first_ns.get_or_insert(window.start_ns());
@@ -324,12 +354,18 @@ impl Pass<'_> {
         }
     }
 
-    /// The recording ends: what it covered is normal time.
+    /// The recording ends: what it covered is normal time, but for what was left out.
     fn end(self) {
         for set in self.sets.values_mut() {
             if let Some(first) = set.first_ns.take() {
+                let last = set.last_ns;
+                let without = self.kept.left_out.iter().map(|(from, to)| {
+                    let (from, to) = ((*from).max(first), (*to).min(last));
+                    to.saturating_sub(from)
+                });
+                let without = without.sum();
                 set.baseline
-                    .observed_time(set.last_ns.saturating_sub(first));
+                    .observed_time(last.saturating_sub(first).saturating_sub(without));
                 set.last_ns = 0;
             }
         }
@@ -337,119 +373,4 @@ impl Pass<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        capture::recording::RecordingWriter,
-        record::{Call, CallWindow, ContainerInfo, WindowEnd},
-    };
-
-    fn container(name: &str) -> Record {
-        Record::Container(ContainerInfo {
-            at_ns: 1,
-            container: 0,
-            name: name.to_owned(),
-            id: None,
-            cgroup_path: String::new(),
-            image: None,
-            image_digest: None,
-        })
-    }
-
-    fn window(sequence: u64) -> Record {
-        let call = Call {
-            nr: 39,
-            fd: -1,
-            ret: 1,
-            enter_ns: sequence * 1_000_000_000,
-            duration_ns: 0,
-            no_return: false,
-            counted: false,
-        };
-        Record::Window(CallWindow {
-            container: 0,
-            pid: 10,
-            tid: 10,
-            sequence,
-            lost_before: 0,
-            counted_before: 0,
-            weight: 1,
-            context: 0,
-            calls: vec![call; 64],
-            end: WindowEnd::Full,
-        })
-    }
-
-    #[test]
-    fn of_more_calls_than_are_needed_whole_spans_of_time_are_kept() {
-        let mut set = Collected::new(names::table("x86_64"), MAX_CALLS);
-        // 64 calls every 25 ms.
-        let windows = 3 * MAX_CALLS as u64 / 64;
-        for number in 0..windows {
-            let call = stethos_patterns::WindowCall {
-                token: Token::new(39, 0),
-                role: stethos_patterns::Role::None,
-                fd: -1,
-                ret: 0,
-                enter_ns: number * SPAN_NS / 10,
-                duration_ns: 0,
-            };
-            set.keep(Window {
-                container: 0,
-                pid: 1,
-                tid: 1,
-                sequence: number,
-                weight: 1,
-                whole: true,
-                calls: vec![call; 64],
-            });
-        }
-        assert!(
-            (MAX_CALLS / 4..=MAX_CALLS).contains(&set.calls),
-            "{}",
-            set.calls
-        );
-        let mut spans: BTreeMap<u64, usize> = BTreeMap::new();
-        for window in &set.windows {
-            *spans.entry(window.start_ns() / SPAN_NS).or_default() += 1;
-        }
-        let whole = spans.values().filter(|windows| **windows == 10).count();
-        assert!(whole + 2 >= spans.len(), "{spans:?}");
-        assert!(spans.keys().any(|span| *span > windows / 10 * 9 / 10));
-    }
-
-    #[test]
-    fn less_memory_keeps_fewer_calls() {
-        assert_eq!(calls_in(u64::MAX), MAX_CALLS);
-        assert_eq!(calls_in(100 << 20), 327_680);
-        assert_eq!(calls_in(0), MIN_CALLS);
-    }
-
-    #[test]
-    fn what_was_recorded_before_a_container_had_its_name_is_its_own() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let header = Header {
-            arch: "x86_64".to_owned(),
-            kernel: String::new(),
-            unix_offset_ns: 0,
-            capture_mode: "broker".to_owned(),
-            target: String::new(),
-        };
-        let mut writer = RecordingWriter::new(file.reopen().unwrap(), &header).unwrap();
-        for record in [
-            container("cgroup-7"),
-            window(1),
-            window(2),
-            container("api"),
-            window(3),
-        ] {
-            writer.write(&record).unwrap();
-        }
-        writer.finish().unwrap();
-        let set = read(&[file.path().to_owned()], None).unwrap();
-        assert_eq!(set.container, "api");
-        let calls = set.windows.iter().map(|window| window.calls.len());
-        assert_eq!(calls.sum::<usize>(), 3 * 64);
-        assert_eq!(set.baseline.calls, 3 * 64);
-    }
-}
+mod tests;

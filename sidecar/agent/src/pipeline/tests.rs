@@ -1,7 +1,15 @@
-use stethos_bundle::sample::bundle;
+mod lasting;
+
+use stethos_bundle::{Bundle, sample::bundle};
 
 use super::*;
-use crate::{config::PluginsConfig, learning::change::Source};
+use crate::{
+    config::PluginsConfig,
+    learning::{
+        Change,
+        change::{Meanwhile, Source},
+    },
+};
 
 fn header() -> Header {
     Header {

@@ -171,7 +171,9 @@ impl Attention {
             Record::Lifecycle(lifecycle) => match lifecycle.event {
                 // Of a container without a normal nothing can be said yet.
                 LifecycleEvent::Exec { ref executable }
-                    if model.is_some_and(|model| !model.knows_command(executable)) =>
+                    if model.is_some_and(|model| {
+                        !model.knows_command(executable) && !model.accepts_command(executable)
+                    }) =>
                 {
                     self.find(lifecycle.at_ns, "an unknown program was started");
                 }
@@ -271,6 +273,15 @@ impl Attention {
         self.containers.values_mut().for_each(Contexts::forget);
         self.orders.push(Order::Forget);
         self.find(now, "there is no room for more that is familiar");
+    }
+
+    /// A container is learned anew, from whole streams: what was familiar is learned again where there
+    /// is a normal.
+    pub fn learned_anew(&mut self) {
+        let now = self.tick.as_ref().map_or(0, |tick| tick.at_ns);
+        self.containers.values_mut().for_each(Contexts::forget);
+        self.orders.push(Order::Forget);
+        self.find(now, "a container is learned anew");
     }
 
     /// Something of a container was to be learned for whose kind there is no row: it could not be

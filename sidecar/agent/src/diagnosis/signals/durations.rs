@@ -33,7 +33,13 @@ impl Durations {
         {
             return None;
         }
-        let normal = scene.model?.call_limit(call.token, call.role)?;
+        let model = scene.model?;
+        let mut normal = model.call_limit(call.token, call.role)?;
+        let slow = call.duration_ns > normal.ceiling_ns;
+        let path = slow.then(|| scene.pod.file(scene.pid, call.fd)).flatten();
+        if slow {
+            normal = model.file_limit(call.token, call.role, path)?;
+        }
         let hit = call.duration_ns > normal.ceiling_ns;
         let key = (scene.container, call.token);
         if !hit && !self.tests.contains_key(&key) {
@@ -56,7 +62,7 @@ impl Durations {
             Kind::SlowCall { token: call.token },
             name,
         )
-        .about(scene.pod.file(scene.pid, call.fd).map(str::to_owned))
+        .about(path.map(str::to_owned))
         .against(duration(&normal));
         Some(match evidence >= scene.limit && lasted {
             true => signal.standing(Standing::Opens, evidence.min(12.0)),

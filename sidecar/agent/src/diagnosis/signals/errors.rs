@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stethos_patterns::names::{CallKind, CallTable};
-use stethos_patterns::{Role, Token, WindowCall};
+use stethos_patterns::{Outcome, Role, Token, WindowCall};
 
 use crate::diagnosis::errno::*;
 use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
@@ -58,21 +58,61 @@ struct Recent {
     pids: BTreeSet<u32>,
 }
 
-impl Errors {
-    /// Judges one finished call.
-    pub(crate) fn judge(&mut self, scene: &Scene<'_>, call: &WindowCall) -> Option<Signal> {
+/// A call that failed, and on what.
+struct Failure {
+    errno: u8,
+    cause: Cause,
+    /// Path or peer, when known.
+    subject: Option<String>,
+}
+
+impl Failure {
+    fn errno(scene: &Scene<'_>, call: &WindowCall) -> Option<u8> {
+        error_of(call.token, makes_threads(scene.table.name(call.token.call)))
+    }
+
+    fn of(scene: &Scene<'_>, call: &WindowCall) -> Option<Self> {
+        let errno = Self::errno(scene, call)?;
         let name = scene.table.name(call.token.call);
-        let Some(errno) = error_of(call.token, makes_threads(name)) else {
-            self.count_good(scene, call);
-            return None;
-        };
-        let cause = Self::cause(scene, call, name, errno)?;
-        let mut subject = scene.subject(call);
-        subject = subject.or_else(|| match &cause {
+        let cause = Errors::cause(scene, call, name, errno)?;
+        let subject = scene.subject(call).or_else(|| match &cause {
             Cause::Peer(peer) => Some(peer.clone()).filter(|peer| !peer.is_empty()),
             Cause::Disk => scene.pod.file(scene.pid, call.fd).map(str::to_owned),
             _ => None,
         });
+        Some(Failure {
+            errno,
+            cause,
+            subject,
+        })
+    }
+}
+
+impl Errors {
+    /// Whether the call failed in a way that an operator has accepted.
+    pub(crate) fn is_accepted(scene: &Scene<'_>, call: &WindowCall) -> bool {
+        if call.token.outcome == Outcome::Ok {
+            return false;
+        }
+        let (Some(model), Some(failure)) = (scene.model, Failure::of(scene, call)) else {
+            return false;
+        };
+        model.accepts_error(call.token, failure.subject.as_deref())
+    }
+
+    /// Judges one finished call.
+    pub(crate) fn judge(&mut self, scene: &Scene<'_>, call: &WindowCall) -> Option<Signal> {
+        let Some(Failure {
+            errno,
+            cause,
+            subject,
+        }) = Failure::of(scene, call)
+        else {
+            if Failure::errno(scene, call).is_none() {
+                self.count_good(scene, call);
+            }
+            return None;
+        };
         let kind = Kind::Error {
             token: call.token,
             cause: cause.clone(),
@@ -285,10 +325,8 @@ pub(crate) fn shares(
     } else {
         2.0 * (failed as f64 + 1.0) / (attempts as f64 + 2.0)
     };
-    let classed = !matches!(
-        token.outcome,
-        stethos_patterns::Outcome::Errno(ENOENT | EACCES | EPERM)
-    ) && table.kind(token.call) != CallKind::Other;
+    let classed = !matches!(token.outcome, Outcome::Errno(ENOENT | EACCES | EPERM))
+        && table.kind(token.call) != CallKind::Other;
     let p1 = if classed { (5.0 * p0).max(0.1) } else { 0.6 };
     (p0 * 3.0 <= p1 && p1 < 0.97).then_some((p0, p1))
 }

@@ -54,6 +54,7 @@ impl Ends {
                     .process(record.pid)
                     .map_or("", |p| p.executable.as_str());
                 let known = model.knows_command(executable)
+                    || model.accepts_command(executable)
                     || (!file.is_empty() && model.knows_executable(file));
                 let kind = Kind::UnexpectedExec {
                     executable: executable.clone(),

@@ -206,6 +206,15 @@ fn unexpected_exec() {
         },
     );
     shop.work(20, 20);
+    shop.lifecycle(
+        API,
+        901,
+        LifecycleEvent::Exit {
+            code: 0,
+            group_dead: true,
+        },
+    );
+    shop.work(20, 20);
     shop.expect(ExecUnexpected, "/bin/sh");
 }
 

@@ -6,6 +6,7 @@ mod dependencies;
 mod expect;
 mod grouping;
 mod life;
+mod operator;
 mod pairs;
 mod quiet;
 mod requests;

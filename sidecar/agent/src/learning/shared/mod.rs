@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`place`] | under which name a bundle lies, and whether it belongs there |
 //! | [`seal`] | signatures |
+//! | `witnesses` | replicas that have seen a new version healthy |
 //! | `open` | a store from its configuration |
 //! | [`counts`] | what was asked and what came of it |
 //! | [`error`] | why a bundle is refused, why a store fails |
@@ -19,6 +20,7 @@ pub mod place;
 pub mod seal;
 #[cfg(test)]
 pub(super) mod tests;
+mod witnesses;
 
 use std::{
     sync::{
@@ -76,7 +78,8 @@ pub struct Taken {
 pub enum Found {
     /// Models of this very version of its image.
     Exact(Taken),
-    /// Models of another version: the newest ones.
+    /// Models of another version: the newest ones. Those of this version are not there, or not enough
+    /// replicas have seen it healthy.
     Older(Taken),
     Nothing,
 }
@@ -85,18 +88,20 @@ pub enum Found {
 #[derive(Debug)]
 pub enum Saved {
     Saved,
-    /// In the place of a bundle that was refused.
+    /// In the place of a bundle that was refused, or that was to be replaced.
     Replaced,
     /// The same bundle lies there already.
     AlreadyThere,
     /// Another replica's lies there, which counts.
     Other(Taken),
+    /// It lies there, and counts once more replicas have seen this version healthy.
+    Unproven,
 }
 
 /// What lies at a path.
 enum Object {
     Absent,
-    Good(Taken),
+    Good(Taken, UpdateVersion),
     Refused(UpdateVersion),
 }
 
@@ -107,6 +112,8 @@ pub struct SharedStore {
     keys: Arc<Keys>,
     limits: Limits,
     counters: Counters,
+    /// Replicas that have to see a new version healthy.
+    replicas: usize,
     /// By [`Task`]: it was said that it fails.
     told: [AtomicBool; 2],
 }
@@ -119,6 +126,7 @@ impl SharedStore {
             keys: Arc::new(keys),
             limits,
             counters: Counters::default(),
+            replicas: 1,
             told: Default::default(),
         }
     }
@@ -149,17 +157,25 @@ impl SharedStore {
 
     /// Stores a bundle's file, which is stamped for `place`, until the store answers.
     pub async fn save(&self, place: &Place, file: Vec<u8>) -> Saved {
+        self.save_over(place, file, None).await
+    }
+
+    /// The same, also in the place of the model with this id.
+    pub async fn save_over(&self, place: &Place, file: Vec<u8>, over: Option<&str>) -> Saved {
         let object = PutPayload::from(self.keys.seal(file.clone()));
         let saved = self
-            .until_done(Task::Save, || self.save_once(place, &file, &object))
+            .until_done(Task::Save, || self.save_once(place, &file, &object, over))
             .await;
-        let counter = match &saved {
-            Saved::Saved => &self.counters.saved,
+        self.count_saved(&saved);
+        saved
+    }
+
+    fn count_saved(&self, saved: &Saved) {
+        count(match saved {
+            Saved::Saved | Saved::Unproven => &self.counters.saved,
             Saved::Replaced => &self.counters.replaced,
             Saved::AlreadyThere | Saved::Other(_) => &self.counters.already_there,
-        };
-        count(counter);
-        saved
+        });
     }
 
     async fn until_done<T, F: Future<Output = Result<T, Failure>>>(
@@ -201,17 +217,30 @@ impl SharedStore {
     }
 
     async fn find_once(&self, place: &Place, older: bool) -> Result<Found, Failure> {
-        if let Object::Good(taken) = self.read(place, &place.path(&self.prefix)).await? {
-            return Ok(Found::Exact(taken));
-        }
-        if older {
-            for path in self.others(place).await? {
-                if let Object::Good(taken) = self.read(place, &path).await? {
-                    return Ok(Found::Older(taken));
-                }
+        let own = self.read(place, &place.path(&self.prefix)).await?;
+        let proven = match own {
+            Object::Good(..) => self.is_proven(place).await?,
+            _ => false,
+        };
+        let other = match proven || !(older || matches!(own, Object::Good(..))) {
+            true => None,
+            false => self.newest_other(place).await?,
+        };
+        Ok(match (own, other) {
+            (_, Some(taken)) => Found::Older(taken),
+            // Without another version nothing has to be proven.
+            (Object::Good(taken, _), None) => Found::Exact(taken),
+            (_, None) => Found::Nothing,
+        })
+    }
+
+    async fn newest_other(&self, place: &Place) -> Result<Option<Taken>, Failure> {
+        for path in self.others(place).await? {
+            if let Object::Good(taken, _) = self.read(place, &path).await? {
+                return Ok(Some(taken));
             }
         }
-        Ok(Found::Nothing)
+        Ok(None)
     }
 
     /// The newest bundles of other versions of the image.
@@ -237,6 +266,7 @@ impl SharedStore {
         place: &Place,
         file: &[u8],
         object: &PutPayload,
+        over: Option<&str>,
     ) -> Result<Saved, Failure> {
         let path = place.path(&self.prefix);
         for _ in 0..ROUNDS {
@@ -246,34 +276,36 @@ impl SharedStore {
                 Err(ObjectError::NotImplemented { .. }) => false,
                 Err(error) => return Err(error.into()),
             };
-            match self.read(place, &path).await? {
-                Object::Good(taken) if taken.file == file => return Ok(Saved::AlreadyThere),
-                Object::Good(taken) => return Ok(Saved::Other(taken)),
+            let version = match self.read(place, &path).await? {
+                Object::Good(taken, _) if taken.file == file => return Ok(Saved::AlreadyThere),
+                Object::Good(taken, version) if over == Some(&*taken.id) => version,
+                Object::Good(taken, _) => return Ok(Saved::Other(taken)),
                 // It went away meanwhile.
-                Object::Absent if conditional => {}
+                Object::Absent if conditional => continue,
                 Object::Absent => {
                     self.put(&path, object, PutMode::Overwrite).await?;
                     return Ok(Saved::Saved);
                 }
-                Object::Refused(version) => match self.replace(&path, object, version).await {
-                    Ok(()) => return self.replaced(place, &path, file).await,
-                    Err(ObjectError::Precondition { .. } | ObjectError::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                },
+                Object::Refused(version) => version,
+            };
+            match self.replace(&path, object, version).await {
+                Ok(()) => return self.replaced(place, &path, file).await,
+                Err(ObjectError::Precondition { .. } | ObjectError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(Failure::Contended)
     }
 
-    /// Replaces what was refused, and nothing else where the store can tell.
+    /// Replaces what lies there, and nothing else where the store can tell.
     async fn replace(
         &self,
         path: &Path,
         object: &PutPayload,
-        refused: UpdateVersion,
+        version: UpdateVersion,
     ) -> object_store::Result<()> {
-        if refused.e_tag.is_some() || refused.version.is_some() {
-            let replaced = self.put(path, object, PutMode::Update(refused)).await;
+        if version.e_tag.is_some() || version.version.is_some() {
+            let replaced = self.put(path, object, PutMode::Update(version)).await;
             if !matches!(replaced, Err(ObjectError::NotImplemented { .. })) {
                 return replaced;
             }
@@ -284,7 +316,7 @@ impl SharedStore {
     /// Another replica may have replaced the same: the one that lies there counts.
     async fn replaced(&self, place: &Place, path: &Path, file: &[u8]) -> Result<Saved, Failure> {
         match self.read(place, path).await? {
-            Object::Good(taken) if taken.file != file => Ok(Saved::Other(taken)),
+            Object::Good(taken, _) if taken.file != file => Ok(Saved::Other(taken)),
             _ => Ok(Saved::Replaced),
         }
     }
@@ -321,7 +353,7 @@ impl SharedStore {
                 .await?
         };
         Ok(match taken {
-            Ok(taken) => Object::Good(taken),
+            Ok(taken) => Object::Good(taken, version),
             Err(refusal) => {
                 self.counters.refused(refusal.cause());
                 tracing::warn!(bundle = %path, %refusal, "a stored bundle is refused");

@@ -42,9 +42,9 @@ impl SharedStore {
             time: config.time_limit,
             wait: config.retry_interval,
         };
-        Ok(Some(Arc::new(SharedStore::new(
-            store, prefix, keys, limits,
-        ))))
+        let replicas = config.replicas as usize;
+        let store = SharedStore::new(store, prefix, keys, limits);
+        Ok(Some(Arc::new(store.needing(replicas))))
     }
 }
 

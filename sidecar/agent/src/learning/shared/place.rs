@@ -16,6 +16,7 @@ use crate::learning::store::{digest, hex};
 /// Stands for an image whose digest is not known.
 const UNKNOWN_IMAGE: &str = "unknown";
 const EXTENSION: &str = ".bundle";
+const WITNESSES: &str = ".seen";
 /// A longer name is cut in a path, and ends with its digest.
 const LONGEST_NAME: usize = 64;
 /// Bytes of a digest that stand in a path.
@@ -48,8 +49,22 @@ impl Place {
 
     /// Where the bundle of this version lies.
     pub fn path(&self, prefix: &Path) -> Path {
+        self.beside(prefix, EXTENSION)
+    }
+
+    /// Where replicas say that they have seen this version healthy.
+    pub fn witnesses(&self, prefix: &Path) -> Path {
+        self.beside(prefix, WITNESSES)
+    }
+
+    pub fn witness(&self, prefix: &Path, replica: &str) -> Path {
+        self.witnesses(prefix)
+            .join(PathPart::from(digest::<8>([replica]).as_str()))
+    }
+
+    fn beside(&self, prefix: &Path, ending: &str) -> Path {
         let image = self.subject.image.as_deref().unwrap_or(UNKNOWN_IMAGE);
-        let name = format!("{}{EXTENSION}", short(&image.replace(':', "-")));
+        let name = format!("{}{ending}", short(&image.replace(':', "-")));
         self.folder(prefix).join(PathPart::from(name.as_str()))
     }
 

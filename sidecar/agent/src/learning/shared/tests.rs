@@ -265,3 +265,35 @@ async fn a_store_that_comes_back_takes_what_waits() {
     let (saved, ()) = tokio::join!(store.save(&place, stamped(1)), later);
     assert!(matches!(saved, Saved::Saved), "{saved:?}");
 }
+
+#[tokio::test]
+async fn replicas_that_are_trusted_say_once_that_a_version_is_healthy() {
+    let files = KeyFiles::new();
+    let objects = Arc::new(InMemory::new());
+    let open = |sign: Option<usize>| {
+        let sign = sign.map(|n| files.private[n].as_path());
+        let keys = Keys::read(sign, &files.public[..1]).unwrap();
+        SharedStore::new(objects.clone(), Path::from("models"), keys, LIMITS).needing(2)
+    };
+    let (trusted, stranger) = (open(Some(0)), open(Some(1)));
+    let (old, new) = (place(), of_image("sha256:bb"));
+    trusted.save(&old, stamped_for(&old, 1)).await;
+    let file = stamped_for(&new, 2);
+    let proven = |saved: Saved| !matches!(saved, Saved::Unproven);
+    let save =
+        async |replica: &str| proven(trusted.save_new_version(&new, file.clone(), replica).await);
+    assert!(!save("one").await);
+    assert!(!save("one").await);
+    stranger.witness(&new, "two").await.unwrap();
+    assert!(!trusted.is_proven(&new).await.unwrap());
+    // What was said of another version is not said of this one.
+    let said = new.witness(&trusted.prefix, "one");
+    let copy = new.witness(&trusted.prefix, "three");
+    objects.copy(&said, &copy).await.unwrap();
+    assert!(!trusted.is_proven(&new).await.unwrap());
+    let found = trusted.find(&new, false).await;
+    assert!(matches!(&found, Found::Older(taken) if taken.bundle.card.seed == 1));
+    assert!(save("four").await);
+    let found = trusted.find(&new, false).await;
+    assert!(matches!(&found, Found::Exact(taken) if taken.bundle.card.seed == 2));
+}

@@ -1,0 +1,52 @@
+//! Which signals belong together.
+
+use super::Incident;
+use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::pod::Pod;
+use crate::diagnosis::signal::{Cause, Kind, Signal};
+
+impl Incident {
+    /// True when the signal belongs to this incident.
+    pub(crate) fn relates(&self, signal: &Signal, pod: &Pod) -> bool {
+        let cause = signal.kind.cause();
+        let only_vague = self.evidence.values().all(Evidence::is_vague);
+        self.evidence.values().any(|evidence| {
+            let other = evidence.kind.cause();
+            if between_peers(signal, evidence, pod) {
+                return true;
+            }
+            let (vague, same) = (
+                cause == Cause::Vague || only_vague,
+                evidence.container == signal.container,
+            );
+            let frozen = matches!(evidence.kind, Kind::Frozen { .. })
+                && matches!(signal.kind, Kind::Frozen { .. });
+            match same {
+                false if frozen => pod.connected(evidence.container, signal.container),
+                true => vague || cause == other || is_whole(&cause) || is_whole(&other),
+                false => vague && pod.connected(evidence.container, signal.container),
+            }
+        })
+    }
+}
+
+/// Causes that make everything else in their container go wrong.
+fn is_whole(cause: &Cause) -> bool {
+    matches!(cause, Cause::Process | Cause::Memory)
+}
+
+/// Trouble with a peer belongs to the trouble in the peer's container, and to that of others
+/// with the same peer.
+fn between_peers(signal: &Signal, evidence: &Evidence, pod: &Pod) -> bool {
+    let same_peer = match (signal.kind.cause(), evidence.kind.cause()) {
+        (Cause::Peer(a), Cause::Peer(b)) => {
+            let unknown = signal.container == evidence.container && (a.is_empty() || b.is_empty());
+            let callee = pod.callee(&a);
+            unknown || (!a.is_empty() && a == b) || (callee.is_some() && callee == pod.callee(&b))
+        }
+        _ => false,
+    };
+    same_peer
+        || signal.kind.points_to(evidence.container, pod)
+        || evidence.kind.points_to(signal.container, pod)
+}
