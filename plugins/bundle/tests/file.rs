@@ -232,19 +232,19 @@ fn foreign_files_are_refused() {
 #[test]
 fn another_version_is_named() {
     let bytes = bundle().write().unwrap();
-    let wanted = b"\"stethos.version\":\"2\"";
+    let wanted = b"\"stethos.version\":\"3\"";
     let at = bytes
         .windows(wanted.len())
         .position(|window| window == wanted)
         .unwrap();
     let mut other = bytes.clone();
-    other[at + wanted.len() - 2] = b'3';
+    other[at + wanted.len() - 2] = b'9';
     let error = Bundle::read(&other, "new.bundle").unwrap_err();
     let expected = BundleError::Version {
         name: "new.bundle".to_owned(),
         position: at,
-        found: "3".to_owned(),
-        supported: 2,
+        found: "9".to_owned(),
+        supported: 3,
     };
     assert_eq!(error, expected);
 }
