@@ -284,6 +284,14 @@ fn faults_are_told_on_the_applications_own_traces() {
         watching.iter().all(|line| line["source"] == "state_dir"),
         "{watching:#?}"
     );
+    for line in &watching {
+        // The shop's services ask others before they answer: none of the built-in types.
+        let expected = match line["container"].as_str() {
+            Some("redis") => "key-value-cache",
+            _ => "generic",
+        };
+        assert_eq!(line["stethos.application.type"], expected, "{line:#?}");
+    }
 
     // A folder where a file was: no class of fault explains that, and Stethos says so.
     let prices = folder.path().join("config/prices.json");

@@ -14,6 +14,14 @@ const OTHER_PROGRAM: f32 = 0.3;
 /// Fewer calls say nothing.
 pub const MIN_CALLS: u64 = 500;
 
+/// Calls that read, and that write.
+pub const READS: &[&str] = &[
+    "read", "recvfrom", "readv", "recvmsg", "pread64", "preadv", "recvmmsg",
+];
+pub const WRITES: &[&str] = &[
+    "write", "sendto", "writev", "sendmsg", "pwrite64", "pwritev", "sendfile", "sendmmsg", "splice",
+];
+
 /// Programs of runtimes, without the version that may follow the name, and the type that they stand for.
 pub const RUNTIMES: [(&str, &str); 6] = [
     ("java", "jvm"),
@@ -33,6 +41,9 @@ pub enum Figure {
     HttpUsed,
     /// Share of the reads and writes of connections that were on those that were made.
     Used,
+    /// Bytes read from connections that were made against bytes written to served ones, the less by the
+    /// more: near 1 where what comes is passed on.
+    PassedOn,
     /// Share of the writes to served connections that follow a write.
     FurtherWrites,
     /// Share of them that follow a write, after the thread turned to another connection: what came
@@ -92,6 +103,11 @@ impl<'a> Sums<'a> {
             Figure::HttpServed => share(self.usage.http_served, served.reads).min(1.0),
             Figure::HttpUsed => share(self.usage.http_used, used.reads).min(1.0),
             Figure::Used => share(used.all(), used.all().saturating_add(served.all())),
+            Figure::PassedOn => {
+                let came = self.bytes(READS, Role::Client);
+                let went = self.bytes(WRITES, Role::Server);
+                share(came.min(went), came.max(went))
+            }
             Figure::FurtherWrites => share(served.further_writes, writes),
             Figure::ReturningWrites => share(served.returning_writes, writes),
             Figure::FurtherReads => share(served.further_reads, reads),
@@ -114,6 +130,12 @@ impl<'a> Sums<'a> {
             let mut runtimes = RUNTIMES.iter();
             runtimes.find_map(|(program, kind)| (*program == name).then_some(*kind))
         })
+    }
+
+    fn bytes(&self, names: &[&str], role: Role) -> u64 {
+        let calls = self.usage.calls.iter();
+        let moved = calls.filter(|one| one.role == role && names.contains(&one.call.as_str()));
+        moved.fold(0, |sum, one| sum.saturating_add(one.bytes))
     }
 
     fn per_turn(&self, names: &[&str], role: Option<Role>) -> f32 {
@@ -207,6 +229,7 @@ mod tests {
         assert_eq!(value(Figure::ReturningWrites), 0.1);
         assert_eq!(value(Figure::Used), 0.0);
         assert_eq!(value(Figure::Runtime), 1.0);
+        assert_eq!(value(Figure::PassedOn), 0.0);
         assert_eq!(value(Figure::Calls(&["openat"])), 1.0);
         assert_eq!(value(Figure::OnFiles(&["openat"])), 0.985);
         assert_eq!(value(Figure::Calls(&["stat"])), 0.0);

@@ -37,7 +37,7 @@ use Fault::{
     DependencyStopped, Descriptors, DiskFull, FileMissing, PermissionDenied, Program, Reconfigured,
 };
 
-pub(crate) const PRODUCTS: [Product; 21] = [
+pub(crate) const PRODUCTS: [Product; 22] = [
     product(
         "nginx",
         "http-server",
@@ -144,6 +144,7 @@ pub(crate) const PRODUCTS: [Product; 21] = [
     product("java-sockets", "jvm", &["java"], "http", &[]),
     product("go", "stranger", &["go"], "http", &[]),
     product("tokio", "stranger", &[], "http", &[]),
+    product("tokio-asking", "stranger", &[], "http", &[]),
 ];
 
 impl Product {
@@ -153,9 +154,9 @@ impl Product {
         programs.find(|program| !is_installed(program))
     }
 
-    /// Whether another server answers behind it.
-    pub(crate) fn is_proxy(&self) -> bool {
-        self.kind == "reverse-proxy"
+    /// Whether another server is asked by it.
+    pub(crate) fn asks(&self) -> bool {
+        self.kind == "reverse-proxy" || self.name == "tokio-asking"
     }
 }
 

@@ -68,7 +68,7 @@ impl Running {
             data,
             processes: Vec::new(),
         };
-        let behind = if product.is_proxy() {
+        let behind = if product.asks() {
             running.behind(workspace, lab)?
         } else {
             0
@@ -177,6 +177,10 @@ impl Running {
             "tokio" => {
                 command = Command::new(workspace.binary("bench-units"));
                 command.args(["serve", &text]);
+            }
+            "tokio-asking" => {
+                command = Command::new(workspace.binary("bench-units"));
+                command.args(["serve", &text, &behind.to_string()]);
             }
             other => bail!("{other} cannot be started"),
         }

@@ -15,6 +15,7 @@ pub(super) struct Phase {
     /// `learning`, `watching`.
     pub(super) name: String,
     pub(super) container: String,
+    pub(super) application_type: Option<String>,
     pub(super) patterns: Option<u64>,
     pub(super) tokens: Option<u64>,
     /// Share of calls never seen before, 0…1.
@@ -73,6 +74,7 @@ impl Line {
             return Some(Self::Phase(Phase {
                 name,
                 container: word(&object, "container")?,
+                application_type: word(&object, "stethos.application.type"),
                 patterns: object["patterns"].as_u64(),
                 tokens: object["tokens"].as_u64(),
                 unseen: object["unseen"].as_f64(),

@@ -54,6 +54,7 @@ impl Timeline {
 
     pub(super) fn phase(&mut self, at: Duration, phase: &Phase) -> Result<()> {
         let mut facts = vec![format!("{:<8}", phase.container)];
+        facts.extend(phase.application_type.clone());
         facts.extend(phase.patterns.map(|count| format!("{count} patterns")));
         facts.extend(phase.tokens.map(|count| format!("{count} tokens")));
         facts.extend(

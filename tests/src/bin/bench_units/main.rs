@@ -26,8 +26,12 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["cut", file] => cut(Path::new(file)),
-        ["serve", port] => serve::run(port.parse().context("PORT")?),
-        _ => bail!("bench-units cut FILE | serve PORT"),
+        ["serve", port] => serve::run(port.parse().context("PORT")?, None),
+        ["serve", port, asked] => {
+            let asked = asked.parse().context("ASKED")?;
+            serve::run(port.parse().context("PORT")?, Some(asked))
+        }
+        _ => bail!("bench-units cut FILE | serve PORT [ASKED]"),
     }
 }
 

@@ -1,10 +1,12 @@
-//! An asynchronous HTTP server on two threads, which also stands behind the reverse proxies.
+//! An asynchronous HTTP server on two threads, which also stands behind the reverse proxies, and as a
+//! service that asks another server something before it answers by itself.
 
 use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) fn run(port: u16) -> anyhow::Result<()> {
+/// `asked`: port of the server that is asked for each request; none to ask nobody.
+pub(crate) fn run(port: u16, asked: Option<u16>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -15,32 +17,51 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(async move {
                 // A client may leave whenever it likes.
-                drop(connection(&stream).await);
+                drop(connection(&stream, asked).await);
             });
         }
     })
 }
 
-async fn connection(stream: &TcpStream) -> io::Result<()> {
+async fn connection(stream: &TcpStream, asked: Option<u16>) -> io::Result<()> {
     let mut buffer = Vec::new();
+    let other = match asked {
+        Some(port) => Some(TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await?),
+        None => None,
+    };
     loop {
         let Some((head, length)) = request(stream, &mut buffer).await? else {
             return Ok(());
         };
-        let answer = answer(&head, length);
-        let mut sent = 0;
-        while sent < answer.len() {
-            stream.writable().await?;
-            match stream.try_write(&answer[sent..]) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(other) = &other {
+            ask(other).await?;
         }
+        send(stream, &answer(&head, length)).await?;
         if head.contains("Connection: close") {
             return Ok(());
         }
     }
+}
+
+/// Has a small question answered.
+async fn ask(other: &TcpStream) -> io::Result<()> {
+    send(other, b"GET /small.txt HTTP/1.1\r\nHost: other\r\n\r\n").await?;
+    // An answer is framed as a request is.
+    request(other, &mut Vec::new()).await?;
+    Ok(())
+}
+
+async fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        stream.writable().await?;
+        match stream.try_write(&bytes[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Head and length of the body of the next request; none when the client is gone.

@@ -1,6 +1,6 @@
 //! Which figures speak for each application type, and in which direction.
 
-use stethos_plugin_sdk::fit::Figure;
+use stethos_plugin_sdk::fit::{Figure, READS, WRITES};
 
 /// What the weight of a figure may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +17,6 @@ pub(super) struct Chosen {
     pub(super) figures: Option<&'static [(Figure, Sign)]>,
 }
 
-const READS: &[&str] = &[
-    "read", "recvfrom", "readv", "recvmsg", "pread64", "preadv", "recvmmsg",
-];
-const WRITES: &[&str] = &[
-    "write", "sendto", "writev", "sendmsg", "pwrite64", "pwritev", "sendfile", "sendmmsg",
-];
 const TRANSFERS: &[&str] = &[
     "read", "recvfrom", "readv", "recvmsg", "write", "sendto", "writev", "sendmsg",
 ];
@@ -105,6 +99,7 @@ pub(super) const TYPES: [Chosen; 8] = [
             (Figure::HttpServed, Plus),
             (Figure::HttpUsed, Plus),
             (Figure::Used, Plus),
+            (Figure::PassedOn, Plus),
             (Figure::Calls(OPENED), Minus),
             (Figure::Runtime, Minus),
         ]),
