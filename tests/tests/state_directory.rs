@@ -202,7 +202,8 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
         line["stethos.phase"] == "training"
     });
     disk.fill().unwrap();
-    let watching = sidecar.watching(1, limit);
+    // A training runs at the lowest priority: beside other work it takes its time.
+    let watching = sidecar.watching(1, Duration::from_secs(300));
     assert_eq!(watching[0]["source"], "trained");
     sidecar.logged(&["in force but not kept yet", "No space left"], limit);
     assert_eq!(files(&state.join("bundles"), ""), [] as [PathBuf; 0]);
