@@ -58,13 +58,11 @@ pub enum FaultClass {
     Unknown,
 }
 
-impl FaultClass {
-    /// `dependency.refused`
-    pub fn name(self) -> String {
-        match serde_json::to_value(self) {
-            Ok(serde_json::Value::String(name)) => name,
-            _ => String::new(),
-        }
+/// The fixed name that a class or state is serialised under: `dependency.refused`, `confirmed`.
+pub fn name(variant: impl Serialize) -> String {
+    match serde_json::to_value(variant) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
     }
 }
 

@@ -2,9 +2,8 @@
 
 use opentelemetry::logs::AnyValue;
 use opentelemetry::{Array, StringValue};
-use serde::Serialize;
 
-use crate::diagnosis::report::{Diagnosis, Hypothesis};
+use crate::diagnosis::report::{Diagnosis, Hypothesis, name};
 use crate::trace::{Context, ParentKind};
 
 use super::Published;
@@ -213,12 +212,4 @@ fn bounded(lines: &[String]) -> impl Iterator<Item = String> {
 /// At most `length` bytes, at a character's boundary.
 pub(super) fn cut(text: &str, length: usize) -> String {
     text[..text.floor_char_boundary(length)].to_owned()
-}
-
-/// The fixed name that a class or state is serialised under: `dependency.refused`, `confirmed`.
-pub(super) fn name(variant: impl Serialize) -> String {
-    match serde_json::to_value(variant) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    }
 }

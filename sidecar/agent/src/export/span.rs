@@ -10,7 +10,7 @@ use opentelemetry::trace::{Link, SpanContext as OtelContext, SpanKind, Status, T
 use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use crate::diagnosis::report::{AffectedCall, Diagnosis, IncidentState, Report};
+use crate::diagnosis::report::{self, AffectedCall, Diagnosis, IncidentState, Report};
 use crate::record::Nanos;
 use crate::trace::{Context, SpanContext};
 
@@ -252,7 +252,7 @@ fn request_span(
             ("stethos.fault.call", attributes::text(&call.token)),
         ],
     );
-    let name = format!("stethos.fault {}", attributes::name(diagnosis.class));
+    let name = format!("stethos.fault {}", report::name(diagnosis.class));
     let mut span = base_span(name, diagnosis, all, limits);
     span.start_time = latest.time(call.start_ns);
     span.end_time = latest.time(call.end_ns.max(call.start_ns));
@@ -276,10 +276,7 @@ fn request_span(
 
 /// Makes an open incident visible: a root of no length at its confirmation.
 fn confirmed_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) -> SpanItem {
-    let name = format!(
-        "stethos.fault.confirmed {}",
-        attributes::name(diagnosis.class)
-    );
+    let name = format!("stethos.fault.confirmed {}", report::name(diagnosis.class));
     let mut span = linked_root(incident, diagnosis, name, limits);
     span.start_time = incident.latest.time(diagnosis.observed_ns);
     span.end_time = span.start_time;
@@ -291,7 +288,7 @@ fn confirmed_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) ->
 
 /// The whole incident, at its close.
 fn incident_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) -> SpanItem {
-    let name = format!("stethos.incident {}", attributes::name(diagnosis.class));
+    let name = format!("stethos.incident {}", report::name(diagnosis.class));
     let mut span = linked_root(incident, diagnosis, name, limits);
     let end = diagnosis
         .ended_ns

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Outcome, Pipeline};
 use crate::{
     accepted::Full,
-    diagnosis::Refused,
+    diagnosis::{Refused, report},
     learning::Trouble,
     record::{ContainerIndex, Nanos},
 };
@@ -50,7 +50,7 @@ impl Pipeline {
         let names: Vec<String> = all.keys().map(|container| self.name(*container)).collect();
         let mut said = format!(
             "Incident {id} ({}) is accepted as normal in {}",
-            acceptance.class.name(),
+            report::name(acceptance.class),
             names.join(", ")
         );
         said.push_str(match acceptance.open {

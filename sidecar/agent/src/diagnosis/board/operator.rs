@@ -12,7 +12,7 @@ use crate::diagnosis::figures::{plural, time};
 use crate::diagnosis::incident::Incident;
 use crate::diagnosis::muted::{self, Mute};
 use crate::diagnosis::pod::Pod;
-use crate::diagnosis::report::{IncidentState, Report};
+use crate::diagnosis::report::{self, IncidentState, Report};
 use crate::diagnosis::wording;
 use crate::record::{ContainerIndex, Nanos};
 
@@ -181,7 +181,7 @@ fn names<'a>(incidents: impl Iterator<Item = &'a Incident>) -> String {
     let named: Vec<String> = incidents
         .take(NAMED)
         .map(|incident| {
-            let class = incident.class().unwrap_or_default().name();
+            let class = report::name(incident.class().unwrap_or_default());
             let over = if incident.is_open() { "" } else { ", over" };
             format!("{} ({class}{over})", incident.id)
         })
