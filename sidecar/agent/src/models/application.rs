@@ -1,10 +1,9 @@
 //! Which type of application a container is: every plugin says how well its own fits.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use stethos_patterns::usage::Usage;
 
-use super::builtin::compile_beside;
 use crate::plugin::{Plugin, PluginHost, TYPE_COMPONENTS};
 
 /// The type of what no plugin claims.
@@ -22,13 +21,11 @@ pub struct Fit {
 /// The plugins that are asked.
 pub(super) struct Asked {
     host: Arc<PluginHost>,
-    /// Where compiled plugins are kept.
-    cache: Option<PathBuf>,
 }
 
 impl Asked {
-    pub(super) fn new(host: Arc<PluginHost>, cache: Option<PathBuf>) -> Self {
-        Self { host, cache }
+    pub(super) fn new(host: Arc<PluginHost>) -> Self {
+        Self { host }
     }
 
     /// Best first: what the built-in plugins and `configured` ones say of a container. A plugin that
@@ -41,8 +38,8 @@ impl Asked {
         if usage.rows.is_empty() {
             return Vec::new();
         }
-        let (host, cache) = (self.host.clone(), self.cache.clone());
-        let started = tokio::task::spawn_blocking(move || start(&host, cache.as_deref()));
+        let host = self.host.clone();
+        let started = tokio::task::spawn_blocking(move || start(&host));
         let builtin = started.await.unwrap_or_default();
         let mut fits = Vec::new();
         // Of equal ones the configured comes first.
@@ -61,13 +58,12 @@ impl Asked {
 }
 
 /// The built-in plugins that tell types; they are small, and end when they have been asked.
-fn start(host: &PluginHost, cache: Option<&std::path::Path>) -> Vec<Plugin> {
+fn start(host: &PluginHost) -> Vec<Plugin> {
     let mut plugins = Vec::new();
     for (name, component) in TYPE_COMPONENTS
         .into_iter()
         .filter(|(_, bytes)| !bytes.is_empty())
     {
-        compile_beside(host, component, None, cache);
         match host.load(name, component) {
             Ok(plugin) => plugins.push(plugin),
             Err(error) => tracing::error!(%error, "a built-in plugin does not start"),

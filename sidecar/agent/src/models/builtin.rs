@@ -53,7 +53,8 @@ impl Builtin {
         }
     }
 
-    async fn plugin(&mut self) -> anyhow::Result<Plugin> {
+    /// Waits until it has started, where that has begun.
+    pub(super) async fn settle(&mut self) {
         if let Builtin::Starting(starting) = self {
             let started = starting.await.map_err(anyhow::Error::from);
             *self = match started.and_then(|result| result.map_err(anyhow::Error::from)) {
@@ -61,6 +62,10 @@ impl Builtin {
                 Err(error) => Builtin::Failed(format!("{error:#}")),
             };
         }
+    }
+
+    async fn plugin(&mut self) -> anyhow::Result<Plugin> {
+        self.settle().await;
         match self {
             Builtin::Ready(plugin) => Ok(plugin.clone()),
             Builtin::Failed(reason) => Err(anyhow::anyhow!("{reason}")),

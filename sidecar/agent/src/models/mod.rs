@@ -124,7 +124,7 @@ impl Models {
         let host = Arc::new(host);
         Ok(Self {
             configured,
-            asked: Asked::new(host.clone(), cache.clone()),
+            asked: Asked::new(host.clone()),
             builtin: Builtin::Waiting(host),
             watched: BTreeMap::new(),
             cache,
@@ -149,6 +149,8 @@ impl Models {
         model_id: &str,
     ) -> anyhow::Result<()> {
         let model = Arc::from(bundle.model.as_slice());
+        // What it has had compiled are all built-in plugins: those that are asked start at once.
+        self.builtin.settle().await;
         let fits = self.fits(&bundle.usage).await;
         let application_type = application::best(&fits).to_owned();
         tracing::debug!(
