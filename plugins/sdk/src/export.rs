@@ -106,7 +106,7 @@ impl<P: Plugin> contract::Guest for Guest<P> {
     }
 
     fn fit(usage: contract::Usage) -> f32 {
-        P::fit(&usage.into())
+        P::fit(&usage)
     }
 
     #[cfg(feature = "models")]

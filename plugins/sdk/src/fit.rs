@@ -192,6 +192,28 @@ mod tests {
     use super::*;
     use crate::usage::{Turns, UsageCall};
 
+    const NO_TURNS: Turns = Turns {
+        reads: 0,
+        further_reads: 0,
+        returning_reads: 0,
+        writes: 0,
+        further_writes: 0,
+        returning_writes: 0,
+    };
+
+    fn nothing() -> Usage {
+        Usage {
+            processes: 0,
+            threads: 0,
+            calls: Vec::new(),
+            served: NO_TURNS,
+            used: NO_TURNS,
+            http_served: 0,
+            http_used: 0,
+            executables: Vec::new(),
+        }
+    }
+
     fn usage(executable: &str) -> Usage {
         let call = |call: &str, role, failed, calls| UsageCall {
             call: call.to_owned(),
@@ -211,11 +233,11 @@ mod tests {
                 writes: 300,
                 further_writes: 100,
                 returning_writes: 40,
-                ..Turns::default()
+                ..NO_TURNS
             },
             http_served: 700,
             executables: vec![executable.to_owned()],
-            ..Usage::default()
+            ..nothing()
         }
     }
 
@@ -257,7 +279,7 @@ mod tests {
             bias: 9.0,
             weights: &[],
         };
-        assert_eq!(table.fit(&Usage::default()), 0.0);
+        assert_eq!(table.fit(&nothing()), 0.0);
         assert!(table.fit(&usage("")) > 0.99);
     }
 }
