@@ -11,16 +11,16 @@ use stethos_trainer::{Progress, TrainConfig, TrainingInput};
 use super::args::TrainArgs;
 use crate::learning::{
     progress, store,
-    training_set::{self, Kept},
+    training_set::{self, Selection},
 };
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let kept = Kept {
+    let selection = Selection {
         max_calls: training_set::calls_in(memory()),
         left_out: &args.left_out,
     };
-    let set = training_set::read_kept(&args.recordings, args.container.as_deref(), kept)?;
+    let set = training_set::read_selected(&args.recordings, args.container.as_deref(), selection)?;
     let unseen_mass = args
         .unseen_mass
         .unwrap_or_else(|| progress::unseen_mass_of(&set.windows));

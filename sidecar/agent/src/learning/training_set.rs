@@ -51,21 +51,21 @@ pub struct TrainingSet {
 /// Reads recordings, in order, and keeps `container` (or the only one there is). A recording that
 /// is cut short counts up to its last whole block.
 pub fn read(paths: &[PathBuf], container: Option<&str>) -> Result<TrainingSet, TrainingSetError> {
-    read_kept(paths, container, Kept::default())
+    read_selected(paths, container, Selection::default())
 }
 
 /// What is kept of recordings.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
+pub struct Selection<'a> {
     /// Calls in the windows that are kept at most ([`calls_in`]).
     pub max_calls: usize,
     /// Spans of time that are left out, in ns of the recordings' clock.
     pub left_out: &'a [(Nanos, Nanos)],
 }
 
-impl Default for Kept<'_> {
+impl Default for Selection<'_> {
     fn default() -> Self {
-        Kept {
+        Selection {
             max_calls: MAX_CALLS,
             left_out: &[],
         }
@@ -73,15 +73,15 @@ impl Default for Kept<'_> {
 }
 
 /// The same, of which less is kept.
-pub fn read_kept(
+pub fn read_selected(
     paths: &[PathBuf],
     container: Option<&str>,
-    kept: Kept<'_>,
+    selection: Selection<'_>,
 ) -> Result<TrainingSet, TrainingSetError> {
     let mut sets: BTreeMap<String, Collected> = BTreeMap::new();
     let mut arch: Option<String> = None;
     for path in paths {
-        let header = add(path, &mut sets, kept)?;
+        let header = add(path, &mut sets, selection)?;
         match &arch {
             Some(arch) if *arch != header.arch => {
                 return Err(TrainingSetError::Architectures(arch.clone(), header.arch));
@@ -224,7 +224,7 @@ impl Collected {
 /// One recording on its way into the sets.
 struct Pass<'a> {
     calls: &'static CallTable,
-    kept: Kept<'a>,
+    selection: Selection<'a>,
     names: BTreeMap<ContainerIndex, String>,
     sets: &'a mut BTreeMap<String, Collected>,
 }
@@ -232,7 +232,7 @@ struct Pass<'a> {
 fn add(
     path: &Path,
     sets: &mut BTreeMap<String, Collected>,
-    kept: Kept<'_>,
+    selection: Selection<'_>,
 ) -> Result<Header, TrainingSetError> {
     let file = File::open(path).map_err(|source| TrainingSetError::Open {
         path: path.to_owned(),
@@ -243,7 +243,7 @@ fn add(
     let mut windows = Windows::new(&header.arch);
     let mut pass = Pass {
         calls: names::table(&header.arch),
-        kept,
+        selection,
         names: BTreeMap::new(),
         sets,
     };
@@ -275,7 +275,7 @@ impl Pass<'_> {
             .entry(container)
             .or_insert_with(|| format!("container-{container}"))
             .clone();
-        let new = || Collected::new(self.calls, self.kept.max_calls);
+        let new = || Collected::new(self.calls, self.selection.max_calls);
         self.sets.entry(name).or_insert_with(new)
     }
 
@@ -328,7 +328,7 @@ impl Pass<'_> {
     }
 
     fn is_left_out(&self, from: Nanos, to: Nanos) -> bool {
-        self.kept
+        self.selection
             .left_out
             .iter()
             .any(|span| from <= span.1 && to >= span.0)
@@ -359,7 +359,7 @@ impl Pass<'_> {
         for set in self.sets.values_mut() {
             if let Some(first) = set.first_ns.take() {
                 let last = set.last_ns;
-                let without = self.kept.left_out.iter().map(|(from, to)| {
+                let without = self.selection.left_out.iter().map(|(from, to)| {
                     let (from, to) = ((*from).max(first), (*to).min(last));
                     to.saturating_sub(from)
                 });

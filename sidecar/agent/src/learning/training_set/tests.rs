@@ -104,11 +104,11 @@ fn what_is_left_out_leaves_no_trace() {
     let file = recording(&records);
     let second = 1_000_000_000;
     let left_out = [(0, second), (4 * second - 5, 6 * second + 5)];
-    let kept = Kept {
+    let selection = Selection {
         left_out: &left_out,
-        ..Kept::default()
+        ..Selection::default()
     };
-    let set = read_kept(&[file.path().to_owned()], None, kept).unwrap();
+    let set = read_selected(&[file.path().to_owned()], None, selection).unwrap();
     let seconds = set.windows.iter().map(|window| window.start_ns() / second);
     assert_eq!(seconds.collect::<Vec<_>>(), [2, 3, 7, 8, 9]);
     assert_eq!(set.baseline.calls, 5 * 64);
