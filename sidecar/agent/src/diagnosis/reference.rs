@@ -173,6 +173,11 @@ impl Reference {
         Some(limit.raised(took, self.file_floor_ns))
     }
 
+    /// Whether anything is accepted beside what was learned.
+    pub(crate) fn accepts_something(&self) -> bool {
+        !self.accepted.is_empty()
+    }
+
     /// Whether it is accepted that this call fails so.
     pub(crate) fn accepts_error(&self, token: Token, subject: Option<&str>) -> bool {
         let subject = subject.map(str::to_owned);

@@ -94,10 +94,11 @@ impl Errors {
         if call.token.outcome == Outcome::Ok {
             return false;
         }
-        let (Some(model), Some(failure)) = (scene.model, Failure::of(scene, call)) else {
+        let Some(model) = scene.model.filter(|model| model.accepts_something()) else {
             return false;
         };
-        model.accepts_error(call.token, failure.subject.as_deref())
+        let failure = Failure::of(scene, call);
+        failure.is_some_and(|failure| model.accepts_error(call.token, failure.subject.as_deref()))
     }
 
     /// Judges one finished call.
