@@ -17,12 +17,13 @@
 //! # fn main() {}
 //! ```
 //!
-//! Loading, scoring and assessing have implementations on tract ([`Model`]); a plugin that
+//! Loading, scoring and assessing have implementations with tract ([`Model`]); a plugin that
 //! knows more about its application overrides them.
 
 mod autoencoder;
 mod export;
 mod gru;
+mod lanes;
 mod model;
 pub mod sample;
 mod tensors;
