@@ -4,11 +4,13 @@
 //! - `sequences FOLDER` judges windows of the corpus in FOLDER, by the GRU and by simple models;
 //!   `sequences-variants FOLDER` tries other settings of the GRU there
 //! - `profiles FOLDER` judges its profiles, and says what training takes
+//! - `cache FOLDER` says how many windows of its normal time the plugin has scored before
 //! - `chaosorca FILE.zip` judges profiles on the ChaosOrca experiments; `chaosorca-variants FILE.zip`
 //!   tries other settings of the autoencoder there
 
 #![allow(clippy::print_stdout, reason = "its standard output is read by xtask")]
 
+mod cache;
 mod chaosorca;
 mod corpus;
 mod deviations;
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         "sequences" => sequences::run(data)?,
         "sequences-variants" => sequences::variants(data)?,
         "profiles" => profiles::run(data)?,
+        "cache" => cache::run(data)?,
         "chaosorca" => chaosorca::run(data)?,
         "chaosorca-variants" => chaosorca::variants(data)?,
         _ => bail!("{part} is no part of bench-learning"),
