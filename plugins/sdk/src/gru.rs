@@ -5,43 +5,30 @@
 //! `h_t` has consumed the tokens before `t`, and `row` is that of the pattern and of token `t - 1` in
 //! `after.row`; without `after` nothing is added. Gates are in ONNX order z, r, h with
 //! `linear_before_reset = 1`.
+//!
+//! Windows are scored side by side, [`LANES`] at a time, the longest first; the functions of gates and
+//! probabilities are tract's kernels. A graph of tract's own operators took 1.7 times as long in the
+//! guest, because its GRU goes through the gates window by window.
 
-use tract_core::internal::*;
-use tract_core::ops::array::TypedConcat;
-use tract_core::ops::einsum::EinSum;
-use tract_core::ops::gru_seq::GruSeq;
-use tract_core::ops::nn::{Softmax, SoftmaxKind};
+use tract_core::tract_linalg::element_wise::ElementWise;
+use tract_core::tract_linalg::routines::Func;
 
+use crate::lanes::{LANES, Lanes, Product, each, greatest};
 use crate::model::{ModelError, Verdict, WINDOW_LIMIT, Window};
 use crate::tensors::{Tensors, Values};
 
-/// Rows of one tract run. Every run has exactly this many, empty rows included, so that the
-/// same kernels see each window whatever it is batched with: that is what makes its verdict
-/// bit-identical in any batch.
-const ROWS: usize = 8;
-
-/// Window lengths that plans are built for; a window runs in the first that holds it.
-const LENGTHS: [usize; 4] = [8, 16, 32, WINDOW_LIMIT];
-
-/// Rows of the output layer come in multiples of this, the added ones with `NEVER` for a bias.
-/// Softmax sums a row in an order that depends on where in a vector it begins; so all rows begin
-/// alike.
-const OUTPUTS: usize = 16;
-/// Logit of an id that does not exist.
-const NEVER: f32 = -1e30;
-
 pub(crate) struct Gru {
     pub(crate) vocabulary: usize,
-    /// Outputs of a plan for one token: `vocabulary` and what fills it up.
-    outputs: usize,
     pub(crate) patterns: usize,
     hidden: usize,
     /// `w · embed[id] + wb`, `[vocabulary, 3 * hidden]`: the input side of every step.
     input_gates: Vec<f32>,
     /// `[patterns + 1, hidden]`, the last row for windows without a pattern.
     initial: Vec<f32>,
+    recurrent: Product,
+    logits: Product,
     after: Option<After>,
-    plans: Vec<Plan>,
+    functions: Functions,
 }
 
 /// What is added to the logits.
@@ -53,10 +40,25 @@ struct After {
     rows: Vec<usize>,
 }
 
-/// Logits and probabilities of the tokens of `ROWS` windows, both `[ROWS, length, outputs]`.
-struct Plan {
-    length: usize,
-    state: TypedSimpleState,
+/// Kernels, each in place over any number of values.
+struct Functions {
+    sigmoid: Box<dyn ElementWise<f32>>,
+    tanh: Box<dyn ElementWise<f32>>,
+    exp: Box<dyn ElementWise<f32>>,
+}
+
+/// Windows side by side, and what is worked out of them.
+struct Abreast<'a> {
+    windows: Vec<&'a Window>,
+    /// Row of the initial states.
+    starts: Vec<usize>,
+    state: Vec<Lanes>,
+    /// Input side of the gates, then the gates.
+    gates: Vec<Lanes>,
+    /// Recurrent side of the gates.
+    recurrent: Vec<Lanes>,
+    /// Logits, then their exponentials.
+    logits: Vec<Lanes>,
 }
 
 impl Gru {
@@ -70,73 +72,51 @@ impl Gru {
                 found: vocabulary.to_string(),
             });
         }
+        let values = |name, shape: &[usize]| Ok::<_, ModelError>(tensors.get(name, shape)?.values);
         let embed = tensors.get("gru.embed", &[vocabulary, embedding])?;
         let w = tensors.get("gru.w", &[3 * hidden, embedding])?;
         let wb = tensors.get("gru.wb", &[3 * hidden])?;
-        let initial = tensors.get("gru.h0", &[states, hidden])?.values;
         let after = match tensors.contains("gru.after") {
             true => Some(After::read(tensors, states, vocabulary)?),
             false => None,
         };
-        let outputs = vocabulary.next_multiple_of(OUTPUTS);
-        let mut out_w = tensors.get("gru.out.w", &[vocabulary, hidden])?;
-        out_w.shape[0] = outputs;
-        out_w.values.resize(outputs * hidden, 0.0);
-        let mut out_b = tensors.get("gru.out.b", &[vocabulary])?;
-        out_b.shape = vec![1, 1, outputs];
-        out_b.values.resize(outputs, NEVER);
-        let weights = Weights {
-            r: tensors
-                .get("gru.r", &[3 * hidden, hidden])?
-                .into_tensor()?
-                .into_arc_tensor(),
-            // The input side's bias is in `input_gates` already; a projected `GruSeq` reads
-            // the recurrent half only.
-            bias: Values {
-                shape: vec![6 * hidden],
-                values: [
-                    vec![0.0; 3 * hidden],
-                    tensors.get("gru.rb", &[3 * hidden])?.values,
-                ]
-                .concat(),
-            }
-            .into_tensor()?
-            .into_arc_tensor(),
-            out_w: out_w.into_tensor()?.into_arc_tensor(),
-            out_b: out_b.into_tensor()?.into_arc_tensor(),
-        };
-        let mut plans = Vec::with_capacity(LENGTHS.len());
-        for length in LENGTHS {
-            plans.push(weights.plan(length, hidden)?);
-        }
         Ok(Gru {
             vocabulary,
-            outputs,
             patterns: states - 1,
             hidden,
             input_gates: project(&embed, &w, &wb),
-            initial,
+            initial: values("gru.h0", &[states, hidden])?,
+            recurrent: Product::new(
+                &values("gru.r", &[3 * hidden, hidden])?,
+                &values("gru.rb", &[3 * hidden])?,
+            ),
+            logits: Product::new(
+                &values("gru.out.w", &[vocabulary, hidden])?,
+                &values("gru.out.b", &[vocabulary])?,
+            ),
             after,
-            plans,
+            functions: Functions {
+                sigmoid: Func::Sigmoid.ew_f32()?,
+                tanh: Func::Tanh.ew_f32()?,
+                exp: Func::Exp.ew_f32()?,
+            },
         })
     }
 
     /// Verdicts in the order of `windows`.
-    pub(crate) fn score(&mut self, windows: &[Window]) -> Result<Vec<Verdict>, ModelError> {
+    pub(crate) fn score(&self, windows: &[Window]) -> Result<Vec<Verdict>, ModelError> {
         for (index, window) in windows.iter().enumerate() {
             self.check(index, window)?;
         }
+        let mut order: Vec<usize> = (0..windows.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(windows[index].tokens.len()));
         let mut verdicts = vec![Verdict::default(); windows.len()];
-        let mut shortest = 1;
-        for plan in 0..self.plans.len() {
-            let length = self.plans[plan].length;
-            let fitting: Vec<usize> = (0..windows.len())
-                .filter(|&index| (shortest..=length).contains(&windows[index].tokens.len()))
-                .collect();
-            for rows in fitting.chunks(ROWS) {
-                self.run(plan, windows, rows, &mut verdicts)?;
+        for places in order.chunks(LANES) {
+            let abreast = places.iter().map(|&place| &windows[place]).collect();
+            let scored = self.score_abreast(abreast)?;
+            for (&place, verdict) in places.iter().zip(scored) {
+                verdicts[place] = verdict;
             }
-            shortest = length + 1;
         }
         Ok(verdicts)
     }
@@ -172,67 +152,133 @@ impl Gru {
         }
     }
 
-    /// Scores the windows at `rows` (at most `ROWS`) with plan number `plan`.
-    fn run(
-        &mut self,
-        plan: usize,
-        windows: &[Window],
-        rows: &[usize],
+    /// Scores at most `LANES` windows, the longest of which is the first.
+    fn score_abreast(&self, windows: Vec<&Window>) -> Result<Vec<Verdict>, ModelError> {
+        let verdict = |window: &&Window| Verdict {
+            surprise: Vec::with_capacity(window.tokens.len()),
+            expected: Vec::with_capacity(window.tokens.len()),
+        };
+        let mut verdicts: Vec<Verdict> = windows.iter().map(verdict).collect();
+        let mut abreast = self.begin(windows);
+        let length = abreast
+            .windows
+            .first()
+            .map_or(0, |first| first.tokens.len());
+        for place in 0..length {
+            let lasting = abreast.windows.iter();
+            let lasting = lasting
+                .take_while(|window| window.tokens.len() > place)
+                .count();
+            if place > 0 {
+                self.consume(&mut abreast, place - 1, lasting)?;
+            }
+            self.judge(&mut abreast, place, &mut verdicts[..lasting])?;
+        }
+        Ok(verdicts)
+    }
+
+    fn begin<'a>(&self, windows: Vec<&'a Window>) -> Abreast<'a> {
+        let start = |window: &&Window| window.pattern.map_or(self.patterns, |one| one as usize);
+        let mut abreast = Abreast {
+            starts: windows.iter().map(start).collect(),
+            windows,
+            state: self.recurrent.input(),
+            gates: vec![[0.0; LANES]; 3 * self.hidden],
+            recurrent: self.recurrent.output(),
+            logits: self.logits.output(),
+        };
+        for (lane, start) in abreast.starts.iter().enumerate() {
+            let initial = &self.initial[start * self.hidden..][..self.hidden];
+            for (state, initial) in abreast.state.iter_mut().zip(initial) {
+                state[lane] = *initial;
+            }
+        }
+        abreast
+    }
+
+    /// Takes the first `lasting` windows' tokens at `place` into their states.
+    fn consume(
+        &self,
+        abreast: &mut Abreast,
+        place: usize,
+        lasting: usize,
+    ) -> Result<(), ModelError> {
+        let hidden = self.hidden;
+        let Abreast {
+            windows,
+            state,
+            gates,
+            recurrent,
+            ..
+        } = abreast;
+        self.recurrent.run(state, recurrent);
+        for (lane, window) in windows[..lasting].iter().enumerate() {
+            let from = usize::from(window.tokens[place]) * 3 * hidden;
+            let input = &self.input_gates[from..][..3 * hidden];
+            for (gate, input) in gates.iter_mut().zip(input) {
+                gate[lane] = *input;
+            }
+        }
+        let (zr, n) = gates.split_at_mut(2 * hidden);
+        let (of_zr, of_n) = recurrent.split_at(2 * hidden);
+        for (gate, recurrent) in zr.iter_mut().zip(of_zr) {
+            each(gate, recurrent, |gate, recurrent| gate + recurrent);
+        }
+        self.functions.sigmoid.run(zr.as_flattened_mut())?;
+        let (z, r) = zr.split_at(hidden);
+        for ((n, r), recurrent) in n.iter_mut().zip(r).zip(of_n) {
+            let mut reset = *r;
+            each(&mut reset, recurrent, |r, recurrent| r * recurrent);
+            each(n, &reset, |n, reset| n + reset);
+        }
+        self.functions.tanh.run(n.as_flattened_mut())?;
+        for ((state, n), z) in state.iter_mut().zip(n).zip(z) {
+            each(state, n, |state, n| state - n);
+            each(state, z, |state, z| state * z);
+            each(state, n, |state, n| state + n);
+        }
+        Ok(())
+    }
+
+    /// Says of the token at `place` of each window how surprising it is, and which one is most likely.
+    fn judge(
+        &self,
+        abreast: &mut Abreast,
+        place: usize,
         verdicts: &mut [Verdict],
     ) -> Result<(), ModelError> {
-        let (hidden, vocabulary, outputs) = (self.hidden, self.vocabulary, self.outputs);
-        let Plan { length, state } = &mut self.plans[plan];
-        let (steps, gates) = (*length - 1, 3 * hidden);
-        let mut input = Tensor::zero::<f32>(&[ROWS, steps, gates])?;
-        let mut initial = Tensor::zero::<f32>(&[ROWS, 1, hidden])?;
-        let mut added = Tensor::zero::<f32>(&[ROWS, *length, outputs])?;
-        {
-            let mut input = input.try_as_plain_ram_mut()?;
-            let mut initial = initial.try_as_plain_ram_mut()?;
-            let input = input.as_slice_mut::<f32>()?.chunks_exact_mut(steps * gates);
-            let initial = initial.as_slice_mut::<f32>()?.chunks_exact_mut(hidden);
-            for ((input, initial), &row) in input.zip(initial).zip(rows) {
-                let window = &windows[row];
-                let from = window
-                    .pattern
-                    .map_or(self.patterns, |pattern| pattern as usize);
-                initial.copy_from_slice(&self.initial[from * hidden..][..hidden]);
-                for (step, &token) in input.chunks_exact_mut(gates).zip(&window.tokens) {
-                    step.copy_from_slice(&self.input_gates[usize::from(token) * gates..][..gates]);
-                }
-            }
-        }
+        self.logits.run(&abreast.state, &mut abreast.logits);
+        let logits = &mut abreast.logits[..self.vocabulary];
         if let Some(after) = &self.after {
-            let mut added = added.try_as_plain_ram_mut()?;
-            let added = added.as_slice_mut::<f32>()?;
-            for (added, &row) in added.chunks_exact_mut(*length * outputs).zip(rows) {
-                let pattern = windows[row].pattern.map_or(self.patterns, |p| p as usize);
-                let tokens = windows[row].tokens.iter().map(|token| usize::from(*token));
-                let before = std::iter::once(vocabulary).chain(tokens);
-                for (added, before) in added.chunks_exact_mut(outputs).zip(before) {
-                    let from = after.rows[pattern * (vocabulary + 1) + before] * vocabulary;
-                    added[..vocabulary].copy_from_slice(&after.values[from..][..vocabulary]);
+            for (lane, (window, start)) in abreast.windows.iter().zip(&abreast.starts).enumerate() {
+                let before = place
+                    .checked_sub(1)
+                    .and_then(|before| window.tokens.get(before));
+                let before = before.map_or(self.vocabulary, |token| usize::from(*token));
+                let row = after.rows[start * (self.vocabulary + 1) + before];
+                let added = &after.values[row * self.vocabulary..][..self.vocabulary];
+                for (logit, added) in logits.iter_mut().zip(added) {
+                    logit[lane] += added;
                 }
             }
         }
-        let inputs = [input, initial, added].map(IntoTValue::into_tvalue);
-        let output = state.run(inputs.into_iter().collect())?;
-        let logits = output[0].try_as_plain_ram()?;
-        let p = output[1].try_as_plain_ram()?;
-        let logits = logits.as_slice::<f32>()?.chunks_exact(*length * outputs);
-        let p = p.as_slice::<f32>()?.chunks_exact(*length * outputs);
-        for ((logits, p), &row) in logits.zip(p).zip(rows) {
-            let places = logits.chunks_exact(outputs).zip(p.chunks_exact(outputs));
-            for (&token, (logits, p)) in windows[row].tokens.iter().zip(places) {
-                let best = most_likely(&logits[..vocabulary]);
-                // By way of the most likely id: its p is at least 1 / vocabulary, while the
-                // token's own may be too small for an f32.
-                let below_best = logits[best] - logits[usize::from(token)];
-                verdicts[row]
-                    .surprise
-                    .push((below_best - p[best].ln()).max(0.0));
-                verdicts[row].expected.push(best as u16);
-            }
+        let (best, most_likely) = greatest(logits);
+        for logit in logits.iter_mut() {
+            each(logit, &best, |logit, best| logit - best);
+        }
+        let own = |lane: usize| -logits[usize::from(abreast.windows[lane].tokens[place])][lane];
+        let below_best: Vec<f32> = (0..verdicts.len()).map(own).collect();
+        self.functions.exp.run(logits.as_flattened_mut())?;
+        let mut sum = [0.0; LANES];
+        for exp in logits.iter() {
+            each(&mut sum, exp, |sum, exp| sum + exp);
+        }
+        for (lane, verdict) in verdicts.iter_mut().enumerate() {
+            // By way of the most likely id: the token's own probability may be too small for an f32.
+            verdict
+                .surprise
+                .push((below_best[lane] + sum[lane].ln()).max(0.0));
+            verdict.expected.push(most_likely[lane] as u16);
         }
         Ok(())
     }
@@ -265,54 +311,6 @@ impl After {
     }
 }
 
-struct Weights {
-    r: Arc<Tensor>,
-    bias: Arc<Tensor>,
-    out_w: Arc<Tensor>,
-    out_b: Arc<Tensor>,
-}
-
-impl Weights {
-    fn plan(&self, length: usize, hidden: usize) -> TractResult<Plan> {
-        let mut model = TypedModel::default();
-        let gates = model.add_source("gates", f32::fact([ROWS, length - 1, 3 * hidden]))?;
-        let initial = model.add_source("initial", f32::fact([ROWS, 1, hidden]))?;
-        let outputs = self.out_w.shape()[0];
-        let after = model.add_source("after", f32::fact([ROWS, length, outputs]))?;
-        let r = model.add_const("r", self.r.clone())?;
-        let bias = model.add_const("bias", self.bias.clone())?;
-        let out_w = model.add_const("out.w", self.out_w.clone())?;
-        let out_b = model.add_const("out.b", self.out_b.clone())?;
-        let gru = GruSeq {
-            hidden,
-            has_bias: true,
-            chunk: 1,
-            emit_y: true,
-            reset_every_turn: true,
-            projected: true,
-            packed_r: None,
-        };
-        let states = model.wire_node("gru", gru, &[gates, r, bias, initial])?[0];
-        let states = model.wire_node("states", TypedConcat { axis: 1 }, &[initial, states])?[0];
-        let product = EinSum::new("bth,vh->btv".parse()?, f32::datum_type());
-        let logits = model.wire_node("logits", product, &[states, out_w])?[0];
-        let add = tract_core::ops::math::add;
-        let logits = model.wire_node("biased", add(), &[logits, out_b])?[0];
-        let logits = model.wire_node("added", add(), &[logits, after])?[0];
-        let softmax = Softmax {
-            axes: tvec!(2),
-            quant_output_dt: None,
-            kind: SoftmaxKind::Softmax,
-        };
-        let p = model.wire_node("p", softmax, &[logits])?[0];
-        model.select_output_outlets(&[logits, p])?;
-        Ok(Plan {
-            length,
-            state: model.into_optimized()?.into_runnable()?.spawn()?,
-        })
-    }
-}
-
 /// `w · embed[id] + wb` for each id, `[vocabulary, 3 * hidden]`.
 fn project(embed: &Values, w: &Values, wb: &Values) -> Vec<f32> {
     let embedding = embed.shape[1];
@@ -323,15 +321,4 @@ fn project(embed: &Values, w: &Values, wb: &Values) -> Vec<f32> {
         }
     }
     gates
-}
-
-/// Index of the greatest entry, the first of equals.
-fn most_likely(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (id, value) in logits.iter().enumerate() {
-        if *value > logits[best] {
-            best = id;
-        }
-    }
-    best
 }

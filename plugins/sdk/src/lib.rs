@@ -17,7 +17,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! Loading, scoring and assessing have implementations on tract (`Model`); a plugin that
+//! Loading, scoring and assessing have implementations with tract (`Model`); a plugin that
 //! knows more about its application overrides them. Without the crate's feature `models` a plugin has
 //! no models: it is small, and tells its application type by [`Plugin::fit`], for which [`fit`] has
 //! what the built-in ones use.
@@ -28,6 +28,8 @@ mod export;
 pub mod fit;
 #[cfg(feature = "models")]
 mod gru;
+#[cfg(feature = "models")]
+mod lanes;
 #[cfg(feature = "models")]
 mod model;
 #[cfg(feature = "models")]

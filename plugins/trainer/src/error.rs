@@ -23,6 +23,8 @@ pub enum TrainError {
         loss: f64,
         steps: usize,
     },
+    #[error("model has no tensor {0} of a fitting shape")]
+    Tensor(&'static str),
     #[error("training library: {0}")]
     Library(#[from] candle_core::Error),
     #[error("model tensors: {0}")]

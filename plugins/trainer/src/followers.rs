@@ -14,6 +14,7 @@ use candle_core::{Device, Tensor};
 
 use crate::TrainError;
 use crate::corpus::Sequence;
+use crate::tensors::Named;
 
 /// Rows for tokens in windows of one pattern, the most frequent ones.
 const PATTERN_ROWS: usize = 384;
@@ -120,6 +121,24 @@ impl Followers {
             table: Tensor::from_vec(table, (count, vocabulary), device)?,
             rows: Tensor::from_vec(rows, (patterns + 1, vocabulary + 1), device)?,
             index,
+        })
+    }
+
+    /// Those of a model whose numbers of ids are known.
+    pub(crate) fn read(
+        tensors: &Named,
+        vocabulary: usize,
+        patterns: usize,
+    ) -> Result<Self, TrainError> {
+        let (count, _) = tensors.matrix("gru.after")?;
+        let rows = tensors.get("gru.after.row", &[patterns + 1, vocabulary + 1])?;
+        let values = rows.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Followers {
+            vocabulary,
+            patterns,
+            table: tensors.get("gru.after", &[count, vocabulary])?,
+            rows,
+            index: values.into_iter().map(|row| row as u32).collect(),
         })
     }
 

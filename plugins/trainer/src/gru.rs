@@ -16,7 +16,7 @@ use stethos_patterns::Vocabulary;
 use crate::TrainError;
 use crate::corpus::Sequence;
 use crate::followers::Followers;
-use crate::tensors::{NamedTensor, uniform};
+use crate::tensors::{Named, NamedTensor, uniform};
 
 /// Sequences scored at a time.
 const SCORED: usize = 256;
@@ -97,6 +97,38 @@ impl Gru {
             h0: uniform(&[p + 1, h], bound, random)?,
             out_w: uniform(&[v, h], bound, random)?,
             out_b: uniform(&[v], bound, random)?,
+            followers,
+        })
+    }
+
+    /// The weights in the `model` tensors of a bundle.
+    ///
+    /// # Errors
+    /// A tensor is missing or of another shape, or the library's.
+    pub fn read(model: &[u8]) -> Result<Self, TrainError> {
+        let tensors = Named::read(model)?;
+        let (v, e) = tensors.matrix("gru.embed")?;
+        let (states, h) = tensors.matrix("gru.h0")?;
+        let patterns = states.checked_sub(1).ok_or(TrainError::Tensor("gru.h0"))?;
+        let followers = match tensors.contains("gru.after") {
+            true => Some(Followers::read(&tensors, v, patterns)?),
+            false => None,
+        };
+        Ok(Gru {
+            shape: GruShape {
+                vocabulary: v,
+                embedding: e,
+                hidden: h,
+                patterns,
+            },
+            embed: tensors.variable("gru.embed", &[v, e])?,
+            w: tensors.variable("gru.w", &[3 * h, e])?,
+            r: tensors.variable("gru.r", &[3 * h, h])?,
+            wb: tensors.variable("gru.wb", &[3 * h])?,
+            rb: tensors.variable("gru.rb", &[3 * h])?,
+            h0: tensors.variable("gru.h0", &[states, h])?,
+            out_w: tensors.variable("gru.out.w", &[v, h])?,
+            out_b: tensors.variable("gru.out.b", &[v])?,
             followers,
         })
     }

@@ -1,4 +1,6 @@
-//! Weights: drawn at the start, written at the end.
+//! Weights: drawn at the start, written at the end, read back where they are compared.
+
+use std::collections::HashMap;
 
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
@@ -44,4 +46,36 @@ pub(crate) fn serialise(tensors: &[NamedTensor<'_>]) -> Result<Vec<u8>, TrainErr
         views.push((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?));
     }
     Ok(safetensors::serialize(views, None)?)
+}
+
+/// Tensors of a model by name.
+pub(crate) struct Named(HashMap<String, Tensor>);
+
+impl Named {
+    /// What [`serialise`] has written.
+    pub(crate) fn read(model: &[u8]) -> Result<Self, TrainError> {
+        Ok(Named(candle_core::safetensors::load_buffer(
+            model,
+            &Device::Cpu,
+        )?))
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Rows and columns of a matrix.
+    pub(crate) fn matrix(&self, name: &'static str) -> Result<(usize, usize), TrainError> {
+        let tensor = self.0.get(name).ok_or(TrainError::Tensor(name))?;
+        tensor.dims2().map_err(|_| TrainError::Tensor(name))
+    }
+
+    pub(crate) fn get(&self, name: &'static str, shape: &[usize]) -> Result<Tensor, TrainError> {
+        let fitting = self.0.get(name).filter(|tensor| tensor.dims() == shape);
+        fitting.cloned().ok_or(TrainError::Tensor(name))
+    }
+
+    pub(crate) fn variable(&self, name: &'static str, shape: &[usize]) -> Result<Var, TrainError> {
+        Ok(Var::from_tensor(&self.get(name, shape)?)?)
+    }
 }

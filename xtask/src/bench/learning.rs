@@ -19,8 +19,8 @@ const PARTS: [&str; 3] = ["sequences", "profiles", "types"];
 /// What is measured, on what.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct LearningOptions {
-    /// Folder of the recordings that `learning` makes and measures on; what is there is not made
-    /// again [default: `corpus` in the build folder]
+    /// Folder of the recordings that `learning` makes and measures on, and `scoring` reads; what is there
+    /// is not made again [default: `corpus` in the build folder]
     #[arg(long, value_name = "FOLDER")]
     corpus: Option<PathBuf>,
     /// Only these products of the corpus.
@@ -40,9 +40,29 @@ pub(super) struct LearningOptions {
     chaosorca: Option<PathBuf>,
 }
 
+impl LearningOptions {
+    fn folder(&self, workspace: &Workspace) -> PathBuf {
+        let folder = self.corpus.clone();
+        folder.unwrap_or_else(|| workspace.target.join("corpus"))
+    }
+}
+
+/// How many windows of the corpus's normal time need no scoring; nothing is recorded for it.
+pub(super) fn cached(workspace: &Workspace, options: &LearningOptions) -> Result<Vec<Figure>> {
+    let folder = options.folder(workspace);
+    if !folder.is_dir() {
+        eprintln!(
+            "hits of the cache are left out: no recordings in {}, \
+             `cargo xtask bench learning --record-only` makes them",
+            folder.display()
+        );
+        return Ok(Vec::new());
+    }
+    measure(workspace, "cache", &folder)
+}
+
 pub(super) fn run(workspace: &Workspace, options: &LearningOptions) -> Result<Vec<Figure>> {
-    let folder = options.corpus.clone();
-    let folder = folder.unwrap_or_else(|| workspace.target.join("corpus"));
+    let folder = options.folder(workspace);
     let wanted = Wanted {
         products: options.product.clone(),
         anew: options.anew,

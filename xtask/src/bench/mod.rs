@@ -14,6 +14,7 @@ mod plugin;
 mod processors;
 mod rounds;
 mod saturation;
+mod scoring;
 mod servers;
 mod sidecars;
 mod steady;
@@ -66,6 +67,9 @@ enum Bench {
     Agent,
     /// Windows a second through the model in the guest.
     Plugin,
+    /// The same against ONNX Runtime, and how many windows of real servers were scored before; only when
+    /// it is named.
+    Scoring,
     /// How well what is learned of real servers tells faults from normal time; only when it is named.
     Learning,
     /// Ways to cut the calls of real servers into units of work; only when it is named.
@@ -100,6 +104,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     let plan = setup::run(workspace, scope)?;
     build::test_artifacts(workspace, &plan)?;
     build::run(workspace, &plan, scope)?;
+    let onnx = match benches.contains(&Bench::Scoring) {
+        true => setup::run(workspace, Scope::Scoring)?.onnx,
+        false => None,
+    };
 
     let mut failed = Vec::new();
     for bench in benches {
@@ -117,6 +125,12 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             }
             Bench::Agent => agent::run(workspace),
             Bench::Plugin => plugin::run(workspace, options.rounds),
+            Bench::Scoring => scoring::run(
+                workspace,
+                onnx.as_deref(),
+                options.rounds,
+                &options.learning,
+            ),
             Bench::Learning => learning::run(workspace, &options.learning),
             Bench::Units => units::run(workspace, options.json),
         };

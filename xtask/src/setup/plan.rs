@@ -1,11 +1,14 @@
 //! What is there, what is missing, and what brings it: decided without touching the machine.
 
+mod onnx;
 mod servers;
 
 use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
 use crate::compiler::{KernelCompiler, WasmCompiler};
+
+pub(crate) use onnx::ONNX_PACKAGES;
 
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -19,12 +22,14 @@ pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
 const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 
-/// How much of the machine a task needs; each scope holds the ones before it, but that tests need
-/// nothing of `Bench` and `Corpus`.
+/// How much of the machine a task needs; each scope holds the ones before it, but that nothing else
+/// needs what `Scoring` does, and tests need nothing of `Bench` and `Corpus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     Build,
     Demo,
+    /// ONNX Runtime, which the plugin is compared with.
+    Scoring,
     /// Servers, their loads, and the tools that Stethos is compared with.
     Bench,
     /// Servers of every application type.
@@ -44,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) s3_server: Option<PathBuf>,
     /// Where `VERSION/vmlinuz` lie, below the tools folder unless `STETHOS_KERNELS` names another.
     pub(crate) kernels: Option<PathBuf>,
+    /// An interpreter that has ONNX Runtime, below the tools folder.
+    pub(crate) onnx: Option<PathBuf>,
     pub(crate) actions: Vec<Action>,
     pub(crate) missing: Vec<Missing>,
 }
@@ -59,6 +66,11 @@ pub(crate) enum Action {
     Rotel { python: PathBuf },
     /// Build the versitygw S3 server with Go.
     S3Server(Go),
+    /// Install ONNX Runtime from PyPI into this environment with this interpreter.
+    Onnx {
+        python: PathBuf,
+        environment: PathBuf,
+    },
     /// Fetch Debian's kernel of this version, and note why when it cannot be had.
     Kernel(&'static str),
 }
@@ -122,6 +134,7 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         s3_server = Some(planner.s3_server(tools));
         kernels = Some(planner.kernels(tools));
     }
+    let onnx = (scope == Scope::Scoring).then(|| planner.onnx(tools));
     let (actions, missing) = planner.finish();
     Plan {
         kernel,
@@ -130,6 +143,7 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         rotel,
         s3_server,
         kernels,
+        onnx,
         actions,
         missing,
     }
@@ -276,27 +290,6 @@ impl Planner<'_> {
         ] {
             self.program(program, package, package, why);
         }
-    }
-
-    /// Other kernels and what boots them. The virtual machines run this machine's programs, so
-    /// there are none on other processors.
-    fn kernels(&mut self, tools: &Path) -> PathBuf {
-        let named = self.machine.variable("STETHOS_KERNELS").map(PathBuf::from);
-        let fetch = named.is_none() && self.system == System::Debian12;
-        let folder = named.unwrap_or_else(|| tools.join("kernels"));
-        if !self.machine.is_x86_64() {
-            return folder;
-        }
-        let why = "tests on other kernels";
-        let qemu = "qemu-system-x86";
-        self.program("qemu-system-x86_64", qemu, qemu, why);
-        self.program("busybox", "busybox-static", "busybox", why);
-        for version in KERNELS {
-            if fetch && !self.machine.exists(&folder.join(version).join("vmlinuz")) {
-                self.actions.push(Action::Kernel(version));
-            }
-        }
-        folder
     }
 
     /// Notes `packages` for installation where that is possible, else what is missing.

@@ -4,7 +4,7 @@ use super::*;
 
 /// A machine of files, command outputs and variables.
 #[derive(Default)]
-struct MadeUp {
+pub(super) struct MadeUp {
     files: BTreeSet<PathBuf>,
     texts: BTreeMap<PathBuf, String>,
     outputs: BTreeMap<String, String>,
@@ -45,7 +45,7 @@ impl Machine for MadeUp {
 }
 
 impl MadeUp {
-    fn debian12(root: bool) -> Self {
+    pub(super) fn debian12(root: bool) -> Self {
         Self::with_release("ID=debian\nVERSION_ID=\"12\"\n", root)
             .file("/home/dev/.cargo/bin/cargo")
             .answers(
@@ -67,11 +67,11 @@ impl MadeUp {
         machine.variables.insert("HOME".into(), "/home/dev".into());
         machine
     }
-    fn file(mut self, path: &str) -> Self {
+    pub(super) fn file(mut self, path: &str) -> Self {
         self.files.insert(path.into());
         self
     }
-    fn answers(mut self, command: &str, output: &str) -> Self {
+    pub(super) fn answers(mut self, command: &str, output: &str) -> Self {
         self.outputs.insert(command.into(), output.into());
         self
     }
@@ -91,7 +91,7 @@ impl MadeUp {
             "bpf-linker 0.13.0",
         )
     }
-    fn plan(&self, scope: Scope) -> Plan {
+    pub(super) fn plan(&self, scope: Scope) -> Plan {
         plan(self, scope, Path::new("/t/tools"))
     }
 }

@@ -6,11 +6,13 @@
 //! - `profiles FOLDER` judges its profiles, and says what training takes
 //! - `types FOLDER` learns application types there and says how often they are told right;
 //!   `types-write FOLDER` writes what it learns into the plugins' sources
+//! - `cache FOLDER` says how many windows of its normal time the plugin has scored before
 //! - `chaosorca FILE.zip` judges profiles on the ChaosOrca experiments; `chaosorca-variants FILE.zip`
 //!   tries other settings of the autoencoder there
 
 #![allow(clippy::print_stdout, reason = "its standard output is read by xtask")]
 
+mod cache;
 mod chaosorca;
 mod corpus;
 mod deviations;
@@ -47,6 +49,7 @@ fn main() -> anyhow::Result<()> {
             Figures::default()
         }
         "profiles" => profiles::run(data)?,
+        "cache" => cache::run(data)?,
         "chaosorca" => chaosorca::run(data)?,
         "chaosorca-variants" => chaosorca::variants(data)?,
         _ => bail!("{part} is no part of bench-learning"),

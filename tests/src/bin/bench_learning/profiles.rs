@@ -23,7 +23,7 @@ pub(crate) fn run(folder: &Path) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
     for label in labels.iter().filter(|label| label.run == "train") {
         let product = &label.product;
-        let (bundle, cost) = train(&label.file).context(product.clone())?;
+        let (bundle, cost) = train(&label.file, &[]).context(product.clone())?;
         for (name, value, unit) in cost.figures() {
             figures.add(&format!("learning.{product}.training.{name}"), value, unit);
         }

@@ -28,10 +28,12 @@ impl Cost {
     }
 }
 
-pub(crate) fn train(recording: &Path) -> anyhow::Result<(Bundle, Cost)> {
+/// `arguments`: more than the recording.
+pub(crate) fn train(recording: &Path, arguments: &[&str]) -> anyhow::Result<(Bundle, Cost)> {
     let mut child = Command::new(binary("stethos"))
         .arg("train")
         .arg(recording)
+        .args(arguments)
         .args(["--output", "-"])
         .env("RAYON_NUM_THREADS", "1")
         .stdin(Stdio::null())

@@ -1,9 +1,11 @@
-//! Servers that only tests talk to.
+//! What only tests use: servers that they talk to, kernels that they boot.
 
 use std::path::{Path, PathBuf};
 
-use super::{Action, Go, Planner, ROTEL_VERSION, System, VERSITYGW_VERSION};
+use super::{Action, Go, KERNELS, Planner, ROTEL_VERSION, System, VERSITYGW_VERSION};
 
+/// What servers are for.
+const TESTS: &str = "servers of the tests";
 /// What versitygw is built with, at least.
 const LEAST_GO: (u32, u32) = (1, 25);
 
@@ -17,7 +19,7 @@ impl Planner<'_> {
         if self.machine.output(&binary, &["--version"]).is_some() {
             return binary;
         }
-        if let Some(python) = self.python() {
+        if let Some(python) = self.python(TESTS) {
             self.actions.push(Action::Rotel { python });
         }
         binary
@@ -33,10 +35,31 @@ impl Planner<'_> {
             return binary;
         }
         let go = self.go().map(Go::Installed);
-        if let Some(go) = go.or_else(|| self.python().map(Go::FromPython)) {
+        if let Some(go) = go.or_else(|| self.python(TESTS).map(Go::FromPython)) {
             self.actions.push(Action::S3Server(go));
         }
         binary
+    }
+
+    /// Other kernels and what boots them. The virtual machines run this machine's programs, so
+    /// there are none on other processors.
+    pub(super) fn kernels(&mut self, tools: &Path) -> PathBuf {
+        let named = self.machine.variable("STETHOS_KERNELS").map(PathBuf::from);
+        let fetch = named.is_none() && self.system == System::Debian12;
+        let folder = named.unwrap_or_else(|| tools.join("kernels"));
+        if !self.machine.is_x86_64() {
+            return folder;
+        }
+        let why = "tests on other kernels";
+        let qemu = "qemu-system-x86";
+        self.program("qemu-system-x86_64", qemu, qemu, why);
+        self.program("busybox", "busybox-static", "busybox", why);
+        for version in KERNELS {
+            if fetch && !self.machine.exists(&folder.join(version).join("vmlinuz")) {
+                self.actions.push(Action::Kernel(version));
+            }
+        }
+        folder
     }
 
     /// Go of the machine's own, new enough.
@@ -52,19 +75,14 @@ impl Planner<'_> {
     }
 
     /// An interpreter that makes environments, once what brings one is done; none where nothing does.
-    fn python(&mut self) -> Option<PathBuf> {
+    pub(super) fn python(&mut self, why: &'static str) -> Option<PathBuf> {
         if let Some(python) = self.python_at_hand() {
             return Some(python);
         }
         let command = self.install_elsewhere("python3");
         let packages = &["python3", "python3-venv", "libpython3.11"];
-        self.need(
-            "python3 with venv",
-            "servers of the tests",
-            packages,
-            &command,
-        )
-        .then(|| PathBuf::from("/usr/bin/python3"))
+        self.need("python3 with venv", why, packages, &command)
+            .then(|| PathBuf::from("/usr/bin/python3"))
     }
 
     /// An interpreter that makes environments. The collector is linked with the interpreter's
