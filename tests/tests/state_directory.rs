@@ -1,4 +1,4 @@
-//! A state directory that is full, and one that killed sidecars have left something in.
+//! A state directory that is full, and one in which sidecars that ended have left what they learned.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::BufReader,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use stethos::{
@@ -217,46 +217,65 @@ fn a_sidecar_learns_once_there_is_room_and_keeps_what_it_learned() {
     again.end();
 }
 
+/// Recordings that learning sidecars write or left.
+fn notebooks(state: &Path) -> Vec<PathBuf> {
+    let mut found = files(state, "learning-");
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rec"));
+    found
+}
+
 #[test]
-fn what_a_killed_sidecar_left_is_removed_and_what_a_living_one_writes_is_not() {
-    if !kernel_or_skip("what_a_killed_sidecar_left_is_removed") {
+fn what_a_sidecar_learned_until_it_ended_is_gone_on_with() {
+    if !kernel_or_skip("what_a_sidecar_learned_until_it_ended_is_gone_on_with") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let asking = Asking::start("killed", folder.path());
-    let recording = |number: usize| {
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let found = files(&state, "learning-");
-            if found.len() == number {
-                return found;
-            }
-            assert!(Instant::now() < until, "{found:?}, expected {number}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
-    let start = |name: &str| {
-        let mut sidecar = watch(&asking, &state, &folder.path().join(name), "10m");
-        sidecar.wait("learning", Duration::from_secs(30), |line| {
+    let limit = Duration::from_secs(60);
+    let start = |name: &str, duration: &str| {
+        let mut sidecar = watch(&asking, &state, &folder.path().join(name), duration);
+        sidecar.wait("learning", limit, |line| {
             line["stethos.phase"] == "learning"
         });
         sidecar
     };
-    let killed = start("killed.log");
-    let left = recording(1);
-    let living = start("living.log");
-    assert!(
-        recording(2).contains(&left[0]),
-        "removed while it was written"
-    );
+    let resumed = |sidecar: &mut Sidecar| {
+        let line = sidecar.wait("what went before", limit, |line| {
+            line["resumed_calls"].is_u64()
+        });
+        assert_eq!(line["container"], "client");
+        line["resumed_calls"].as_u64().unwrap()
+    };
+    let mut killed = start("killed.log", "10m");
+    killed.wait("enough calls", limit, |line| {
+        line["calls"].as_u64().is_some_and(|calls| calls > 500)
+    });
+    // What was seen until now is on disk a little later.
+    std::thread::sleep(Duration::from_secs(6));
+    let left = notebooks(&state);
+    assert_eq!(left.len(), 1, "{left:?}");
+    let living = start("living.log", "10m");
     drop(killed);
-    assert!(left[0].exists());
 
-    let mut next = start("next.log");
-    next.logged(&["its process is gone"], Duration::from_secs(10));
-    assert!(!recording(2).contains(&left[0]));
-    next.end();
+    let mut stopped = start("stopped.log", "10m");
+    let before = resumed(&mut stopped);
+    assert!(before > 500, "{before}");
+    stopped.end();
+    assert!(left[0].exists());
+    assert_eq!(notebooks(&state).len(), 3);
+
+    let mut last = start("last.log", "1s");
+    assert!(resumed(&mut last) >= before);
+    let training = last.wait("training", limit, |line| {
+        line["stethos.phase"] == "training"
+    });
+    assert!(training["calls"].as_u64().unwrap() > before, "{training}");
+    let watching = last.watching(1, Duration::from_secs(300));
+    assert_eq!(watching[0]["source"], "trained");
+    // That of the one that lives is left.
+    assert_eq!(notebooks(&state).len(), 1);
+    assert!(!left[0].exists());
+    last.end();
     living.end();
-    recording(0);
 }

@@ -82,6 +82,11 @@ impl Pipeline {
         }
     }
 
+    /// What decides whether calls are only counted.
+    pub fn attention(&self) -> Option<&Attention> {
+        self.attention.as_ref()
+    }
+
     /// There was no room for something that the capture was asked to learn.
     pub fn no_room(&mut self, now_ns: Nanos) {
         if let Some(attention) = &mut self.attention {

@@ -22,7 +22,7 @@ use crate::{
     },
     config::Config,
     control::Control,
-    diagnosis::attention::{Familiar, Order},
+    diagnosis::attention::{Attention, Familiar, Order},
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
     models::{Models, application::GENERIC},
@@ -271,6 +271,15 @@ impl Sidecar {
                     "model": "present",
                 })
             }
+            Change::Resumed { container, calls } => {
+                let container = self.pipeline.name(*container);
+                tracing::info!(container, calls, "learning goes on from an earlier run");
+                json!({
+                    "stethos.phase": "learning",
+                    "container": container,
+                    "resumed_calls": calls,
+                })
+            }
             Change::Training {
                 container,
                 ready,
@@ -342,6 +351,8 @@ impl Sidecar {
     /// What is captured of one container: totals since the start.
     fn tell_capture(&mut self, tick: &Tick) -> anyhow::Result<()> {
         let reduced = self.reducer.lock().sample().0 != 0;
+        let attention = self.pipeline.attention();
+        let shipped_because = attention.and_then(Attention::reason);
         for (container, account) in &tick.accounts {
             let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
             self.print(&json!({
@@ -353,6 +364,8 @@ impl Sidecar {
                 "held": account.held,
                 "lost": lost,
                 "reduced": reduced,
+                "shipped_because": shipped_because.filter(|_| !reduced),
+                "stability": attention.and_then(|attention| attention.stability(*container)),
             }))?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use super::{
     container::{Container, Phase},
     held::Held,
     kept::Kept,
+    resuming::Earlier,
 };
 use crate::{
     accepted::Accepted,
@@ -112,6 +113,7 @@ impl Learning {
     pub(super) fn relearned(&mut self, index: ContainerIndex) {
         self.change_kept(index, |container| {
             container.held = Held::default();
+            container.earlier = Earlier::default();
             std::mem::take(&mut container.kept.accepted.relearning)
         });
     }

@@ -22,6 +22,11 @@ pub enum Change {
         id: String,
         bundle: Option<Arc<Bundle>>,
     },
+    /// A learning goes on that an earlier process began, which saw so many calls.
+    Resumed {
+        container: ContainerIndex,
+        calls: u64,
+    },
     Training {
         container: ContainerIndex,
         ready: Ready,
@@ -88,6 +93,7 @@ impl Change {
         match self {
             Change::Learning { container, .. }
             | Change::Relearning { container, .. }
+            | Change::Resumed { container, .. }
             | Change::Training { container, .. }
             | Change::Proving { container }
             | Change::Watching { container, .. }

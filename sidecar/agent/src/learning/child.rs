@@ -40,7 +40,8 @@ pub fn memory(most: u64, left: Option<u64>) -> Option<u64> {
 /// One training.
 #[derive(Clone, Debug)]
 pub struct Training {
-    pub recording: PathBuf,
+    /// In the order of their writing.
+    pub recordings: Vec<PathBuf>,
     pub container: String,
     pub unseen_mass: f64,
     pub widened: bool,
@@ -83,7 +84,7 @@ fn command(program: &Path, training: &Training) -> Command {
     let mut command = Command::new(program);
     command
         .arg("train")
-        .arg(&training.recording)
+        .args(&training.recordings)
         .args(["--container", &training.container])
         .args(["--unseen-mass", &training.unseen_mass.to_string()])
         .arg("--time-limit")

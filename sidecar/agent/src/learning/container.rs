@@ -7,6 +7,7 @@ use super::{
     held::Held,
     kept::Kept,
     progress::{Progress, Ready},
+    resuming::Earlier,
     shared::place::Place,
     store::Key,
 };
@@ -14,7 +15,7 @@ use crate::record::{ContainerInfo, Nanos};
 
 /// A container whose first process is not told of for this long is learned without a place among
 /// the bundles on disk, until it is.
-const FIRST_PROCESS_NS: u64 = 10_000_000_000;
+pub(super) const FIRST_PROCESS_NS: u64 = 10_000_000_000;
 
 pub(super) struct Container {
     pub(super) info: ContainerInfo,
@@ -37,6 +38,7 @@ pub(super) struct Container {
     pub(super) ask_at_ns: Option<Nanos>,
     /// Times of which nothing is learned.
     pub(super) held: Held,
+    pub(super) earlier: Earlier,
     /// When its training began.
     pub(super) training_ns: Nanos,
     pub(super) kept: Kept,
@@ -126,6 +128,7 @@ impl Container {
             keyless: None,
             ask_at_ns: None,
             held: Held::default(),
+            earlier: Earlier::default(),
             training_ns: 0,
             kept: Kept::default(),
             kept_late: false,
@@ -139,7 +142,7 @@ impl Container {
 
     /// Whether the container has been seen enough now.
     pub(super) fn due(&mut self, now_ns: Nanos) -> Option<Ready> {
-        if self.held.is_open() {
+        if self.held.is_open() || self.earlier.is_read {
             return None;
         }
         match &mut self.phase {

@@ -47,6 +47,26 @@ impl Held {
         }
     }
 
+    /// Spans that earlier processes left out, in order, come before these.
+    pub(super) fn follow(&mut self, earlier: impl IntoIterator<Item = (Nanos, Nanos)>) {
+        let own = std::mem::take(self);
+        for (from, to) in earlier.into_iter().chain(own.spans) {
+            self.hold(from, to);
+        }
+        self.open = own.open;
+    }
+
+    /// The spans; one that is open lasts to the end of time.
+    pub(super) fn lasting(&self) -> Vec<(Nanos, Nanos)> {
+        let mut spans = self.spans.clone();
+        if self.open
+            && let Some(last) = spans.last_mut()
+        {
+            last.1 = Nanos::MAX;
+        }
+        spans
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
@@ -56,9 +76,32 @@ impl Held {
     }
 }
 
+/// Whether anything from `from` to `to` lies in one of the spans.
+pub(super) fn overlaps(spans: &[(Nanos, Nanos)], from: Nanos, to: Nanos) -> bool {
+    spans.iter().any(|span| from <= span.1 && to >= span.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_earlier_process_left_out_stays_left_out() {
+        let mut earlier = Held::default();
+        earlier.hold(10, 12);
+        earlier.release(14);
+        earlier.hold(30, 31);
+        assert_eq!(earlier.lasting(), [(10, 14), (30, Nanos::MAX)]);
+        let mut held = Held::default();
+        held.hold(50, 52);
+        held.follow([(10, 14), (30, 40)]);
+        assert_eq!(held.spans(), [(10, 14), (30, 40), (50, 52)]);
+        assert!(held.is_open());
+        let mut calm = Held::default();
+        calm.follow([(10, 14)]);
+        assert!(!calm.is_open());
+        assert!(overlaps(calm.spans(), 14, 20) && !overlaps(calm.spans(), 15, 29));
+    }
 
     #[test]
     fn an_incident_is_left_out_from_its_first_affected_call_to_its_end() {

@@ -13,6 +13,7 @@
 //! | [`training_set`] | recordings into what the trainer takes |
 //! | [`child`] | the training process: low priority, bounded, killable |
 //! | [`headroom`] | how much memory it may take (cgroup files) |
+//! | `resuming` | going on with what an earlier process saw |
 //! | `keeping` | what could not be written yet |
 //! | [`store`] | bundles on disk |
 //! | `proving` | new versions of an image, until enough replicas have seen them healthy |
@@ -30,6 +31,7 @@ mod kept;
 pub mod notebook;
 pub mod progress;
 mod proving;
+mod resuming;
 mod settings;
 pub mod shared;
 mod sharing;
@@ -60,8 +62,10 @@ use self::{
     keeping::Unkept,
     notebook::Notebook,
     progress::{Progress, Ready},
+    resuming::Replayed,
     sharing::Sharing,
     store::{Key, Store, StoreError},
+    training_set::TrainingSetError,
 };
 use crate::record::{ContainerIndex, Header, Nanos, ProcessInfo, Record};
 
@@ -77,6 +81,9 @@ pub struct Learning {
     containers: BTreeMap<ContainerIndex, Container>,
     sharing: Option<Sharing>,
     trainings: JoinSet<(ContainerIndex, Result<Vec<u8>, TrainingError>)>,
+    /// Recordings of earlier processes that are read.
+    replays: JoinSet<(ContainerIndex, Result<Replayed, TrainingSetError>)>,
+    started_ns: Option<Nanos>,
     /// The training of a container that runs.
     running: BTreeMap<ContainerIndex, AbortHandle>,
     /// Learned bundles in force that could not be written to disk.
@@ -99,6 +106,8 @@ impl Learning {
             containers: BTreeMap::new(),
             sharing: None,
             trainings: JoinSet::new(),
+            replays: JoinSet::new(),
+            started_ns: None,
             running: BTreeMap::new(),
             unkept: BTreeMap::new(),
             keep_at_ns: 0,
@@ -120,6 +129,7 @@ impl Learning {
             Record::Process(process) => self.first_process(process),
             Record::Tick(tick) => {
                 self.now_ns = tick.at_ns;
+                self.started_ns.get_or_insert(tick.at_ns);
                 None
             }
             _ => None,
@@ -140,6 +150,8 @@ impl Learning {
     /// Once a second: starts trainings that are due and collects those that ended.
     pub fn on_tick(&mut self) -> Vec<Change> {
         let mut changes = self.take_answers();
+        changes.extend(self.take_replays());
+        self.note();
         while let Some(ended) = self.trainings.try_join_next() {
             if let Ok((container, result)) = ended {
                 self.running.remove(&container);
@@ -167,6 +179,7 @@ impl Learning {
         for (container, ready) in due {
             changes.extend(self.train(container, ready));
         }
+        self.forget_earlier();
         changes
     }
 
@@ -247,6 +260,7 @@ impl Learning {
                 })
             }
         };
+        self.resume(index);
         self.look(index);
         change
     }
@@ -255,8 +269,8 @@ impl Learning {
     fn train(&mut self, index: ContainerIndex, ready: Ready) -> Option<Change> {
         let needed = self.settings.bounds.min_calls.max(1);
         let recording = self.notebook.flush().map(PathBuf::from);
-        let recorded = self.notebook.calls(index);
         let container = self.containers.get_mut(&index)?;
+        let recorded = self.notebook.calls(index) + container.earlier.calls;
         let (Some(recording), true) = (recording, recorded >= needed) else {
             if self.waiting.insert(index) {
                 let container = &container.info.name;
@@ -281,8 +295,10 @@ impl Learning {
         self.waiting.remove(&index);
         container.training_ns = self.now_ns;
         let (calls, windows) = container.phase.start_training()?;
+        let mut recordings = container.earlier.recordings.clone();
+        recordings.push(recording);
         let training = Training {
-            recording,
+            recordings,
             container: container.info.name.clone(),
             unseen_mass: ready.unseen_mass,
             widened: ready.widened,
@@ -376,7 +392,12 @@ impl Learning {
 
 impl Drop for Learning {
     fn drop(&mut self) {
-        self.notebook.close();
+        if self.is_learning() {
+            self.note();
+            self.notebook.leave();
+        } else {
+            self.notebook.close();
+        }
         self.keep();
     }
 }

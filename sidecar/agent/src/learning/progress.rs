@@ -34,6 +34,8 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Progress {
     bounds: Bounds,
+    /// How long it lasted before `started_ns`.
+    before: Duration,
     started_ns: Option<Nanos>,
     block_ns: Nanos,
     calls: u64,
@@ -50,6 +52,7 @@ impl Progress {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
+            before: Duration::ZERO,
             started_ns: None,
             block_ns: 0,
             calls: 0,
@@ -76,7 +79,7 @@ impl Progress {
             self.block_ns = now_ns;
             self.unseen.advance();
         }
-        let lasted = Duration::from_nanos(now_ns.saturating_sub(started_ns));
+        let lasted = self.before + Duration::from_nanos(now_ns.saturating_sub(started_ns));
         let unseen_mass = self.unseen.unseen_mass();
         let ready = |widened| {
             Some(Ready {
@@ -94,6 +97,23 @@ impl Progress {
         } else {
             None
         }
+    }
+
+    /// Goes on with what was seen earlier, by another process. What was seen since counts as well, but for
+    /// the unseen mass, which is estimated on from there.
+    pub fn resume(&mut self, earlier: Progress) {
+        self.calls += earlier.calls;
+        self.windows += earlier.windows;
+        self.before += earlier.before;
+        self.unseen = earlier.unseen;
+    }
+
+    /// The end of what one process saw: the time until the next is none of its own.
+    pub fn pause(&mut self, now_ns: Nanos) {
+        if let Some(started_ns) = self.started_ns.take() {
+            self.before += Duration::from_nanos(now_ns.saturating_sub(started_ns));
+        }
+        self.contexts = Contexts::new(MAX_STREAMS);
     }
 
     pub fn unseen_mass(&self) -> f64 {
@@ -183,6 +203,29 @@ mod tests {
         let fresh = |s: u64| window(s, (0..60).map(move |n| (s * 60 + n) as u16));
         let (second, ready) = run(fresh, 100).unwrap();
         assert!(second >= 60 && ready.widened);
+    }
+
+    #[test]
+    fn learning_goes_on_where_another_process_was_ended() {
+        let work = |second| window(second, (0..60).map(|n| n % 6));
+        let (whole, _) = run(work, 60).unwrap();
+        let mut earlier = Progress::new(BOUNDS);
+        let first = whole - 3;
+        for second in 1..=first {
+            earlier.on_window(&work(second));
+            assert_eq!(earlier.on_tick(second * BLOCK_NS), None);
+        }
+        earlier.pause(first * BLOCK_NS);
+        let mut progress = Progress::new(BOUNDS);
+        progress.on_window(&work(1000));
+        progress.resume(earlier);
+        assert_eq!(progress.calls(), 60 * (first + 1));
+        assert_eq!(progress.windows(), first + 1);
+        let ready = (1001..1010).find(|second| {
+            progress.on_window(&work(*second));
+            progress.on_tick(second * BLOCK_NS).is_some()
+        });
+        assert!(ready.is_some_and(|second| second <= 1005), "{ready:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use stethos_bundle::Bundle;
 
-use super::{Change, Learning, container::Phase, held::Held};
+use super::{Change, Learning, container::Phase, held::Held, resuming::Earlier};
 use crate::record::ContainerIndex;
 
 impl Learning {
@@ -25,6 +25,7 @@ impl Learning {
             );
             container.phase = Phase::learning(&self.settings);
             container.held = Held::before(self.now_ns);
+            container.earlier = Earlier::default();
             return Some(Change::Learning {
                 container: index,
                 meanwhile: None,
@@ -32,6 +33,7 @@ impl Learning {
         }
         container.phase = Phase::Proving;
         container.held = Held::default();
+        container.earlier = Earlier::default();
         if let Some(place) = &container.place {
             place.stamp(&mut bundle.card);
         }

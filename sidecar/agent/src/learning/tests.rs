@@ -15,6 +15,7 @@ use super::{
 use crate::record::{ContainerInfo, Tick};
 
 mod accepting;
+mod resuming;
 
 const SECOND: Nanos = 1_000_000_000;
 

@@ -15,6 +15,7 @@ use stethos_patterns::{
 };
 use thiserror::Error;
 
+use super::held;
 use crate::{
     capture::recording::{RecordingError, RecordingReader},
     record::{
@@ -229,31 +230,34 @@ struct Pass<'a> {
     sets: &'a mut BTreeMap<String, Collected>,
 }
 
-fn add(
-    path: &Path,
-    sets: &mut BTreeMap<String, Collected>,
-    selection: Selection<'_>,
-) -> Result<Header, TrainingSetError> {
+/// Takes what is in a recording.
+pub(super) trait Sink {
+    fn record(&mut self, record: &Record);
+    fn piece(&mut self, piece: Piece);
+}
+
+pub(super) fn open(path: &Path) -> Result<RecordingReader<BufReader<File>>, TrainingSetError> {
     let file = File::open(path).map_err(|source| TrainingSetError::Open {
         path: path.to_owned(),
         source,
     })?;
-    let reader = RecordingReader::new(BufReader::new(file), path.display().to_string())?;
-    let header = reader.header().clone();
-    let mut windows = Windows::new(&header.arch);
-    let mut pass = Pass {
-        calls: names::table(&header.arch),
-        selection,
-        names: BTreeMap::new(),
-        sets,
-    };
+    let name = path.display().to_string();
+    Ok(RecordingReader::new(BufReader::new(file), name)?)
+}
+
+/// Hands on everything in a recording, up to its last whole block.
+pub(super) fn pass_on(
+    reader: RecordingReader<BufReader<File>>,
+    sink: &mut impl Sink,
+) -> Result<(), TrainingSetError> {
+    let mut windows = Windows::new(&reader.header().arch);
     let mut pieces = Vec::new();
     for record in reader {
         match record {
             Ok(record) => {
-                pass.record(&record);
+                sink.record(&record);
                 windows.on_record(&record, &mut pieces);
-                pieces.drain(..).for_each(|piece| pass.piece(piece));
+                pieces.drain(..).for_each(|piece| sink.piece(piece));
             }
             Err(error) if error.is_truncated() => {
                 tracing::debug!(%error, "the recording is used up to here");
@@ -263,22 +267,29 @@ fn add(
         }
     }
     windows.finish(&mut pieces);
-    pieces.drain(..).for_each(|piece| pass.piece(piece));
+    pieces.drain(..).for_each(|piece| sink.piece(piece));
+    Ok(())
+}
+
+fn add(
+    path: &Path,
+    sets: &mut BTreeMap<String, Collected>,
+    selection: Selection<'_>,
+) -> Result<Header, TrainingSetError> {
+    let reader = open(path)?;
+    let header = reader.header().clone();
+    let mut pass = Pass {
+        calls: names::table(&header.arch),
+        selection,
+        names: BTreeMap::new(),
+        sets,
+    };
+    pass_on(reader, &mut pass)?;
     pass.end();
     Ok(header)
 }
 
-impl Pass<'_> {
-    fn set(&mut self, container: ContainerIndex) -> &mut Collected {
-        let name = self
-            .names
-            .entry(container)
-            .or_insert_with(|| format!("container-{container}"))
-            .clone();
-        let new = || Collected::new(self.calls, self.selection.max_calls);
-        self.sets.entry(name).or_insert_with(new)
-    }
-
+impl Sink for Pass<'_> {
     fn record(&mut self, record: &Record) {
         match record {
             Record::Container(info) => {
@@ -327,13 +338,6 @@ impl Pass<'_> {
         }
     }
 
-    fn is_left_out(&self, from: Nanos, to: Nanos) -> bool {
-        self.selection
-            .left_out
-            .iter()
-            .any(|span| from <= span.1 && to >= span.0)
-    }
-
     fn piece(&mut self, piece: Piece) {
         match piece {
             Piece::Window(window) if self.is_left_out(window.start_ns(), window.end_ns()) => {}
@@ -352,6 +356,22 @@ impl Pass<'_> {
             }
             Piece::Pending(..) => {}
         }
+    }
+}
+
+impl Pass<'_> {
+    fn set(&mut self, container: ContainerIndex) -> &mut Collected {
+        let name = self
+            .names
+            .entry(container)
+            .or_insert_with(|| format!("container-{container}"))
+            .clone();
+        let new = || Collected::new(self.calls, self.selection.max_calls);
+        self.sets.entry(name).or_insert_with(new)
+    }
+
+    fn is_left_out(&self, from: Nanos, to: Nanos) -> bool {
+        held::overlaps(self.selection.left_out, from, to)
     }
 
     /// The recording ends: what it covered is normal time, but for what was left out.

@@ -46,6 +46,11 @@ const PATIENCE: u32 = 3;
 const MOST_PATIENCE: u32 = 48;
 /// A profile this far from what was learned always says something.
 const FARTHEST: f64 = 64.0;
+/// Why everything is shipped though nothing was found.
+const STARTED: &str = "the capture has just begun";
+const LITTLE: &str = "there is little to ship";
+const UNLEARNED: &str = "no container is learned";
+const UNFAMILIAR: &str = "too many calls are not familiar";
 /// Containers whose contexts are followed.
 const CONTAINERS: usize = 64;
 
@@ -83,6 +88,8 @@ struct Profile {
     distance: f64,
     /// Up to this distance it says nothing.
     tolerated: f64,
+    /// Of the last interval, whole or from a sample.
+    stability: f64,
 }
 
 impl Default for Profile {
@@ -91,6 +98,7 @@ impl Default for Profile {
             unstable: 0,
             distance: 0.0,
             tolerated: 1.0,
+            stability: 1.0,
         }
     }
 }
@@ -117,6 +125,8 @@ pub struct Attention {
     profiles: BTreeMap<ContainerIndex, Profile>,
     /// Unstable profiles in a row that say something.
     patience: u32,
+    /// Why everything is shipped, while it is.
+    reason: &'static str,
 }
 
 impl Attention {
@@ -137,7 +147,19 @@ impl Attention {
             orders: Vec::new(),
             profiles: BTreeMap::new(),
             patience: PATIENCE,
+            reason: STARTED,
         }
+    }
+
+    /// Why everything is shipped; none while calls are only counted.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.counting_ns.is_none().then_some(self.reason)
+    }
+
+    /// Stability of a container's last interval, once there was one.
+    pub fn stability(&self, container: ContainerIndex) -> Option<f64> {
+        let profile = self.profiles.get(&container)?;
+        Some(profile.stability)
     }
 
     /// True while calls are only counted.
@@ -202,6 +224,7 @@ impl Attention {
     pub(crate) fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
         let profile = self.profiles.entry(container).or_default();
         let distance = -stability.log2();
+        profile.stability = stability;
         if self.counting_ns.is_some() {
             if distance <= profile.tolerated {
                 profile.unstable = 0;
@@ -334,6 +357,7 @@ impl Attention {
 
     fn find(&mut self, at_ns: Nanos, reason: &'static str) {
         self.found_ns = self.found_ns.max(at_ns);
+        self.reason = reason;
         if self.counting_ns.take().is_some() {
             self.trips = (self.trips + 1).min(DOUBLINGS);
             self.orders.push(Order::Ship { reason });
@@ -348,15 +372,18 @@ impl Attention {
         if self.counting_ns.is_some() {
             if self.rate < WORTH.1 {
                 self.counting_ns = None;
-                self.orders.push(Order::Ship {
-                    reason: "there is little to ship",
-                });
+                self.reason = LITTLE;
+                self.orders.push(Order::Ship { reason: LITTLE });
             }
             return;
         }
         let since = self.found_ns.max(self.started_ns.unwrap_or(now));
         let calm = now.saturating_sub(since) >= CALM << self.trips;
-        if !calm || self.rate < WORTH.0 {
+        if !calm {
+            return;
+        }
+        if self.rate < WORTH.0 {
+            self.reason = LITTLE;
             return;
         }
         let mut watched = self
@@ -364,9 +391,12 @@ impl Attention {
             .iter()
             .filter(|(container, _)| model(**container).is_some())
             .peekable();
-        let pays = watched.peek().is_some()
-            && watched.all(|(_, contexts)| contexts.would_ship() <= SHIPPED);
-        if !pays {
+        if watched.peek().is_none() {
+            self.reason = UNLEARNED;
+            return;
+        }
+        if watched.any(|(_, contexts)| contexts.would_ship() > SHIPPED) {
+            self.reason = UNFAMILIAR;
             return;
         }
         for (container, contexts) in &mut self.containers {

@@ -95,47 +95,9 @@ fn is_at(file: &File, path: &Path) -> bool {
     (mine.dev(), mine.ino()) == (there.dev(), there.ino())
 }
 
-/// Removes what processes left in `folder` that ended without a chance to do so themselves.
-pub(super) fn remove_stale(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if !(name.starts_with("learning-") && name.ends_with(".rec")) {
-            continue;
-        }
-        let path = entry.path();
-        let Ok(file) = OpenOptions::new().write(true).open(&path) else {
-            continue;
-        };
-        if file.try_lock().is_err() {
-            continue;
-        }
-        match fs::remove_file(&path) {
-            Ok(()) => tracing::info!(path = %path.display(), "removed: its process is gone"),
-            Err(error) => tracing::warn!(%error, path = %path.display(), "cannot remove"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_is_removed_once_nobody_holds_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (first, held) = NotebookFile::create(folder.path()).unwrap();
-        let (second, other) = NotebookFile::create(folder.path()).unwrap();
-        assert_ne!(first, second);
-        fs::write(folder.path().join("learning-1.txt"), "").unwrap();
-        drop(other);
-        remove_stale(folder.path());
-        assert!(first.exists() && !second.exists());
-        drop(held);
-        remove_stale(folder.path());
-        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
-        assert_eq!(left.len(), 1);
-    }
 
     #[test]
     fn what_a_gone_process_of_the_same_id_left_is_written_over() {

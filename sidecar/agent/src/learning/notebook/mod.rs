@@ -4,12 +4,16 @@
 //! What cannot be written (the disk is full) is missing from it: up to there it is whole, and it
 //! goes on once there is room. Threads of which calls are missing are marked, so that nothing is
 //! learned across the gap.
+//!
+//! A process that ends while somebody learns leaves it, with what it is about beside it. The next one
+//! takes it over: the containers that it is about are learned from both.
 
+mod about;
+mod earlier;
 mod file;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,14 +21,18 @@ use std::{
     },
 };
 
-use self::file::NotebookFile;
+pub use self::about::{About, Learner};
+use self::{earlier::Earlier, file::NotebookFile};
 use crate::{
     capture::recording::{RecordingWriter, WriteError},
-    record::{CallWindow, ContainerIndex, Header, Record},
+    record::{CallWindow, ContainerIndex, Header, Nanos, Record},
+    sequential::SECOND,
 };
 
 /// Bytes on disk at most; later records are left out, which is said once.
 const MAX_BYTES: u64 = 256 << 20;
+/// What was gathered is written at least this often.
+const FLUSH_NS: Nanos = 5 * SECOND;
 /// Facts (containers, processes, descriptors) remembered for a notebook that begins later.
 const MAX_FACTS: usize = 4096;
 /// Threads remembered as marked; further ones are marked again and again.
@@ -39,6 +47,12 @@ pub struct Notebook {
     recording: Option<Recording>,
     /// Writing failed the last time; said once.
     failing: bool,
+    /// What other processes left, in the order of their writing.
+    earlier: Vec<Earlier>,
+    about: About,
+    /// It is on disk as it is.
+    about_written: bool,
+    flushed_ns: Nanos,
 }
 
 /// The recording being written.
@@ -64,10 +78,13 @@ struct Calls {
 }
 
 impl Notebook {
-    /// Removes what other processes left in the state directory when they were killed.
+    /// Takes over what other processes left in the state directory.
     pub fn new(state_dir: &Path, header: &Header) -> Self {
-        file::remove_stale(state_dir);
         Self {
+            earlier: earlier::take_over(state_dir),
+            about: About::default(),
+            about_written: false,
+            flushed_ns: 0,
             folder: state_dir.to_owned(),
             header: header.clone(),
             facts: Vec::new(),
@@ -77,10 +94,11 @@ impl Notebook {
         }
     }
 
-    /// Takes a record while anybody learns; ends the recording when nobody does.
+    /// Takes a record while anybody learns; ends the recording when nobody does. Those of other processes
+    /// stay until [`Notebook::close`].
     pub fn take(&mut self, record: &Record, learning: bool) {
         if !learning {
-            self.close();
+            self.end();
         } else if self.recording.is_some() {
             self.write(record);
         } else if !self.failing || matches!(record, Record::Tick(_)) {
@@ -94,6 +112,32 @@ impl Notebook {
         if fact && self.facts.len() < MAX_FACTS {
             self.facts.push(record.clone());
         }
+        if let Record::Tick(tick) = record
+            && tick.at_ns.saturating_sub(self.flushed_ns) >= FLUSH_NS
+        {
+            self.flushed_ns = tick.at_ns;
+            self.flush();
+            self.write_about();
+        }
+    }
+
+    /// What it is about from now on.
+    pub fn set_about(&mut self, containers: BTreeMap<String, Learner>) {
+        if self.about.containers != containers {
+            self.about = About::new(containers);
+            self.about_written = false;
+            self.write_about();
+        }
+    }
+
+    /// The recordings of other processes that hold what a container did while it was learned there, and
+    /// what they say of it.
+    pub fn earlier(&self, name: &str, key: &str, image: Option<&str>) -> Vec<(PathBuf, Learner)> {
+        let of = |one: &Earlier| {
+            let learner = one.learner(name, key, image)?;
+            Some((one.path.clone(), learner.clone()))
+        };
+        self.earlier.iter().filter_map(of).collect()
     }
 
     /// The recording so far, complete up to the last record that could be written; none when
@@ -114,15 +158,49 @@ impl Notebook {
             .map_or(0, |calls| calls.written)
     }
 
-    /// Ends the recording and removes it.
+    /// Ends the recording and removes it, and those of other processes.
     pub fn close(&mut self) {
-        if let Some(recording) = self.recording.take()
-            && let Err(error) = std::fs::remove_file(&recording.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, path = %recording.path.display(), "cannot remove");
+        self.end();
+        self.earlier.drain(..).for_each(|one| one.remove());
+    }
+
+    fn end(&mut self) {
+        if let Some(recording) = self.recording.take() {
+            earlier::remove(&recording.path);
         }
         self.facts_written = 0;
+        self.about_written = false;
+    }
+
+    /// Ends the recording and leaves it to the next process.
+    pub fn leave(&mut self) {
+        self.flush();
+        self.write_about();
+        if self.about_written {
+            self.recording = None;
+            self.earlier.clear();
+        } else {
+            self.close();
+        }
+    }
+
+    /// Whether recordings of other processes are held.
+    pub fn has_earlier(&self) -> bool {
+        !self.earlier.is_empty()
+    }
+
+    /// Says beside the recording what it is about, unless that is said; tried again with the next flush.
+    fn write_about(&mut self) {
+        if let Some(recording) = &self.recording
+            && !self.about_written
+            && !self.about.containers.is_empty()
+        {
+            let written = self.about.write(&recording.path);
+            self.about_written = written.is_ok();
+            if let Err(error) = written {
+                tracing::debug!(%error, "a process that comes after this one learns anew");
+            }
+        }
     }
 
     fn open(&mut self) {
@@ -133,7 +211,7 @@ impl Notebook {
                 match RecordingWriter::new(file, &self.header) {
                     Ok(writer) => Ok((path, length, writer)),
                     Err(error) => {
-                        let _ = std::fs::remove_file(path);
+                        earlier::remove(&path);
                         Err(error)
                     }
                 }
@@ -176,7 +254,8 @@ impl Notebook {
         if self.failing {
             written = written.and_then(|()| recording.writer.flush());
         }
-        if tick && recording.length.load(Relaxed) > MAX_BYTES {
+        let earlier: u64 = self.earlier.iter().map(|one| one.bytes).sum();
+        if tick && recording.length.load(Relaxed) + earlier > MAX_BYTES {
             tracing::warn!(path = %recording.path.display(), "enough recorded for learning");
             recording.full = true;
         }
