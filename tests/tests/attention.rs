@@ -21,7 +21,8 @@ use stethos_tests::{
     skip::{Need, kernel_or_skip, skip},
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+/// While the machine is slower than it was when the server was learned, everything is shipped.
+const LIMIT: Duration = Duration::from_secs(300);
 /// Questions a second: some thousand calls, which are worth counting.
 const RATE: u32 = 400;
 /// Keeps a redis-server busy for some 20 ms.
