@@ -247,7 +247,8 @@ impl Reader {
         }
     }
 
-    /// Announces a process that was not seen before, here and to the kernel.
+    /// Announces a process that was not seen before, here and to the kernel. Of two threads that end at
+    /// once, one may hand on its last window after the end of their process was told of.
     fn process(
         &mut self,
         pid: u32,
@@ -256,6 +257,10 @@ impl Reader {
         at_ns: Nanos,
         out: &mut Vec<Record>,
     ) {
+        let ended = self.ended.get(&pid);
+        if ended.is_some_and(|ended| at_ns < ended.saturating_add(AT_ONCE_NS)) {
+            return;
+        }
         let from = out.len();
         let node = self.node.as_mut();
         self.facts.process(node, pid, container, at_ns, out);
