@@ -20,7 +20,7 @@ pub fn codes_hash(codes: &[u32]) -> u64 {
 /// Keeps the last tokens of every thread and turns each new token into the hash of its context:
 /// itself and the [`CONTEXT`] - 1 tokens before it. Bounded: the thread that was silent for
 /// longest is forgotten first and then starts anew.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Contexts {
     streams: LruCache<u64, [u32; CONTEXT]>,
 }

@@ -65,7 +65,6 @@ use self::{
     resuming::Replayed,
     sharing::Sharing,
     store::{Key, Store, StoreError},
-    training_set::TrainingSetError,
 };
 use crate::record::{ContainerIndex, Header, Nanos, ProcessInfo, Record};
 
@@ -82,7 +81,7 @@ pub struct Learning {
     sharing: Option<Sharing>,
     trainings: JoinSet<(ContainerIndex, Result<Vec<u8>, TrainingError>)>,
     /// Recordings of earlier processes that are read.
-    replays: JoinSet<(ContainerIndex, Result<Replayed, TrainingSetError>)>,
+    replays: JoinSet<(ContainerIndex, Replayed)>,
     started_ns: Option<Nanos>,
     /// The training of a container that runs.
     running: BTreeMap<ContainerIndex, AbortHandle>,

@@ -31,7 +31,7 @@ pub struct Ready {
 }
 
 /// What a container has shown so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     bounds: Bounds,
     /// How long it lasted before `started_ns`.

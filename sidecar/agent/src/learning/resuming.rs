@@ -29,6 +29,10 @@ pub(super) struct Earlier {
 /// What a container showed in them.
 pub(super) struct Replayed {
     progress: Progress,
+    /// Those that can be read.
+    recordings: Vec<PathBuf>,
+    /// The others, and why.
+    unreadable: Vec<(PathBuf, TrainingSetError)>,
     /// Spans of which nothing is learned.
     left_out: Vec<(Nanos, Nanos)>,
 }
@@ -49,12 +53,10 @@ impl Learning {
         if earlier.is_empty() {
             return;
         }
-        let recordings = earlier.iter().map(|(path, _)| path.clone());
-        container.earlier.recordings = recordings.collect();
         container.earlier.is_read = true;
         container.spoilt |= earlier.iter().any(|(_, learner)| learner.spoilt);
         let bounds = self.settings.bounds;
-        let replay = move || (index, replay(&earlier, name, bounds));
+        let replay = move || (index, replay(earlier, &name, bounds));
         self.replays.spawn_blocking(replay);
     }
 
@@ -65,28 +67,28 @@ impl Learning {
             let Ok((index, replayed)) = ended else {
                 continue;
             };
+            for (path, error) in replayed.unreadable {
+                tracing::warn!(%error, "what was recorded earlier is not learned from");
+                self.notebook.discard(&path);
+            }
             let Some(container) = self.containers.get_mut(&index) else {
                 continue;
             };
-            container.earlier.is_read = false;
-            match replayed {
-                Ok(Replayed { progress, left_out }) => {
-                    let calls = progress.calls();
-                    container.earlier.calls = calls;
-                    if let Some(live) = container.phase.progress() {
-                        live.resume(progress);
-                        container.held.follow(left_out);
-                        changes.push(Change::Resumed {
-                            container: index,
-                            calls,
-                        });
-                    }
-                }
-                Err(error) => {
-                    container.earlier = Earlier::default();
-                    let container = &container.info.name;
-                    tracing::warn!(%error, container, "what was recorded earlier is not learned from");
-                }
+            let calls = replayed.progress.calls();
+            container.earlier = Earlier {
+                recordings: replayed.recordings,
+                calls,
+                is_read: false,
+            };
+            if let Some(live) = container.phase.progress()
+                && !container.earlier.recordings.is_empty()
+            {
+                live.resume(replayed.progress);
+                container.held.follow(replayed.left_out);
+                changes.push(Change::Resumed {
+                    container: index,
+                    calls,
+                });
             }
         }
         changes
@@ -126,37 +128,40 @@ fn learner(container: &Container) -> Option<(String, Learner)> {
 }
 
 /// Reads recordings, of each without what is left out of it.
-fn replay(
-    recordings: &[(PathBuf, Learner)],
-    name: String,
-    bounds: Bounds,
-) -> Result<Replayed, TrainingSetError> {
-    let mut replay = Replay {
-        name,
-        left_out: &[],
-        names: BTreeMap::new(),
+fn replay(recordings: Vec<(PathBuf, Learner)>, name: &str, bounds: Bounds) -> Replayed {
+    let mut replayed = Replayed {
         progress: Progress::new(bounds),
-        now_ns: 0,
+        recordings: Vec::new(),
+        unreadable: Vec::new(),
+        left_out: Vec::new(),
     };
-    let mut left_out = Vec::new();
-    for (recording, learner) in recordings {
-        replay.left_out = &learner.left_out;
-        training_set::pass_on(training_set::open(recording)?, &mut replay)?;
+    for (path, learner) in recordings {
+        let mut replay = Replay {
+            name,
+            left_out: &learner.left_out,
+            names: BTreeMap::new(),
+            progress: replayed.progress.clone(),
+            now_ns: 0,
+        };
+        let read = training_set::open(&path);
+        if let Err(error) = read.and_then(|reader| training_set::pass_on(reader, &mut replay)) {
+            replayed.unreadable.push((path, error));
+            continue;
+        }
         replay.progress.pause(replay.now_ns);
-        replay.names.clear();
         // An incident that was open ended with the recording: nothing is known of what came after it.
         let ended = learner.left_out.iter();
-        left_out.extend(ended.map(|(from, to)| (*from, (*to).min(replay.now_ns).max(*from))));
+        let ended = ended.map(|(from, to)| (*from, (*to).min(replay.now_ns).max(*from)));
+        replayed.left_out.extend(ended);
+        replayed.progress = replay.progress;
+        replayed.recordings.push(path);
     }
-    left_out.sort_unstable();
-    Ok(Replayed {
-        progress: replay.progress,
-        left_out,
-    })
+    replayed.left_out.sort_unstable();
+    replayed
 }
 
 struct Replay<'a> {
-    name: String,
+    name: &'a str,
     left_out: &'a [(Nanos, Nanos)],
     names: BTreeMap<ContainerIndex, String>,
     progress: Progress,
@@ -180,7 +185,8 @@ impl Sink for Replay<'_> {
     fn piece(&mut self, piece: Piece) {
         let Piece::Window(window) = piece else { return };
         self.now_ns = self.now_ns.max(window.end_ns());
-        let its_own = self.names.get(&window.container) == Some(&self.name);
+        let name = self.names.get(&window.container);
+        let its_own = name.is_some_and(|name| name == self.name);
         if its_own && !held::overlaps(self.left_out, window.start_ns(), window.end_ns()) {
             self.progress.on_window(&window);
         }

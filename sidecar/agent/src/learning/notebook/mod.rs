@@ -184,6 +184,16 @@ impl Notebook {
         }
     }
 
+    /// Removes a recording of another process that cannot be read.
+    pub fn discard(&mut self, path: &Path) {
+        self.earlier.retain(|one| {
+            if one.path == path {
+                one.remove();
+            }
+            one.path != path
+        });
+    }
+
     /// Whether recordings of other processes are held.
     pub fn has_earlier(&self) -> bool {
         !self.earlier.is_empty()

@@ -104,6 +104,30 @@ async fn a_learning_goes_on_but_not_with_the_time_of_a_fault() {
 }
 
 #[tokio::test]
+async fn a_damaged_notebook_does_not_spoil_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    for from in [1, 11, 21] {
+        let mut learning = learning(folder.path());
+        begin(&mut learning);
+        work(&mut learning, from, from + 5);
+        if from == 11 {
+            drop(learning);
+            let path = folder
+                .path()
+                .join(format!("learning-{}-1.rec", std::process::id()));
+            std::fs::write(path, "damaged").unwrap();
+        }
+    }
+    assert_eq!(notebooks(folder.path()), 6);
+    let mut last = learning(folder.path());
+    begin(&mut last);
+    assert_eq!(resumed(&mut last, 40).await, 2 * 5 * 64);
+    assert_eq!(last.containers[&0].earlier.recordings.len(), 2);
+    // Two that are gone on with, and its own.
+    assert_eq!(notebooks(folder.path()), 6);
+}
+
+#[tokio::test]
 async fn what_another_program_did_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = learning(folder.path());
