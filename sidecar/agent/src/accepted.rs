@@ -38,6 +38,13 @@ pub enum Thing {
         token: Token,
         path: Option<String>,
     },
+    DescriptorLeak {
+        executable: String,
+    },
+    HeldUp,
+    Deadlock {
+        executable: String,
+    },
     Frozen {
         executable: String,
     },

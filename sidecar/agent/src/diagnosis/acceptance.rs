@@ -70,7 +70,18 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
             token,
             path: subject,
         },
-        Kind::Frozen { .. } if executable.is_empty() => return None,
+        Kind::Frozen { .. } | Kind::DescriptorLeak { .. } | Kind::Deadlock { .. }
+            if executable.is_empty() =>
+        {
+            return None;
+        }
+        Kind::DescriptorLeak { .. } => Thing::DescriptorLeak {
+            executable: executable.to_owned(),
+        },
+        Kind::HeldUp => Thing::HeldUp,
+        Kind::Deadlock { .. } => Thing::Deadlock {
+            executable: executable.to_owned(),
+        },
         Kind::Frozen { .. } => Thing::Frozen {
             executable: executable.to_owned(),
         },

@@ -23,6 +23,7 @@ use crate::diagnosis::signals::errors::Errors;
 use crate::diagnosis::signals::exchanges::Exchanges;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
+use crate::diagnosis::signals::processes::Processes;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
 use crate::diagnosis::signals::{Scene, stuck, test_limit};
@@ -69,6 +70,7 @@ pub struct Engine {
     stability: Stability,
     frozen: Frozen,
     ends: Ends,
+    processes: Processes,
     board: Board,
 }
 
@@ -96,6 +98,7 @@ impl Engine {
             stability: Stability::default(),
             frozen: Frozen::default(),
             ends: Ends::default(),
+            processes: Processes::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -131,7 +134,10 @@ impl Engine {
                     self.board.runs(thread.pid, snapshot.at_ns);
                 }
                 if snapshot.at_ns >= self.stalled_until {
-                    for signal in self.frozen.judge(snapshot) {
+                    let models = &self.models;
+                    let mut signals = self.processes.on_threads(snapshot, |c| models.get(&c));
+                    signals.extend(self.frozen.judge(snapshot));
+                    for signal in signals {
                         if self.models.contains_key(&signal.container) {
                             self.take(signal);
                         }
@@ -143,6 +149,7 @@ impl Engine {
             Record::Reduced(reduced) => {
                 self.advance(reduced.at_ns);
                 self.reduced = reduced.sample != 0;
+                self.processes.rest();
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
@@ -186,6 +193,7 @@ impl Engine {
             pod: &self.pod,
             surprising: excess == Some(true),
             limit: self.limit,
+            load: self.relative_load(window.container),
             reduced: self.reduced,
         };
         let concerned = self.board.concerns(window.container);
@@ -195,6 +203,7 @@ impl Engine {
                 continue;
             }
             self.connections.observe(&scene, call);
+            signals.extend(self.processes.judge(&scene, call));
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
             }
@@ -258,11 +267,11 @@ impl Engine {
         );
         self.advance(exchange.received_ns);
         if judged.answered {
-            self.board.relieve(
-                container,
-                Good::Answer { peer: &peer },
-                exchange.received_ns,
-            );
+            let good = match exchange.role {
+                Role::Server => Good::Served,
+                _ => Good::Answer { peer: &peer },
+            };
+            self.board.relieve(container, good, exchange.received_ns);
         }
         judged
             .signal
@@ -317,6 +326,7 @@ impl Engine {
     fn on_lifecycle(&mut self, record: &Lifecycle) {
         self.advance(record.at_ns);
         let ended = self.pod.on_lifecycle(record);
+        self.processes.on_lifecycle(record);
         let model = self.models.get(&record.container);
         let signal = self.ends.judge(record, ended.as_ref(), model, &self.pod);
         if ended.is_some() {
@@ -394,7 +404,8 @@ impl Engine {
         }
         self.stepped = self.now;
         let restless = self.exchanges.restless() || self.durations.restless();
-        if restless || self.errors.restless() || self.board.is_busy() {
+        let restless = restless || self.errors.restless() || self.processes.restless();
+        if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }
         let stability = &self.stability;
@@ -415,6 +426,7 @@ impl Engine {
             self.exchanges.reset(container);
             self.durations.reset(container);
             self.stability.reset(container);
+            self.processes.reset(container);
         }
     }
 }

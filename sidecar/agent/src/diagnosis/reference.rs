@@ -8,10 +8,19 @@ use stethos_patterns::{Role, Token, Vocabulary};
 
 use crate::accepted::{Accepted, Thing, Took};
 use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig};
+use crate::diagnosis::signal::is_resolver;
 
 /// Fewer durations than this have no tail.
 const MIN_DURATIONS: u64 = 20;
 const MS: u64 = 1_000_000;
+/// Of a name server of which too little was learned. The shortest time-out that resolvers can be
+/// set to is a second; three times the ceiling stays below it.
+const RESOLVER: Limit = Limit {
+    median_ns: 0,
+    ceiling_ns: 250 * MS,
+    highest_ns: 250 * MS,
+    p0: 0.02,
+};
 
 /// A learned distribution of durations and the point above which a duration is slow.
 ///
@@ -198,6 +207,12 @@ impl Reference {
         }
     }
 
+    /// The same for an answer that does not come: a name server owes one, also where learning saw few.
+    pub(crate) fn patience(&self, peer: &str) -> Option<Limit> {
+        let unlearned = is_resolver(peer).then_some(RESOLVER);
+        self.exchange_limit(peer).or(unlearned)
+    }
+
     /// Peers that normally answer, and how long they take.
     pub(crate) fn answering(&self) -> impl Iterator<Item = (&str, Limit)> + '_ {
         self.peers
@@ -211,6 +226,12 @@ impl Reference {
             .baseline
             .peer(peer)
             .map_or(0, |p| p.exchanges.count())
+    }
+
+    /// Highest number of a descriptor in use; none when that was not learned.
+    pub(crate) fn highest_descriptor(&self) -> Option<u64> {
+        let highest = u64::from(self.model.baseline.highest_descriptor);
+        (highest > 0).then_some(highest)
     }
 
     /// So many in learning, per second of normal time.

@@ -17,6 +17,7 @@ pub(crate) enum Cause {
     Threads,
     Memory,
     Ports,
+    Locks,
     /// The process as a whole.
     Process,
     Executable(String),
@@ -55,6 +56,16 @@ pub(crate) enum Kind {
     SlowCall {
         token: Token,
     },
+    /// Descriptors are opened and not closed.
+    DescriptorLeak {
+        pid: u32,
+    },
+    /// This container's own answers wait for locks.
+    HeldUp,
+    /// Threads wait for a lock for longer than any request took.
+    Deadlock {
+        pid: u32,
+    },
     Frozen {
         pid: u32,
     },
@@ -83,6 +94,8 @@ impl Kind {
             Kind::SlowCall { .. } => Cause::Disk,
             Kind::Frozen { .. } | Kind::CrashLoop { .. } => Cause::Process,
             Kind::OutOfMemory => Cause::Memory,
+            Kind::DescriptorLeak { .. } => Cause::Descriptors,
+            Kind::HeldUp | Kind::Deadlock { .. } => Cause::Locks,
             Kind::UnexpectedExec { executable } => Cause::Executable(executable.clone()),
             Kind::SlowService | Kind::ProcessEnded { .. } | Kind::Surprise | Kind::Unstable => {
                 Cause::Vague
@@ -112,7 +125,7 @@ impl Kind {
     pub(crate) fn is_slow(&self) -> bool {
         matches!(
             self,
-            Kind::SlowExchange { .. } | Kind::SlowService | Kind::SlowCall { .. }
+            Kind::SlowExchange { .. } | Kind::SlowService | Kind::SlowCall { .. } | Kind::HeldUp
         )
     }
 
@@ -126,6 +139,7 @@ impl Kind {
                 | Kind::NoAnswer { .. }
                 | Kind::SlowExchange { .. }
                 | Kind::SlowCall { .. }
+                | Kind::HeldUp
         )
     }
 }
@@ -157,6 +171,15 @@ pub(crate) enum Normal {
     Duration {
         median_ns: u64,
         limit_ns: u64,
+    },
+    /// A level that climbed from `from` to `now`, with so much taken and given back meanwhile; its
+    /// highest while learning.
+    Climb {
+        learned: u64,
+        from: u64,
+        now: u64,
+        taken: u64,
+        given: u64,
     },
     /// Share of observations outside: as calibrated, and now.
     Share {
@@ -230,6 +253,11 @@ impl Signal {
         self.normal = normal;
         self
     }
+}
+
+/// True for the address of a name server.
+pub(crate) fn is_resolver(peer: &str) -> bool {
+    peer.ends_with(":53")
 }
 
 /// The error of a token that counts as one, also where `EAGAIN` means a limit.

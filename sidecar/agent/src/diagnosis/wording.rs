@@ -13,7 +13,7 @@ pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
     use FaultClass::*;
     match class {
         DependencyRefused | DependencyReset | DependencyBlackhole | DependencySlow
-        | DependencyHung | NetworkUnreachable => false,
+        | DependencyHung | NetworkUnreachable | DnsFailure => false,
         Unknown => root.peer().is_none(),
         _ => true,
     }
@@ -110,6 +110,7 @@ fn sentence(class: FaultClass, container: &str, culprit: &str, root: &Evidence) 
             format!("{peer} accepts requests of {container} but does not answer them")
         }
         NetworkUnreachable => format!("{container} has no route to {peer}"),
+        DnsFailure => format!("{container} gets no names resolved by {peer}"),
         DiskFull => format!("{container} cannot write to {culprit}: no space left"),
         DiskQuota => {
             format!("{container} cannot write to {culprit}: quota or file size limit reached")
@@ -122,6 +123,13 @@ fn sentence(class: FaultClass, container: &str, culprit: &str, root: &Evidence) 
         PermissionDenied => format!("{container} is denied access to {culprit}"),
         FileMissing => format!("{container} cannot open {culprit}: it does not exist"),
         FdExhausted => format!("{culprit} in {container} has no file descriptors left"),
+        FdLeak => {
+            format!("{culprit} in {container} opens descriptors and does not close them")
+        }
+        LockContention => {
+            format!("requests to {culprit} in {container} wait for locks much longer than usual")
+        }
+        Deadlock => format!("threads of {culprit} in {container} wait for each other"),
         ThreadLimit => format!("{culprit} in {container} cannot start another thread or process"),
         MemoryLimit => format!("{culprit} in {container} has reached its memory limit"),
         ProcessFrozen => format!("{culprit} in {container} stands still: stopped or frozen"),
@@ -155,6 +163,12 @@ pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
         DependencySlow => format!("What keeps {peer} busy, or delays the way to it?"),
         DependencyHung => format!("Is the process behind {peer} stopped, or blocked on something?"),
         NetworkUnreachable => format!("Is there a route to {peer}?"),
+        DnsFailure => {
+            let host = peer.strip_suffix(":53").unwrap_or(peer);
+            format!(
+                "Does the name server answer (dig @{host} NAME), or does a filter drop port 53?"
+            )
+        }
         DiskFull => format!("How much space is left where {culprit} is (df)?"),
         DiskQuota => format!("Which quota or ulimit -f applies to {culprit}?"),
         DiskIoError => "What does the kernel's log say about this device (dmesg)?".to_owned(),
@@ -167,6 +181,13 @@ pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
         FdExhausted => {
             "What does it hold open (ls /proc/PID/fd), and is the limit right (ulimit -n)?"
                 .to_owned()
+        }
+        FdLeak => "What does it hold more and more of (ls -l /proc/PID/fd)?".to_owned(),
+        LockContention => {
+            "Which lock do its threads stand in, and what does its holder do meanwhile?".to_owned()
+        }
+        Deadlock => {
+            "Which locks do its threads hold and wait for (a dump of all stacks)?".to_owned()
         }
         ThreadLimit => "How many threads are there against pids.max?".to_owned(),
         MemoryLimit => "How much memory does it use against memory.max?".to_owned(),
@@ -253,6 +274,19 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
                 baseline(&evidence.normal)
             )
         }
+        Kind::DescriptorLeak { .. } => {
+            format!("numbers of descriptors{}", baseline(&evidence.normal))
+        }
+        Kind::HeldUp => format!(
+            "{count} own answers spent most of their time in futex, median {median}{}",
+            baseline(&evidence.normal)
+        ),
+        Kind::Deadlock { .. } => format!(
+            "{} in futex in the middle of a request, for {}{}",
+            plural(count, "thread"),
+            time(evidence.last_ns.saturating_sub(evidence.first_ns)),
+            baseline(&evidence.normal)
+        ),
         Kind::Frozen { pid } => format!(
             "process {pid}: calls interrupted together and none entered for {}",
             time(evidence.last_ns.saturating_sub(evidence.first_ns))
@@ -329,6 +363,20 @@ fn baseline(normal: &Normal) -> String {
                 time(*limit_ns)
             )
         }
+        Normal::Climb {
+            learned,
+            from,
+            now,
+            taken,
+            given,
+        } => format!(
+            " climb from {} to {}: {} opened, {} closed (baseline at most {})",
+            grouped(*from),
+            grouped(*now),
+            grouped(*taken),
+            grouped(*given),
+            grouped(*learned)
+        ),
         Normal::Share { calibrated, now } => {
             format!(": {} now (normal {})", percent(*now), percent(*calibrated))
         }

@@ -35,6 +35,12 @@ pub(super) struct Shop {
     pub(super) frozen: BTreeSet<u16>,
     /// Processes that are not in the snapshots of threads.
     pub(super) gone: BTreeSet<u16>,
+    /// What the catalog does in every request beside the rest.
+    pub(super) habit: fn(&mut Calls),
+    /// Descriptors that the catalog has open beside the usual ones.
+    pub(super) open: i32,
+    /// Threads that stand in a call: container, thread, call, since when.
+    pub(super) stands: Vec<(u16, u32, &'static str, Nanos)>,
     /// Latencies with a heavy tail: every second one half as long again, and so on.
     pub(super) heavy_tail: bool,
     table: DescriptorTable,
@@ -65,6 +71,9 @@ impl Shop {
             reports: Vec::new(),
             frozen: BTreeSet::new(),
             gone: BTreeSet::new(),
+            habit: |_| {},
+            open: 0,
+            stands: Vec::new(),
             heavy_tail: false,
             table: DescriptorTable::new("x86_64"),
             learning: None,
@@ -91,6 +100,13 @@ impl Shop {
     /// A minute of normal work learnt, and a few seconds watched.
     pub(super) fn learnt() -> Self {
         Shop::learnt_as(Shop::new())
+    }
+
+    /// The same of a catalog that does something more in every request.
+    pub(super) fn learnt_with(habit: fn(&mut Calls)) -> Self {
+        let mut shop = Shop::new();
+        shop.habit = habit;
+        Shop::learnt_as(shop)
     }
 
     pub(super) fn learnt_as(mut shop: Shop) -> Self {
@@ -210,6 +226,20 @@ impl Shop {
                 },
                 inside: (!frozen).then_some(inside),
                 last: self.last[usize::from(container)],
+            });
+        }
+        for (container, thread, call, enter_ns) in &self.stands {
+            threads.push(ThreadState {
+                container: *container,
+                pid: pid(*container),
+                tid: pid(*container) + thread,
+                state: RunState::Sleeping,
+                inside: Some(InsideCall {
+                    nr: nr(call),
+                    fd: -1,
+                    enter_ns: *enter_ns,
+                }),
+                last: None,
             });
         }
         self.engine
