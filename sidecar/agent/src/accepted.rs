@@ -49,6 +49,10 @@ pub enum Thing {
         executable: String,
     },
     OutOfMemory,
+    Flood,
+    Mines {
+        executable: String,
+    },
     CrashLoop {
         executable: String,
     },

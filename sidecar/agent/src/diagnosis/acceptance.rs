@@ -86,6 +86,8 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
             executable: executable.to_owned(),
         },
         Kind::OutOfMemory => Thing::OutOfMemory,
+        Kind::Flood => Thing::Flood,
+        Kind::Mines { executable } => Thing::Mines { executable },
         Kind::CrashLoop { executable } => Thing::CrashLoop { executable },
         Kind::UnexpectedExec { executable } => Thing::UnexpectedExec { executable },
         Kind::ProcessEnded { executable } => Thing::ProcessEnded { executable },

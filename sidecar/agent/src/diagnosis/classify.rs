@@ -159,9 +159,10 @@ fn tier(evidence: &Evidence) -> u8 {
             cause: Cause::Peer(_),
             ..
         } => 2,
-        Kind::DescriptorLeak { .. } => 1,
+        Kind::DescriptorLeak { .. } | Kind::Flood => 1,
         Kind::Error { .. } => 1,
         Kind::ConnectFailed { .. } | Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } => 2,
+        Kind::Mines { .. } => 2,
         Kind::UnexpectedExec { .. } => 3,
         Kind::SlowExchange { .. } | Kind::SlowCall { .. } => 3,
         Kind::HeldUp | Kind::Deadlock { .. } => 4,
@@ -181,6 +182,9 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             let started = matches!(other.kind, Kind::UnexpectedExec { .. });
             return evidence.container != other.container && !back && !started;
         }
+        if other.kind == Kind::Flood && is_felt(evidence, other, pod) {
+            return true;
+        }
         if other.container != evidence.container {
             return false;
         }
@@ -196,6 +200,19 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             _ => tier(other) == 0 && tier(evidence) > 0,
         }
     })
+}
+
+/// True when the flood of requests of `other` makes what `evidence` shows: what is slow or does not
+/// answer meanwhile, and the requests that a flooded container makes itself.
+fn is_felt(evidence: &Evidence, other: &Evidence, pod: &Pod) -> bool {
+    let (here, there) = (evidence.container, other.container);
+    match &evidence.kind {
+        Kind::Flood => here != there && pod.depends(there, here) && !pod.depends(here, there),
+        Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } | Kind::ConnectFailed { .. } => {
+            pod.connected(here, there)
+        }
+        kind => (kind.is_slow() || evidence.is_vague()) && pod.connected(here, there),
+    }
 }
 
 /// How typical a piece of evidence is for which classes, beside the other roots.
@@ -244,6 +261,11 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::Frozen { .. } => vec![(ProcessFrozen, 1.0)],
         Kind::OutOfMemory => vec![(MemoryLimit, 1.0)],
         Kind::CrashLoop { .. } => vec![(ProcessCrashLoop, 1.0)],
+        Kind::Flood => vec![(RequestFlood, 1.0)],
+        Kind::Mines { .. } => vec![(CpuMiner, 1.0)],
+        Kind::UnexpectedExec { .. } if has(|k| matches!(k, Kind::Mines { .. })) => {
+            vec![(CpuMiner, 0.9), (ExecUnexpected, 0.6)]
+        }
         Kind::UnexpectedExec { .. } => vec![(ExecUnexpected, 0.95)],
         Kind::ProcessEnded { .. } if specific => vec![],
         Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],

@@ -21,6 +21,7 @@ use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
 use crate::diagnosis::signals::errors::Errors;
 use crate::diagnosis::signals::exchanges::Exchanges;
+use crate::diagnosis::signals::flood::Flood;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
 use crate::diagnosis::signals::processes::Processes;
@@ -71,6 +72,7 @@ pub struct Engine {
     frozen: Frozen,
     ends: Ends,
     processes: Processes,
+    flood: Flood,
     board: Board,
 }
 
@@ -99,6 +101,7 @@ impl Engine {
             frozen: Frozen::default(),
             ends: Ends::default(),
             processes: Processes::default(),
+            flood: Flood::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -135,7 +138,9 @@ impl Engine {
                 }
                 if snapshot.at_ns >= self.stalled_until {
                     let models = &self.models;
-                    let mut signals = self.processes.on_threads(snapshot, |c| models.get(&c));
+                    let mut signals =
+                        self.processes
+                            .on_threads(snapshot, |c| models.get(&c), self.limit);
                     signals.extend(self.frozen.judge(snapshot));
                     for signal in signals {
                         if self.models.contains_key(&signal.container) {
@@ -167,9 +172,13 @@ impl Engine {
     fn on_counts(&mut self, counts: &CallCounts) {
         self.advance(counts.at_ns);
         for row in &counts.rows {
-            if let CountedKind::Answers { peer } = &row.kind {
-                self.exchanges
-                    .answered(counts.container, peer, counts.at_ns);
+            match &row.kind {
+                CountedKind::Answers { peer } => {
+                    self.exchanges
+                        .answered(counts.container, peer, counts.at_ns);
+                }
+                CountedKind::Service => self.flood.answered(counts.container, None, row.count),
+                CountedKind::Call(_) => {}
             }
         }
     }
@@ -253,6 +262,8 @@ impl Engine {
         let peer = self.peer_of(exchange);
         if exchange.role == Role::Client {
             self.pod.on_talk(container, &peer);
+        } else if exchange.failed.is_none() && !self.reduced {
+            self.flood.answered(container, Some(exchange.pid), 1);
         }
         let Some(model) = self.models.get(&container) else {
             return;
@@ -326,7 +337,7 @@ impl Engine {
     fn on_lifecycle(&mut self, record: &Lifecycle) {
         self.advance(record.at_ns);
         let ended = self.pod.on_lifecycle(record);
-        self.processes.on_lifecycle(record);
+        self.processes.on_lifecycle(record, &self.pod);
         let model = self.models.get(&record.container);
         let signal = self.ends.judge(record, ended.as_ref(), model, &self.pod);
         if ended.is_some() {
@@ -371,6 +382,7 @@ impl Engine {
                 self.exchanges.last_answer(container, peer)
             });
         signals.extend(self.ends.settle(self.now));
+        signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
         self.step();
     }
@@ -427,6 +439,7 @@ impl Engine {
             self.durations.reset(container);
             self.stability.reset(container);
             self.processes.reset(container);
+            self.flood.reset(container);
         }
     }
 }

@@ -103,7 +103,7 @@ impl Evidence {
         self.last_ns = self.last_ns.max(signal.end_ns);
         if matches!(
             self.normal,
-            Normal::None | Normal::Share { .. } | Normal::Climb { .. }
+            Normal::None | Normal::Share { .. } | Normal::Climb { .. } | Normal::Rate { .. }
         ) {
             self.normal = signal.normal;
         }

@@ -374,7 +374,10 @@ fn persists(evidence: &Evidence) -> bool {
         (Kind::OutOfMemory | Kind::CrashLoop { .. } | Kind::UnexpectedExec { .. }, _) => true,
         (_, Standing::Hard) => evidence.count >= 2,
         // Found after seconds.
-        (Kind::DescriptorLeak { .. } | Kind::HeldUp, Standing::Opens) => true,
+        (
+            Kind::DescriptorLeak { .. } | Kind::HeldUp | Kind::Flood | Kind::Mines { .. },
+            Standing::Opens,
+        ) => true,
         (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 4 * SECOND,
         (Kind::Frozen { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use stethos_patterns::histogram::DurationHistogram;
 use stethos_patterns::names::{self, CallTable};
-use stethos_patterns::{Role, Token, Vocabulary};
+use stethos_patterns::{Outcome, Role, Token, Vocabulary};
 
 use crate::accepted::{Accepted, Thing, Took};
 use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig};
@@ -12,6 +12,8 @@ use crate::diagnosis::signal::is_resolver;
 
 /// Fewer durations than this have no tail.
 const MIN_DURATIONS: u64 = 20;
+/// Fewer answers than this have no rate.
+const ENOUGH_ANSWERS: u64 = 100;
 const MS: u64 = 1_000_000;
 /// Of a name server of which too little was learned. The shortest time-out that resolvers can be
 /// set to is a second; three times the ceiling stays below it.
@@ -232,6 +234,28 @@ impl Reference {
     pub(crate) fn highest_descriptor(&self) -> Option<u64> {
         let highest = u64::from(self.model.baseline.highest_descriptor);
         (highest > 0).then_some(highest)
+    }
+
+    /// Requests that it answers in a second, and in its busiest one; none where it answered few.
+    pub(crate) fn requests_per_second(&self) -> Option<(f64, f64)> {
+        let baseline = &self.model.baseline;
+        let answers = baseline.service.count();
+        let read = baseline.statistics().iter().filter(|statistics| {
+            statistics.role == Role::Server
+                && statistics.token.outcome == Outcome::Ok
+                && self.table.is_read_like(statistics.token.call)
+        });
+        let (reads, most) = read.fold((0, 0), |(reads, most): (u64, u64), statistics| {
+            (reads + statistics.count, most + statistics.max_per_second)
+        });
+        // A request may come in several reads.
+        let share = answers as f64 / reads.max(answers).max(1) as f64;
+        (answers >= ENOUGH_ANSWERS).then(|| (self.per_second(answers), most as f64 * share))
+    }
+
+    /// Whether learning saw this address connected to.
+    pub(crate) fn knows_peer(&self, peer: &str) -> bool {
+        self.model.baseline.peer(peer).is_some()
     }
 
     /// So many in learning, per second of normal time.

@@ -57,6 +57,10 @@ pub enum FaultClass {
     PortInUse,
     #[serde(rename = "port.exhausted")]
     PortExhausted,
+    #[serde(rename = "request.flood")]
+    RequestFlood,
+    #[serde(rename = "cpu.miner")]
+    CpuMiner,
     #[serde(rename = "exec.unexpected")]
     ExecUnexpected,
     #[serde(rename = "config.regression")]

@@ -18,6 +18,8 @@ pub(crate) enum Cause {
     Memory,
     Ports,
     Locks,
+    /// What clients ask for.
+    Load,
     /// The process as a whole.
     Process,
     Executable(String),
@@ -70,6 +72,12 @@ pub(crate) enum Kind {
         pid: u32,
     },
     OutOfMemory,
+    /// Many more requests than ever.
+    Flood,
+    /// A program that computes all the time, with a connection on which little moves.
+    Mines {
+        executable: String,
+    },
     CrashLoop {
         executable: String,
     },
@@ -96,7 +104,10 @@ impl Kind {
             Kind::OutOfMemory => Cause::Memory,
             Kind::DescriptorLeak { .. } => Cause::Descriptors,
             Kind::HeldUp | Kind::Deadlock { .. } => Cause::Locks,
-            Kind::UnexpectedExec { executable } => Cause::Executable(executable.clone()),
+            Kind::Flood => Cause::Load,
+            Kind::UnexpectedExec { executable } | Kind::Mines { executable } => {
+                Cause::Executable(executable.clone())
+            }
             Kind::SlowService | Kind::ProcessEnded { .. } | Kind::Surprise | Kind::Unstable => {
                 Cause::Vague
             }
@@ -180,6 +191,12 @@ pub(crate) enum Normal {
         now: u64,
         taken: u64,
         given: u64,
+    },
+    /// Requests a second: as learned, in the busiest second of learning, and now.
+    Rate {
+        usual: f64,
+        most: f64,
+        now: f64,
     },
     /// Share of observations outside: as calibrated, and now.
     Share {

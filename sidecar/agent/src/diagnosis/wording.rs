@@ -13,7 +13,7 @@ pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
     use FaultClass::*;
     match class {
         DependencyRefused | DependencyReset | DependencyBlackhole | DependencySlow
-        | DependencyHung | NetworkUnreachable | DnsFailure => false,
+        | DependencyHung | NetworkUnreachable | DnsFailure | RequestFlood => false,
         Unknown => root.peer().is_none(),
         _ => true,
     }
@@ -59,7 +59,10 @@ fn process(root: &Evidence, pod: &Pod) -> String {
 }
 
 pub(crate) fn executable(root: &Evidence) -> String {
-    if let Kind::CrashLoop { executable } | Kind::UnexpectedExec { executable } = &root.kind {
+    if let Kind::CrashLoop { executable }
+    | Kind::Mines { executable }
+    | Kind::UnexpectedExec { executable } = &root.kind
+    {
         return executable.clone();
     }
     root.executable.clone()
@@ -138,6 +141,11 @@ fn sentence(class: FaultClass, container: &str, culprit: &str, root: &Evidence) 
         }
         PortInUse => format!("{culprit} in {container} cannot listen: the address is in use"),
         PortExhausted => format!("{container} has no local ports left for new connections"),
+        RequestFlood => format!("{container} gets many more requests than ever"),
+        CpuMiner => format!(
+            "{culprit} in {container} computes all the time and keeps a connection to {}",
+            root.subject().unwrap_or("somebody")
+        ),
         ExecUnexpected => format!("{container} runs {culprit}, which it never ran before"),
         ConfigRegression => {
             format!(
@@ -195,6 +203,8 @@ pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
         ProcessCrashLoop => "What are its last log lines before the end?".to_owned(),
         PortInUse => "Which process listens there already (ss -ltnp)?".to_owned(),
         PortExhausted => "How many connections are in TIME-WAIT (ss -s)?".to_owned(),
+        RequestFlood => "Who sends them (ss -tn), and should a limit hold them off?".to_owned(),
+        CpuMiner => format!("Who started {culprit}, and how did it get in?"),
         ExecUnexpected => format!("Who started {culprit}, and what for?"),
         ConfigRegression => "Which configuration or version changed at that time?".to_owned(),
         Unknown => "What changed in this container at that time?".to_owned(),
@@ -298,6 +308,12 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             time(evidence.last_ns.saturating_sub(evidence.first_ns)),
             ending(&evidence.token)
         ),
+        Kind::Flood => format!("requests answered{}", baseline(&evidence.normal)),
+        Kind::Mines { executable } => format!(
+            "{executable} has computed for {} and moves next to nothing on its connection to{about} \
+             (baseline: no such peer)",
+            time(evidence.last_ns.saturating_sub(evidence.first_ns))
+        ),
         Kind::UnexpectedExec { executable } => {
             format!("execve {executable}: not among the executables seen while learning")
         }
@@ -376,6 +392,12 @@ fn baseline(normal: &Normal) -> String {
             grouped(*taken),
             grouped(*given),
             grouped(*learned)
+        ),
+        Normal::Rate { usual, most, now } => format!(
+            ": {}/s (baseline {}/s, at most {} in a second)",
+            figure(*now),
+            figure(*usual),
+            figure(*most)
         ),
         Normal::Share { calibrated, now } => {
             format!(": {} now (normal {})", percent(*now), percent(*calibrated))

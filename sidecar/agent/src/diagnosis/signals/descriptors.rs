@@ -41,7 +41,9 @@ impl Descriptors {
             return None;
         }
         let number = u64::try_from(call.ret).ok()?;
-        let model = scene.model.filter(|_| opens(scene.table, call))?;
+        let model = scene
+            .model
+            .filter(|_| opens(scene.table, call.token.call))?;
         let full = self.processes.len() >= MAX_KEYS;
         if full && !self.processes.contains_key(&scene.pid) {
             return None;
@@ -95,8 +97,7 @@ impl Descriptors {
 }
 
 /// True for a call that gives a new descriptor.
-pub(crate) fn opens(table: &CallTable, call: &WindowCall) -> bool {
-    let nr = call.token.call;
+pub(crate) fn opens(table: &CallTable, nr: u16) -> bool {
     match table.kind(nr) {
         CallKind::Open | CallKind::Accept => true,
         CallKind::Socket | CallKind::Other | CallKind::Memory | CallKind::Process => {

@@ -106,7 +106,10 @@ impl Exchanges {
         }
         self.answered(place.container, peer, place.end_ns);
         let Some(normal) = model.exchange_limit(peer) else {
-            return Judged::default();
+            return Judged {
+                answered: is_resolver(peer),
+                signal: None,
+            };
         };
         let hit = place.end_ns.saturating_sub(place.start_ns) > normal.ceiling_ns;
         let test = self.clients.entry(key).or_insert_with(ShareTest::new);

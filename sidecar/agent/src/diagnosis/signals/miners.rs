@@ -55,7 +55,10 @@ impl Miners {
             LifecycleEvent::Exec { executable } => (record.pid, executable.clone()),
             LifecycleEvent::Fork { child_pid, .. } if *child_pid != record.pid => {
                 let parent = pod.process(record.pid);
-                (*child_pid, parent.map_or(String::new(), |p| p.executable.clone()))
+                (
+                    *child_pid,
+                    parent.map_or(String::new(), |p| p.executable.clone()),
+                )
             }
             LifecycleEvent::Exit {
                 group_dead: true, ..

@@ -7,7 +7,13 @@ use crate::diagnosis::report::FaultClass::*;
 fn leak(shop: &mut Shop, seconds: u64, each: i32) {
     shop.each_second(seconds, |shop| {
         shop.requests(20, |shop| {
-            shop.request();
+            let first = 10 + i64::from(shop.open);
+            let keeps = |calls: &mut Calls| {
+                for fd in first..first + i64::from(each) {
+                    calls.open("/dev/null", fd);
+                }
+            };
+            shop.request_with(|_| {}, keeps, 400);
             shop.open += each;
         });
     });

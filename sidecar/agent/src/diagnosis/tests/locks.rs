@@ -8,6 +8,7 @@ const CULPRIT: &str = "catalog (pid 200)";
 /// Every `nth` request waits `us` for a lock.
 fn contend(shop: &mut Shop, seconds: u64, nth: u64, us: u64) {
     let mut asked = 0;
+    let habit = std::mem::replace(&mut shop.habit, |_| {});
     shop.each_second(seconds, |shop| {
         shop.requests(20, |shop| {
             asked += 1;
@@ -18,6 +19,7 @@ fn contend(shop: &mut Shop, seconds: u64, nth: u64, us: u64) {
             shop.request_with(|_| {}, lock, 400);
         });
     });
+    shop.habit = habit;
 }
 
 fn learnt() -> Shop {
@@ -46,7 +48,7 @@ fn a_lock_that_is_held_for_long() {
 }
 
 #[test]
-fn waits_between_requests_and_more_load_are_nothing() {
+fn waits_between_requests_are_idle() {
     let mut shop = learnt();
     shop.each_second(60, |shop| {
         let mut idle = shop.calls(CATALOG, 3);
@@ -54,6 +56,18 @@ fn waits_between_requests_and_more_load_are_nothing() {
         shop.run(idle);
         shop.requests(20, Shop::request);
     });
+    let diagnoses = shop.diagnoses();
+    let mut classes = diagnoses.iter().map(|diagnosis| diagnosis.class);
+    assert!(
+        classes.all(|class| class == ConfigRegression),
+        "{}",
+        shop.brief()
+    );
+}
+
+#[test]
+fn rare_waits_and_other_load_are_nothing() {
+    let mut shop = learnt();
     contend(&mut shop, 60, 200, 40_000);
     shop.work(60, 100);
     shop.work(60, 4);

@@ -7,6 +7,7 @@ mod expect;
 mod grouping;
 mod leaks;
 mod life;
+mod load;
 mod locks;
 mod names;
 mod operator;

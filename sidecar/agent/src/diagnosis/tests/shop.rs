@@ -39,6 +39,8 @@ pub(super) struct Shop {
     pub(super) habit: fn(&mut Calls),
     /// Descriptors that the catalog has open beside the usual ones.
     pub(super) open: i32,
+    /// A process that runs in every snapshot.
+    pub(super) computes: Option<(u16, u32)>,
     /// Threads that stand in a call: container, thread, call, since when.
     pub(super) stands: Vec<(u16, u32, &'static str, Nanos)>,
     /// Latencies with a heavy tail: every second one half as long again, and so on.
@@ -73,6 +75,7 @@ impl Shop {
             gone: BTreeSet::new(),
             habit: |_| {},
             open: 0,
+            computes: None,
             stands: Vec::new(),
             heavy_tail: false,
             table: DescriptorTable::new("x86_64"),
@@ -242,6 +245,14 @@ impl Shop {
                 last: None,
             });
         }
+        threads.extend(self.computes.map(|(container, pid)| ThreadState {
+            container,
+            pid,
+            tid: pid,
+            state: RunState::Running,
+            inside: None,
+            last: None,
+        }));
         self.engine
             .on_record(&Record::Threads(ThreadsSnapshot { at_ns, threads }));
     }
@@ -380,6 +391,9 @@ impl Shop {
                 .for_each(|exchange| builder.exchange(exchange));
             for detail in &calls.details {
                 let (Subject::Path(subject) | Subject::Peer(subject)) = &detail.subject;
+                if matches!(detail.subject, Subject::Peer(_)) {
+                    builder.connect(subject, detail.ret);
+                }
                 if detail.ret < 0 {
                     builder.failure(Token::new(detail.nr, detail.ret), subject);
                 } else if matches!(detail.subject, Subject::Path(_)) {
