@@ -79,7 +79,7 @@ fn a_miner() {
 fn jobs_that_compute() {
     let mut shop = Shop::learnt();
     // A known program with a known peer; one that sends what it packs.
-    compute(&mut shop, "/bin/health", REDIS_AT, 30, |_| {});
+    compute(&mut shop, "/bin/health", CATALOG_AT, 30, |_| {});
     compute(&mut shop, "/bin/health", POOL, 30, |calls| {
         for _ in 0..20 {
             calls.call("read", 4, 4096, 5).call("sendto", 3, 4096, 20);
