@@ -1,13 +1,13 @@
 //! The engine: observations in, reports out. Everything depends on the times in the records.
 
+mod exchanges;
 pub mod operator;
 mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stethos_patterns::descriptors::Exchange;
+use stethos_patterns::Token;
 use stethos_patterns::names::{self, CallTable};
-use stethos_patterns::{Role, Token};
 
 use crate::accepted::Accepted;
 use crate::diagnosis::board::Board;
@@ -27,7 +27,7 @@ use crate::diagnosis::signals::lifecycle::Ends;
 use crate::diagnosis::signals::processes::Processes;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
-use crate::diagnosis::signals::{Scene, stuck, test_limit};
+use crate::diagnosis::signals::{Scene, test_limit};
 use crate::diagnosis::strange;
 use crate::record::{
     CallCounts, ContainerIndex, CountedKind, Header, Lifecycle, Nanos, Record, Tick,
@@ -257,59 +257,6 @@ impl Engine {
         self.step();
     }
 
-    /// A finished exchange of a container.
-    pub fn on_exchange(&mut self, container: ContainerIndex, exchange: &Exchange) {
-        let peer = self.peer_of(exchange);
-        if exchange.role == Role::Client {
-            self.pod.on_talk(container, &peer);
-        } else if exchange.failed.is_none() && !self.reduced {
-            self.flood.answered(container, Some(exchange.pid), 1);
-        }
-        let Some(model) = self.models.get(&container) else {
-            return;
-        };
-        let judged = self.exchanges.judge(
-            container,
-            exchange,
-            &peer,
-            model,
-            &self.pod,
-            (!self.reduced).then_some(self.limit),
-        );
-        self.advance(exchange.received_ns);
-        if judged.answered {
-            let good = match exchange.role {
-                Role::Server => Good::Served,
-                _ => Good::Answer { peer: &peer },
-            };
-            self.board.relieve(container, good, exchange.received_ns);
-        }
-        judged
-            .signal
-            .into_iter()
-            .for_each(|signal| self.take(signal));
-        self.step();
-    }
-
-    /// The exchanges of a container that have no answer yet; at every tick.
-    pub fn on_pending(&mut self, container: ContainerIndex, pending: &[Exchange]) {
-        let Some(model) = self.models.get(&container) else {
-            return;
-        };
-        if self.now < self.stalled_until {
-            return;
-        }
-        let signals: Vec<Signal> = pending
-            .iter()
-            .filter_map(|exchange| {
-                let peer = self.peer_of(exchange);
-                stuck::judge(container, exchange, &peer, self.now, model, &self.exchanges)
-            })
-            .collect();
-        signals.into_iter().for_each(|signal| self.take(signal));
-        self.step();
-    }
-
     /// The autoencoder's view of a container's last interval: 1 = as learned.
     pub fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
         self.advance(at_ns);
@@ -385,14 +332,6 @@ impl Engine {
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
         self.step();
-    }
-
-    fn peer_of(&self, exchange: &Exchange) -> String {
-        let known = exchange.peer.as_deref();
-        known
-            .or_else(|| self.pod.peer(exchange.pid, exchange.fd))
-            .unwrap_or_default()
-            .to_owned()
     }
 
     fn take(&mut self, signal: Signal) {

@@ -92,7 +92,9 @@ impl Locks {
             }
             (CallKind::Wait, _) => match scene.table.name(call.token.call) {
                 name if name.starts_with("futex") => {
-                    if let Some(serving) = self.serving.get_mut(&key) {
+                    // Waits that run out look for a turn again and again, as for an interpreter's lock.
+                    let in_time = !call.token.outcome.is_error();
+                    if let Some(serving) = self.serving.get_mut(&key).filter(|_| in_time) {
                         serving.held_up_ns = serving.held_up_ns.saturating_add(call.duration_ns);
                     }
                 }
