@@ -136,7 +136,8 @@ impl Reference {
             peers,
             any_peer: Limit::new(&all, network).map(|limit| slow(limit, "", network)),
             service: Limit::new(&baseline.service, network)
-                .map(|limit| limit.raised(accepted.took(&Thing::SlowService), network)),
+                .map(|limit| limit.raised(accepted.took(&Thing::SlowService), network))
+                .map(|limit| limit.raised(accepted.took(&Thing::HeldUp), network)),
             file_floor_ns: file,
             accepted,
             model,

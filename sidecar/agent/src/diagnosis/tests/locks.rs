@@ -74,6 +74,17 @@ fn rare_waits_and_other_load_are_nothing() {
     assert_eq!(shop.reports, []);
 }
 
+#[test]
+fn an_accepted_lock_may_be_held() {
+    let mut shop = learnt();
+    contend(&mut shop, 15, 4, 40_000);
+    let id = shop.last_id();
+    shop.accept(&id);
+    shop.reports.clear();
+    contend(&mut shop, 30, 4, 40_000);
+    assert_eq!(shop.reports, [], "{}", shop.brief());
+}
+
 /// A thread of the catalog reads a request, does `then`, and stands in `futex`.
 fn stand(shop: &mut Shop, thread: u32, then: fn(&mut Calls)) {
     let mut calls = shop.calls(CATALOG, thread);
