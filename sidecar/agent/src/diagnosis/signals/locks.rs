@@ -85,10 +85,10 @@ impl Locks {
                     serving.asks = kind == CallKind::Write;
                 }
             }
-            (CallKind::Close, Role::Server) => {
-                if self.serving.get(&key).is_some_and(|s| s.fd == call.fd) {
-                    self.serving.remove(&key);
-                }
+            (CallKind::Close, Role::Server)
+                if self.serving.get(&key).is_some_and(|s| s.fd == call.fd) =>
+            {
+                self.serving.remove(&key);
             }
             (CallKind::Wait, _) => match scene.table.name(call.token.call) {
                 name if name.starts_with("futex") => {
