@@ -19,6 +19,7 @@ use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{FaultClass, Hypothesis};
 use crate::diagnosis::signal::{Cause, Kind, Standing, is_resolver};
 use crate::record::ContainerIndex;
+use crate::sequential::SECOND;
 
 const MAX_WEIGHT: f64 = 14.0;
 const UNKNOWN: f64 = 4.0;
@@ -195,8 +196,14 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             }
             (_, Kind::CrashLoop { .. }) => evidence.standing < Standing::Hard,
             (Kind::HeldUp, Kind::Deadlock { .. }) => true,
+            // Connections of requests that are held up stay open.
+            (Kind::DescriptorLeak { .. }, kind) if kind.holds_up_requests() => {
+                other.first_ns <= evidence.first_ns.saturating_add(SECOND)
+            }
             // Who has the lock waits for something else.
-            (Kind::HeldUp | Kind::Deadlock { .. }, _) => tier(other) < tier(evidence),
+            (Kind::HeldUp | Kind::Deadlock { .. }, kind) => {
+                tier(other) < tier(evidence) && !matches!(kind, Kind::DescriptorLeak { .. })
+            }
             _ => tier(other) == 0 && tier(evidence) > 0,
         }
     })

@@ -378,7 +378,7 @@ fn persists(evidence: &Evidence) -> bool {
             Kind::DescriptorLeak { .. } | Kind::HeldUp | Kind::Flood | Kind::Mines { .. },
             Standing::Opens,
         ) => true,
-        (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 4 * SECOND,
+        (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (Kind::Frozen { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (
             Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } | Kind::ConnectFailed { .. },

@@ -275,6 +275,18 @@ impl Reference {
         self.service
     }
 
+    /// Share of the own answers that locks may have held up for so long in learning, with a margin of
+    /// two: as if every such wait in `futex`, idle ones too, were one of them.
+    pub(crate) fn held_up_share(&self, ns: u64) -> f64 {
+        let futex = self.table.number("futex");
+        let waits = futex.map_or(0.0, |nr| {
+            let durations = self.model.baseline.durations_of(nr, None);
+            durations.share_above(ns) * durations.count() as f64
+        });
+        let answers = self.model.baseline.service.count() as f64;
+        (2.0 * (waits + 1.0) / (answers + 2.0)).clamp(0.002, 0.2)
+    }
+
     /// True when learning saw this executable run (or saw none at all). `/bin` and `/usr/bin` are
     /// the same place; a bare name stands for every place.
     pub(crate) fn knows_executable(&self, path: &str) -> bool {

@@ -132,6 +132,12 @@ impl Kind {
         })
     }
 
+    /// Requests that stay open meanwhile keep their connections open.
+    pub(crate) fn holds_up_requests(&self) -> bool {
+        let waits = matches!(self, Kind::Deadlock { .. } | Kind::NoAnswer { .. });
+        waits || self.is_slow()
+    }
+
     /// Something took longer than it may.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(

@@ -21,6 +21,16 @@ impl Incident {
             );
             let frozen = matches!(evidence.kind, Kind::Frozen { .. })
                 && matches!(signal.kind, Kind::Frozen { .. });
+            let started =
+                |kind: &Kind| matches!(kind, Kind::UnexpectedExec { .. } | Kind::Mines { .. });
+            let one_process = started(&signal.kind) && started(&evidence.kind);
+            if same && one_process && signal.pid == evidence.pid {
+                return true;
+            }
+            let piles = matches!(signal.kind, Kind::DescriptorLeak { .. });
+            if same && piles && evidence.kind.holds_up_requests() {
+                return true;
+            }
             let flood = evidence.kind == Kind::Flood && signal.kind == Kind::Flood;
             match same {
                 false if frozen || flood => pod.connected(evidence.container, signal.container),

@@ -3,15 +3,18 @@
 use crate::record::Nanos;
 use crate::sequential::{SECOND, ShareTest};
 
-/// Share of seconds whose lowest level is higher than any before: as it comes by chance, and where
+/// Share of seconds whose level is higher than any before: as it comes by chance, and where
 /// something leaks.
 const RECORDS: (f64, f64) = (0.1, 0.9);
 
-/// Follows the lowest level of each second: what comes and goes leaves it where it is.
+/// Of a second so many levels are looked at.
+const LEVELS: usize = 256;
+
+/// Follows the median level of each second: what comes and goes leaves it where it is.
 #[derive(Debug)]
 pub(crate) struct Climb {
     second: u64,
-    lowest: u64,
+    levels: Vec<u64>,
     highest_before: u64,
     from: u64,
     test: ShareTest,
@@ -32,7 +35,7 @@ impl Climb {
     pub(crate) fn new(at_ns: Nanos, level: u64) -> Self {
         Climb {
             second: at_ns / SECOND,
-            lowest: level,
+            levels: vec![level],
             highest_before: level,
             from: level,
             test: ShareTest::new(),
@@ -43,12 +46,17 @@ impl Climb {
     pub(crate) fn observe(&mut self, at_ns: Nanos, level: u64) -> Option<Climbed> {
         let second = at_ns / SECOND;
         if second <= self.second {
-            self.lowest = self.lowest.min(level);
+            if self.levels.len() < LEVELS {
+                self.levels.push(level);
+            }
             return None;
         }
-        let (ended_ns, now) = (self.second.saturating_mul(SECOND), self.lowest);
+        self.levels.sort_unstable();
+        let now = self.levels.get(self.levels.len() / 2).copied()?;
+        let ended_ns = self.second.saturating_mul(SECOND);
         self.second = second;
-        self.lowest = level;
+        self.levels.clear();
+        self.levels.push(level);
         if self.test.evidence() == 0.0 {
             self.from = self.highest_before;
         }

@@ -1,9 +1,10 @@
 //! Descriptors that are opened and never closed.
 //!
-//! A new descriptor has the lowest number that is free: the lowest number that a second's calls
-//! were given says how many are open when least are. With load it rises once; where descriptors
-//! leak it climbs from second to second, beyond the highest number that learning saw in use, times
-//! the load where that is higher than learned.
+//! A new descriptor has the lowest number that is free: the median of the numbers that a second's
+//! calls were given says how many are open. With load it rises once; where descriptors leak it
+//! climbs from second to second, beyond the highest number that learning saw in use, times the load
+//! where that is higher than learned. Single numbers say less: one that was just closed is given
+//! out again.
 
 use std::collections::BTreeMap;
 

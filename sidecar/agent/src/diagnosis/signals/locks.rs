@@ -50,6 +50,8 @@ struct Serving {
 #[derive(Debug)]
 struct Requests {
     held_up: ShareTest,
+    /// Share of requests that were held up while learning.
+    normal: Option<f64>,
     answered: u64,
     left: u64,
 }
@@ -128,6 +130,7 @@ impl Locks {
     fn requests(&mut self, container: ContainerIndex) -> &mut Requests {
         self.containers.entry(container).or_insert(Requests {
             held_up: ShareTest::new(),
+            normal: None,
             answered: 0,
             left: 0,
         })
@@ -142,11 +145,15 @@ impl Locks {
     ) -> Option<Signal> {
         let requests = self.requests(scene.container);
         requests.answered += 1;
-        let normal = scene.model?.service_limit().filter(|_| scene.load < BUSY)?;
+        let model = scene.model.filter(|_| scene.load < BUSY)?;
+        let normal = model.service_limit()?;
         let took = call.enter_ns.saturating_sub(since_ns);
         let hit = took > normal.ceiling_ns && held_up_ns >= took / 2;
-        let p1 = (5.0 * normal.p0).max(HELD_UP);
-        let evidence = requests.held_up.observe(call.enter_ns, hit, normal.p0, p1);
+        let p0 = *requests
+            .normal
+            .get_or_insert_with(|| model.held_up_share(normal.ceiling_ns / 2).min(normal.p0));
+        let p1 = (5.0 * p0).max(HELD_UP);
+        let evidence = requests.held_up.observe(call.enter_ns, hit, p0, p1);
         if !hit {
             return None;
         }

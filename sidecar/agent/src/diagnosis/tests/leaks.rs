@@ -3,27 +3,33 @@
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
 
-/// The catalog keeps so many more descriptors open after each request.
-fn leak(shop: &mut Shop, seconds: u64, each: i32) {
-    shop.each_second(seconds, |shop| {
-        shop.requests(20, |shop| {
-            let first = 10 + i64::from(shop.open);
-            let keeps = |calls: &mut Calls| {
-                for fd in first..first + i64::from(each) {
-                    calls.open("/dev/null", fd);
-                }
-            };
-            shop.request_with(|_| {}, keeps, 400);
-            shop.open += each;
+impl Shop {
+    /// The catalog keeps so many more descriptors open after each request.
+    pub(super) fn leak(&mut self, seconds: u64, each: i32) {
+        self.each_second(seconds, |shop| {
+            shop.requests(20, |shop| {
+                let first = 10 + i64::from(shop.open);
+                let keeps = |calls: &mut Calls| {
+                    if first % 10 == 0 {
+                        // What was closed long ago is given out again.
+                        calls.open("/data/old", 6).call("close", 6, 0, 2);
+                    }
+                    for fd in first..first + i64::from(each) {
+                        calls.open("/dev/null", fd);
+                    }
+                };
+                shop.request_with(|_| {}, keeps, 400);
+                shop.open += each;
+            });
         });
-    });
+    }
 }
 
 #[test]
 fn descriptors() {
     for each in [1, 3] {
         let mut shop = Shop::learnt();
-        leak(&mut shop, 14, each);
+        shop.leak(14, each);
         shop.open = 0;
         shop.work(50, 20);
         let diagnosis = shop.expect(FdLeak, "catalog (pid 200)");
@@ -43,7 +49,7 @@ fn descriptors() {
 #[test]
 fn descriptors_until_there_are_none() {
     let mut shop = Shop::learnt();
-    leak(&mut shop, 12, 3);
+    shop.leak(12, 3);
     shop.each_second(8, |shop| {
         shop.requests(20, |shop| {
             let fails = |calls: &mut Calls| {

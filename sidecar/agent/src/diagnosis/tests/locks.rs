@@ -114,6 +114,18 @@ fn threads_that_wait_for_each_other() {
 }
 
 #[test]
+fn connections_pile_up_behind_a_deadlock() {
+    let mut shop = learnt();
+    stand(&mut shop, 7, |_| {});
+    stand(&mut shop, 8, |_| {});
+    shop.leak(14, 1);
+    shop.stands.clear();
+    shop.open = 0;
+    shop.work(50, 20);
+    shop.expect(Deadlock, CULPRIT);
+}
+
+#[test]
 fn idle_threads_are_not_stuck() {
     let mut shop = learnt();
     stand(&mut shop, 7, |calls| {
