@@ -93,3 +93,13 @@ fn jobs_that_compute() {
     });
     shop.expect(ExecUnexpected, "/usr/bin/tar");
 }
+
+#[test]
+fn a_shell_that_becomes_a_miner_is_one_incident() {
+    let mut shop = Shop::learnt();
+    let executable = "/bin/sh".to_owned();
+    shop.lifecycle(API, MINER, LifecycleEvent::Exec { executable });
+    shop.work(1, 20);
+    compute(&mut shop, "/bin/health", POOL, 30, |_| {});
+    assert_eq!(shop.confirmed().class, CpuMiner, "{}", shop.brief());
+}
