@@ -38,10 +38,21 @@ pub enum Thing {
         token: Token,
         path: Option<String>,
     },
+    DescriptorLeak {
+        executable: String,
+    },
+    HeldUp,
+    Deadlock {
+        executable: String,
+    },
     Frozen {
         executable: String,
     },
     OutOfMemory,
+    Flood,
+    Mines {
+        executable: String,
+    },
     CrashLoop {
         executable: String,
     },

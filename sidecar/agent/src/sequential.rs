@@ -86,6 +86,46 @@ impl ShareTest {
     }
 }
 
+/// Page's CUSUM over counts: the log-likelihood ratio of one rate against another, for counts as
+/// Poisson has them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RateTest {
+    sum: f64,
+    run: Option<Run>,
+}
+
+impl RateTest {
+    /// Takes what was counted in a span of time, with the rates per second that are normal and that
+    /// are tested against, and gives the evidence in nats.
+    pub(crate) fn observe(
+        &mut self,
+        from_ns: Nanos,
+        to_ns: Nanos,
+        count: u64,
+        (normal, other): (f64, f64),
+    ) -> f64 {
+        let seconds = to_ns.saturating_sub(from_ns) as f64 / SECOND as f64;
+        let ratio = count as f64 * (other / normal).ln() - (other - normal) * seconds;
+        self.sum = (self.sum + ratio.clamp(-SLICE_CAP, SLICE_CAP)).clamp(0.0, MAX_EVIDENCE);
+        if self.sum == 0.0 {
+            self.run = None;
+        } else if ratio > 0.0 {
+            let run = self.run.get_or_insert(Run {
+                first_ns: from_ns,
+                last_ns: to_ns,
+                hits: 0,
+            });
+            run.hits += count;
+            run.last_ns = to_ns;
+        }
+        self.sum
+    }
+
+    pub(crate) fn run(&self) -> Option<Run> {
+        self.run
+    }
+}
+
 /// Limit in nats for each of `tests` sequential tests that observe at most `per_second` times a
 /// second, so that all of them together raise at most `per_day` false alarms a day.
 pub(crate) fn limit(per_day: f64, tests: f64, per_second: f64) -> f64 {
@@ -116,6 +156,19 @@ mod tests {
             .map(|i| test.observe(i * SECOND / 40, i % 50 == 0, 0.02, 0.8))
             .fold(0.0, f64::max);
         assert!(highest < 10.0, "{highest}");
+    }
+
+    #[test]
+    fn five_times_as_many_are_normal_and_ten_times_as_many_are_not() {
+        let run = |count: u64| {
+            let mut test = RateTest::default();
+            let seconds = (0..60).map(|i| i * SECOND);
+            let evidence = seconds.map(|at| test.observe(at, at + SECOND, count, (100.0, 260.0)));
+            evidence.fold(0.0, f64::max)
+        };
+        assert_eq!(run(100), 0.0);
+        assert_eq!(run(160), 0.0);
+        assert!(run(200) > 17.0);
     }
 
     #[test]

@@ -70,11 +70,24 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
             token,
             path: subject,
         },
-        Kind::Frozen { .. } if executable.is_empty() => return None,
+        Kind::Frozen { .. } | Kind::DescriptorLeak { .. } | Kind::Deadlock { .. }
+            if executable.is_empty() =>
+        {
+            return None;
+        }
+        Kind::DescriptorLeak { .. } => Thing::DescriptorLeak {
+            executable: executable.to_owned(),
+        },
+        Kind::HeldUp => Thing::HeldUp,
+        Kind::Deadlock { .. } => Thing::Deadlock {
+            executable: executable.to_owned(),
+        },
         Kind::Frozen { .. } => Thing::Frozen {
             executable: executable.to_owned(),
         },
         Kind::OutOfMemory => Thing::OutOfMemory,
+        Kind::Flood => Thing::Flood,
+        Kind::Mines { executable } => Thing::Mines { executable },
         Kind::CrashLoop { executable } => Thing::CrashLoop { executable },
         Kind::UnexpectedExec { executable } => Thing::UnexpectedExec { executable },
         Kind::ProcessEnded { executable } => Thing::ProcessEnded { executable },

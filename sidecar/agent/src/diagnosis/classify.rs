@@ -17,8 +17,9 @@ use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::incident::Incident;
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{FaultClass, Hypothesis};
-use crate::diagnosis::signal::{Cause, Kind, Standing};
+use crate::diagnosis::signal::{Cause, Kind, Standing, is_resolver};
 use crate::record::ContainerIndex;
+use crate::sequential::SECOND;
 
 const MAX_WEIGHT: f64 = 14.0;
 const UNKNOWN: f64 = 4.0;
@@ -159,10 +160,13 @@ fn tier(evidence: &Evidence) -> u8 {
             cause: Cause::Peer(_),
             ..
         } => 2,
+        Kind::DescriptorLeak { .. } | Kind::Flood => 1,
         Kind::Error { .. } => 1,
         Kind::ConnectFailed { .. } | Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } => 2,
+        Kind::Mines { .. } => 2,
         Kind::UnexpectedExec { .. } => 3,
         Kind::SlowExchange { .. } | Kind::SlowCall { .. } => 3,
+        Kind::HeldUp | Kind::Deadlock { .. } => 4,
         _ => 5,
     }
 }
@@ -179,6 +183,9 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             let started = matches!(other.kind, Kind::UnexpectedExec { .. });
             return evidence.container != other.container && !back && !started;
         }
+        if other.kind == Kind::Flood && is_felt(evidence, other, pod) {
+            return true;
+        }
         if other.container != evidence.container {
             return false;
         }
@@ -188,9 +195,31 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
                 other.standing == Standing::Hard && !matches!(other.kind, Kind::CrashLoop { .. })
             }
             (_, Kind::CrashLoop { .. }) => evidence.standing < Standing::Hard,
+            (Kind::HeldUp, Kind::Deadlock { .. }) => true,
+            // Connections of requests that are held up stay open.
+            (Kind::DescriptorLeak { .. }, kind) if kind.holds_up_requests() => {
+                other.first_ns <= evidence.first_ns.saturating_add(SECOND)
+            }
+            // Who has the lock waits for something else.
+            (Kind::HeldUp | Kind::Deadlock { .. }, kind) => {
+                tier(other) < tier(evidence) && !matches!(kind, Kind::DescriptorLeak { .. })
+            }
             _ => tier(other) == 0 && tier(evidence) > 0,
         }
     })
+}
+
+/// True when the flood of requests of `other` makes what `evidence` shows: what is slow or does not
+/// answer meanwhile, and the requests that a flooded container makes itself.
+fn is_felt(evidence: &Evidence, other: &Evidence, pod: &Pod) -> bool {
+    let (here, there) = (evidence.container, other.container);
+    match &evidence.kind {
+        Kind::Flood => here != there && pod.depends(there, here) && !pod.depends(here, there),
+        Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } | Kind::ConnectFailed { .. } => {
+            pod.connected(here, there)
+        }
+        kind => (kind.is_slow() || evidence.is_vague()) && pod.connected(here, there),
+    }
 }
 
 /// How typical a piece of evidence is for which classes, beside the other roots.
@@ -199,6 +228,12 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
     let errors = |errno: u8| roots.iter().any(|e| e.errno() == Some(errno));
     let has = |test: fn(&Kind) -> bool| roots.iter().any(|e| test(&e.kind));
     let specific = roots.iter().any(|e| !e.is_vague());
+    if evidence.peer().is_some_and(|peer| is_resolver(&peer)) {
+        return match evidence.kind {
+            Kind::SlowExchange { .. } => vec![(DependencySlow, 0.9), (DnsFailure, 0.3)],
+            _ => vec![(DnsFailure, 1.0)],
+        };
+    }
     match &evidence.kind {
         Kind::Error { cause, .. } => error_supports(cause, evidence.errno().unwrap_or(0), roots),
         Kind::ConnectFailed { quick: true, .. } => {
@@ -227,9 +262,17 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         }
         Kind::SlowExchange { .. } => vec![(DependencySlow, 0.95), (DependencyHung, 0.1)],
         Kind::SlowCall { .. } => vec![(DiskSlow, 0.9)],
+        Kind::DescriptorLeak { .. } => vec![(FdLeak, 1.0)],
+        Kind::HeldUp => vec![(LockContention, 0.95), (Deadlock, 0.1)],
+        Kind::Deadlock { .. } => vec![(Deadlock, 0.95), (LockContention, 0.2)],
         Kind::Frozen { .. } => vec![(ProcessFrozen, 1.0)],
         Kind::OutOfMemory => vec![(MemoryLimit, 1.0)],
         Kind::CrashLoop { .. } => vec![(ProcessCrashLoop, 1.0)],
+        Kind::Flood => vec![(RequestFlood, 1.0)],
+        Kind::Mines { .. } => vec![(CpuMiner, 1.0)],
+        Kind::UnexpectedExec { .. } if has(|k| matches!(k, Kind::Mines { .. })) => {
+            vec![(CpuMiner, 0.9), (ExecUnexpected, 0.6)]
+        }
         Kind::UnexpectedExec { .. } => vec![(ExecUnexpected, 0.95)],
         Kind::ProcessEnded { .. } if specific => vec![],
         Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],
@@ -238,6 +281,10 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::Unstable => vec![(ConfigRegression, 0.5)],
         Kind::SlowService => vec![],
     }
+}
+
+fn leaks_descriptors(evidence: &Evidence) -> bool {
+    matches!(evidence.kind, Kind::DescriptorLeak { .. })
 }
 
 fn error_supports(cause: &Cause, errno: u8, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> {
@@ -257,7 +304,10 @@ fn error_supports(cause: &Cause, errno: u8, roots: &[&Evidence]) -> Vec<(FaultCl
         (Cause::Disk, _) => vec![(DiskIoError, 1.0)],
         (Cause::Files, ENOENT) => vec![(FileMissing, 1.0)],
         (Cause::Files, _) => vec![(PermissionDenied, 1.0)],
-        (Cause::Descriptors, _) => vec![(FdExhausted, 1.0)],
+        (Cause::Descriptors, _) => match roots.iter().any(|e| leaks_descriptors(e)) {
+            true => vec![(FdLeak, 0.8), (FdExhausted, 0.3)],
+            false => vec![(FdExhausted, 1.0)],
+        },
         (Cause::Threads, _) => vec![(ThreadLimit, 1.0)],
         (Cause::Memory, _) => vec![(MemoryLimit, 1.0)],
         (Cause::Ports, EADDRINUSE) => vec![(PortInUse, 1.0)],

@@ -1,13 +1,13 @@
 //! The engine: observations in, reports out. Everything depends on the times in the records.
 
+mod exchanges;
 pub mod operator;
 mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stethos_patterns::descriptors::Exchange;
+use stethos_patterns::Token;
 use stethos_patterns::names::{self, CallTable};
-use stethos_patterns::{Role, Token};
 
 use crate::accepted::Accepted;
 use crate::diagnosis::board::Board;
@@ -21,11 +21,13 @@ use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
 use crate::diagnosis::signals::errors::Errors;
 use crate::diagnosis::signals::exchanges::Exchanges;
+use crate::diagnosis::signals::flood::Flood;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
+use crate::diagnosis::signals::processes::Processes;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
-use crate::diagnosis::signals::{Scene, stuck, test_limit};
+use crate::diagnosis::signals::{Scene, test_limit};
 use crate::diagnosis::strange;
 use crate::record::{
     CallCounts, ContainerIndex, CountedKind, Header, Lifecycle, Nanos, Record, Tick,
@@ -69,6 +71,8 @@ pub struct Engine {
     stability: Stability,
     frozen: Frozen,
     ends: Ends,
+    processes: Processes,
+    flood: Flood,
     board: Board,
 }
 
@@ -96,6 +100,8 @@ impl Engine {
             stability: Stability::default(),
             frozen: Frozen::default(),
             ends: Ends::default(),
+            processes: Processes::default(),
+            flood: Flood::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -131,7 +137,12 @@ impl Engine {
                     self.board.runs(thread.pid, snapshot.at_ns);
                 }
                 if snapshot.at_ns >= self.stalled_until {
-                    for signal in self.frozen.judge(snapshot) {
+                    let models = &self.models;
+                    let mut signals =
+                        self.processes
+                            .on_threads(snapshot, |c| models.get(&c), self.limit);
+                    signals.extend(self.frozen.judge(snapshot));
+                    for signal in signals {
                         if self.models.contains_key(&signal.container) {
                             self.take(signal);
                         }
@@ -143,6 +154,7 @@ impl Engine {
             Record::Reduced(reduced) => {
                 self.advance(reduced.at_ns);
                 self.reduced = reduced.sample != 0;
+                self.processes.rest();
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
@@ -160,9 +172,13 @@ impl Engine {
     fn on_counts(&mut self, counts: &CallCounts) {
         self.advance(counts.at_ns);
         for row in &counts.rows {
-            if let CountedKind::Answers { peer } = &row.kind {
-                self.exchanges
-                    .answered(counts.container, peer, counts.at_ns);
+            match &row.kind {
+                CountedKind::Answers { peer } => {
+                    self.exchanges
+                        .answered(counts.container, peer, counts.at_ns);
+                }
+                CountedKind::Service => self.flood.answered(counts.container, None, row.count),
+                CountedKind::Call(_) => {}
             }
         }
     }
@@ -186,6 +202,7 @@ impl Engine {
             pod: &self.pod,
             surprising: excess == Some(true),
             limit: self.limit,
+            load: self.relative_load(window.container),
             reduced: self.reduced,
         };
         let concerned = self.board.concerns(window.container);
@@ -195,6 +212,7 @@ impl Engine {
                 continue;
             }
             self.connections.observe(&scene, call);
+            signals.extend(self.processes.judge(&scene, call));
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
             }
@@ -239,57 +257,6 @@ impl Engine {
         self.step();
     }
 
-    /// A finished exchange of a container.
-    pub fn on_exchange(&mut self, container: ContainerIndex, exchange: &Exchange) {
-        let peer = self.peer_of(exchange);
-        if exchange.role == Role::Client {
-            self.pod.on_talk(container, &peer);
-        }
-        let Some(model) = self.models.get(&container) else {
-            return;
-        };
-        let judged = self.exchanges.judge(
-            container,
-            exchange,
-            &peer,
-            model,
-            &self.pod,
-            (!self.reduced).then_some(self.limit),
-        );
-        self.advance(exchange.received_ns);
-        if judged.answered {
-            self.board.relieve(
-                container,
-                Good::Answer { peer: &peer },
-                exchange.received_ns,
-            );
-        }
-        judged
-            .signal
-            .into_iter()
-            .for_each(|signal| self.take(signal));
-        self.step();
-    }
-
-    /// The exchanges of a container that have no answer yet; at every tick.
-    pub fn on_pending(&mut self, container: ContainerIndex, pending: &[Exchange]) {
-        let Some(model) = self.models.get(&container) else {
-            return;
-        };
-        if self.now < self.stalled_until {
-            return;
-        }
-        let signals: Vec<Signal> = pending
-            .iter()
-            .filter_map(|exchange| {
-                let peer = self.peer_of(exchange);
-                stuck::judge(container, exchange, &peer, self.now, model, &self.exchanges)
-            })
-            .collect();
-        signals.into_iter().for_each(|signal| self.take(signal));
-        self.step();
-    }
-
     /// The autoencoder's view of a container's last interval: 1 = as learned.
     pub fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
         self.advance(at_ns);
@@ -317,6 +284,7 @@ impl Engine {
     fn on_lifecycle(&mut self, record: &Lifecycle) {
         self.advance(record.at_ns);
         let ended = self.pod.on_lifecycle(record);
+        self.processes.on_lifecycle(record, &self.pod);
         let model = self.models.get(&record.container);
         let signal = self.ends.judge(record, ended.as_ref(), model, &self.pod);
         if ended.is_some() {
@@ -361,16 +329,9 @@ impl Engine {
                 self.exchanges.last_answer(container, peer)
             });
         signals.extend(self.ends.settle(self.now));
+        signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
         self.step();
-    }
-
-    fn peer_of(&self, exchange: &Exchange) -> String {
-        let known = exchange.peer.as_deref();
-        known
-            .or_else(|| self.pod.peer(exchange.pid, exchange.fd))
-            .unwrap_or_default()
-            .to_owned()
     }
 
     fn take(&mut self, signal: Signal) {
@@ -394,7 +355,8 @@ impl Engine {
         }
         self.stepped = self.now;
         let restless = self.exchanges.restless() || self.durations.restless();
-        if restless || self.errors.restless() || self.board.is_busy() {
+        let restless = restless || self.errors.restless() || self.processes.restless();
+        if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }
         let stability = &self.stability;
@@ -415,6 +377,8 @@ impl Engine {
             self.exchanges.reset(container);
             self.durations.reset(container);
             self.stability.reset(container);
+            self.processes.reset(container);
+            self.flood.reset(container);
         }
     }
 }

@@ -54,6 +54,8 @@ pub(crate) enum Good<'a> {
     Answer {
         peer: &'a str,
     },
+    /// An own answer that took no longer than it may.
+    Served,
     /// A process of this executable has come up and stays.
     Settled {
         executable: &'a str,
@@ -99,7 +101,10 @@ impl Evidence {
         self.weight = self.weight.max(signal.weight);
         self.first_ns = self.first_ns.min(signal.start_ns);
         self.last_ns = self.last_ns.max(signal.end_ns);
-        if matches!(self.normal, Normal::None | Normal::Share { .. }) {
+        if matches!(
+            self.normal,
+            Normal::None | Normal::Share { .. } | Normal::Climb { .. } | Normal::Rate { .. }
+        ) {
             self.normal = signal.normal;
         }
         if signal.standing >= Standing::Symptom && self.grave.len() < MAX_SUBJECTS {
@@ -241,6 +246,7 @@ impl Evidence {
             }
             (Kind::SlowCall { token }, Good::Call { call, .. }) => call.token == *token,
             (Kind::CrashLoop { executable }, Good::Settled { executable: up }) => executable == up,
+            (Kind::HeldUp, Good::Served) => true,
             (Kind::Surprise | Kind::SlowService, Good::Familiar) => true,
             (Kind::Unstable, Good::Stable) => true,
             (_, Good::Answer { peer }) => {

@@ -373,6 +373,12 @@ fn persists(evidence: &Evidence) -> bool {
     match (&evidence.kind, evidence.standing) {
         (Kind::OutOfMemory | Kind::CrashLoop { .. } | Kind::UnexpectedExec { .. }, _) => true,
         (_, Standing::Hard) => evidence.count >= 2,
+        // Found after seconds.
+        (
+            Kind::DescriptorLeak { .. } | Kind::HeldUp | Kind::Flood | Kind::Mines { .. },
+            Standing::Opens,
+        ) => true,
+        (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (Kind::Frozen { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (
             Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } | Kind::ConnectFailed { .. },

@@ -4,14 +4,25 @@ use std::collections::BTreeMap;
 
 use stethos_patterns::histogram::DurationHistogram;
 use stethos_patterns::names::{self, CallTable};
-use stethos_patterns::{Role, Token, Vocabulary};
+use stethos_patterns::{Outcome, Role, Token, Vocabulary};
 
 use crate::accepted::{Accepted, Thing, Took};
 use crate::diagnosis::observation::{ContainerModel, DiagnosisConfig};
+use crate::diagnosis::signal::is_resolver;
 
 /// Fewer durations than this have no tail.
 const MIN_DURATIONS: u64 = 20;
+/// Fewer answers than this have no rate.
+const ENOUGH_ANSWERS: u64 = 100;
 const MS: u64 = 1_000_000;
+/// Of a name server of which too little was learned. The shortest time-out that resolvers can be
+/// set to is a second; three times the ceiling stays below it.
+const RESOLVER: Limit = Limit {
+    median_ns: 0,
+    ceiling_ns: 250 * MS,
+    highest_ns: 250 * MS,
+    p0: 0.02,
+};
 
 /// A learned distribution of durations and the point above which a duration is slow.
 ///
@@ -125,7 +136,8 @@ impl Reference {
             peers,
             any_peer: Limit::new(&all, network).map(|limit| slow(limit, "", network)),
             service: Limit::new(&baseline.service, network)
-                .map(|limit| limit.raised(accepted.took(&Thing::SlowService), network)),
+                .map(|limit| limit.raised(accepted.took(&Thing::SlowService), network))
+                .map(|limit| limit.raised(accepted.took(&Thing::HeldUp), network)),
             file_floor_ns: file,
             accepted,
             model,
@@ -198,6 +210,12 @@ impl Reference {
         }
     }
 
+    /// The same for an answer that does not come: a name server owes one, also where learning saw few.
+    pub(crate) fn patience(&self, peer: &str) -> Option<Limit> {
+        let unlearned = is_resolver(peer).then_some(RESOLVER);
+        self.exchange_limit(peer).or(unlearned)
+    }
+
     /// Peers that normally answer, and how long they take.
     pub(crate) fn answering(&self) -> impl Iterator<Item = (&str, Limit)> + '_ {
         self.peers
@@ -211,6 +229,34 @@ impl Reference {
             .baseline
             .peer(peer)
             .map_or(0, |p| p.exchanges.count())
+    }
+
+    /// Highest number of a descriptor in use; none when that was not learned.
+    pub(crate) fn highest_descriptor(&self) -> Option<u64> {
+        let highest = u64::from(self.model.baseline.highest_descriptor);
+        (highest > 0).then_some(highest)
+    }
+
+    /// Requests that it answers in a second, and in its busiest one; none where it answered few.
+    pub(crate) fn requests_per_second(&self) -> Option<(f64, f64)> {
+        let baseline = &self.model.baseline;
+        let answers = baseline.service.count();
+        let read = baseline.statistics().iter().filter(|statistics| {
+            statistics.role == Role::Server
+                && statistics.token.outcome == Outcome::Ok
+                && self.table.is_read_like(statistics.token.call)
+        });
+        let (reads, most) = read.fold((0, 0), |(reads, most): (u64, u64), statistics| {
+            (reads + statistics.count, most + statistics.max_per_second)
+        });
+        // A request may come in several reads.
+        let share = answers as f64 / reads.max(answers).max(1) as f64;
+        (answers >= ENOUGH_ANSWERS).then(|| (self.per_second(answers), most as f64 * share))
+    }
+
+    /// Whether learning saw this address connected to.
+    pub(crate) fn knows_peer(&self, peer: &str) -> bool {
+        self.model.baseline.peer(peer).is_some()
     }
 
     /// So many in learning, per second of normal time.
@@ -227,6 +273,18 @@ impl Reference {
 
     pub(crate) fn service_limit(&self) -> Option<Limit> {
         self.service
+    }
+
+    /// Share of the own answers that locks may have held up for so long in learning, with a margin of
+    /// two: as if every such wait in `futex`, idle ones too, were one of them.
+    pub(crate) fn held_up_share(&self, ns: u64) -> f64 {
+        let futex = self.table.number("futex");
+        let waits = futex.map_or(0.0, |nr| {
+            let durations = self.model.baseline.durations_of(nr, None);
+            durations.share_above(ns) * durations.count() as f64
+        });
+        let answers = self.model.baseline.service.count() as f64;
+        (2.0 * (waits + 1.0) / (answers + 2.0)).clamp(0.002, 0.2)
     }
 
     /// True when learning saw this executable run (or saw none at all). `/bin` and `/usr/bin` are

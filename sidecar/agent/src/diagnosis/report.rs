@@ -21,6 +21,8 @@ pub enum FaultClass {
     DependencyHung,
     #[serde(rename = "network.unreachable")]
     NetworkUnreachable,
+    #[serde(rename = "dns.failure")]
+    DnsFailure,
     #[serde(rename = "disk.full")]
     DiskFull,
     #[serde(rename = "disk.quota")]
@@ -37,10 +39,16 @@ pub enum FaultClass {
     FileMissing,
     #[serde(rename = "fd.exhausted")]
     FdExhausted,
+    #[serde(rename = "fd.leak")]
+    FdLeak,
     #[serde(rename = "thread.limit")]
     ThreadLimit,
     #[serde(rename = "memory.limit")]
     MemoryLimit,
+    #[serde(rename = "lock.contention")]
+    LockContention,
+    #[serde(rename = "deadlock")]
+    Deadlock,
     #[serde(rename = "process.frozen")]
     ProcessFrozen,
     #[serde(rename = "process.crash_loop")]
@@ -49,6 +57,10 @@ pub enum FaultClass {
     PortInUse,
     #[serde(rename = "port.exhausted")]
     PortExhausted,
+    #[serde(rename = "request.flood")]
+    RequestFlood,
+    #[serde(rename = "cpu.miner")]
+    CpuMiner,
     #[serde(rename = "exec.unexpected")]
     ExecUnexpected,
     #[serde(rename = "config.regression")]

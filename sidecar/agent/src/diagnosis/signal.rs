@@ -17,6 +17,9 @@ pub(crate) enum Cause {
     Threads,
     Memory,
     Ports,
+    Locks,
+    /// What clients ask for.
+    Load,
     /// The process as a whole.
     Process,
     Executable(String),
@@ -55,10 +58,26 @@ pub(crate) enum Kind {
     SlowCall {
         token: Token,
     },
+    /// Descriptors are opened and not closed.
+    DescriptorLeak {
+        pid: u32,
+    },
+    /// This container's own answers wait for locks.
+    HeldUp,
+    /// Threads wait for a lock for longer than any request took.
+    Deadlock {
+        pid: u32,
+    },
     Frozen {
         pid: u32,
     },
     OutOfMemory,
+    /// Many more requests than ever.
+    Flood,
+    /// A program that computes all the time, with a connection on which little moves.
+    Mines {
+        executable: String,
+    },
     CrashLoop {
         executable: String,
     },
@@ -83,7 +102,12 @@ impl Kind {
             Kind::SlowCall { .. } => Cause::Disk,
             Kind::Frozen { .. } | Kind::CrashLoop { .. } => Cause::Process,
             Kind::OutOfMemory => Cause::Memory,
-            Kind::UnexpectedExec { executable } => Cause::Executable(executable.clone()),
+            Kind::DescriptorLeak { .. } => Cause::Descriptors,
+            Kind::HeldUp | Kind::Deadlock { .. } => Cause::Locks,
+            Kind::Flood => Cause::Load,
+            Kind::UnexpectedExec { executable } | Kind::Mines { executable } => {
+                Cause::Executable(executable.clone())
+            }
             Kind::SlowService | Kind::ProcessEnded { .. } | Kind::Surprise | Kind::Unstable => {
                 Cause::Vague
             }
@@ -108,11 +132,17 @@ impl Kind {
         })
     }
 
+    /// Requests that stay open meanwhile keep their connections open.
+    pub(crate) fn holds_up_requests(&self) -> bool {
+        let waits = matches!(self, Kind::Deadlock { .. } | Kind::NoAnswer { .. });
+        waits || self.is_slow()
+    }
+
     /// Something took longer than it may.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(
             self,
-            Kind::SlowExchange { .. } | Kind::SlowService | Kind::SlowCall { .. }
+            Kind::SlowExchange { .. } | Kind::SlowService | Kind::SlowCall { .. } | Kind::HeldUp
         )
     }
 
@@ -126,6 +156,7 @@ impl Kind {
                 | Kind::NoAnswer { .. }
                 | Kind::SlowExchange { .. }
                 | Kind::SlowCall { .. }
+                | Kind::HeldUp
         )
     }
 }
@@ -157,6 +188,21 @@ pub(crate) enum Normal {
     Duration {
         median_ns: u64,
         limit_ns: u64,
+    },
+    /// A level that climbed from `from` to `now`, with so much taken and given back meanwhile; its
+    /// highest while learning.
+    Climb {
+        learned: u64,
+        from: u64,
+        now: u64,
+        taken: u64,
+        given: u64,
+    },
+    /// Requests a second: as learned, in the busiest second of learning, and now.
+    Rate {
+        usual: f64,
+        most: f64,
+        now: f64,
     },
     /// Share of observations outside: as calibrated, and now.
     Share {
@@ -230,6 +276,11 @@ impl Signal {
         self.normal = normal;
         self
     }
+}
+
+/// True for the address of a name server.
+pub(crate) fn is_resolver(peer: &str) -> bool {
+    peer.ends_with(":53")
 }
 
 /// The error of a token that counts as one, also where `EAGAIN` means a limit.

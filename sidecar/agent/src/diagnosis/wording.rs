@@ -1,10 +1,14 @@
 //! What a person reads.
 
+mod classes;
+
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::figures::{figure, grouped, percent, plural, time};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{FaultClass, IncidentState};
 use crate::diagnosis::signal::{Kind, Normal, Standing};
+use classes::sentence;
+pub(crate) use classes::suggestion;
 
 const MAX_LINES: usize = 12;
 
@@ -13,7 +17,7 @@ pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
     use FaultClass::*;
     match class {
         DependencyRefused | DependencyReset | DependencyBlackhole | DependencySlow
-        | DependencyHung | NetworkUnreachable => false,
+        | DependencyHung | NetworkUnreachable | DnsFailure | RequestFlood => false,
         Unknown => root.peer().is_none(),
         _ => true,
     }
@@ -59,7 +63,10 @@ fn process(root: &Evidence, pod: &Pod) -> String {
 }
 
 pub(crate) fn executable(root: &Evidence) -> String {
-    if let Kind::CrashLoop { executable } | Kind::UnexpectedExec { executable } = &root.kind {
+    if let Kind::CrashLoop { executable }
+    | Kind::Mines { executable }
+    | Kind::UnexpectedExec { executable } = &root.kind
+    {
         return executable.clone();
     }
     root.executable.clone()
@@ -92,92 +99,6 @@ pub(crate) fn message(
 pub(crate) fn accepted(over: &str) -> String {
     let rest = over.strip_prefix("Over after ").unwrap_or(over);
     format!("Accepted as normal after {rest}")
-}
-
-fn sentence(class: FaultClass, container: &str, culprit: &str, root: &Evidence) -> String {
-    use FaultClass::*;
-    let peer = culprit.rsplit("→ ").next().unwrap_or(culprit);
-    match class {
-        DependencyRefused => {
-            format!("{container} is refused by {peer}: nothing accepts connections there")
-        }
-        DependencyReset => {
-            format!("{peer} breaks off connections with {container} in the middle of an exchange")
-        }
-        DependencyBlackhole => format!("{container} gets no reply at all from {peer}"),
-        DependencySlow => format!("{peer} answers {container} much later than usual"),
-        DependencyHung => {
-            format!("{peer} accepts requests of {container} but does not answer them")
-        }
-        NetworkUnreachable => format!("{container} has no route to {peer}"),
-        DiskFull => format!("{container} cannot write to {culprit}: no space left"),
-        DiskQuota => {
-            format!("{container} cannot write to {culprit}: quota or file size limit reached")
-        }
-        DiskIoError => format!("{container} gets input/output errors on {culprit}"),
-        DiskSlow => format!("{container}'s work on {culprit} takes much longer than usual"),
-        DiskReadOnly => {
-            format!("{container} cannot write to {culprit}: the file system is read-only")
-        }
-        PermissionDenied => format!("{container} is denied access to {culprit}"),
-        FileMissing => format!("{container} cannot open {culprit}: it does not exist"),
-        FdExhausted => format!("{culprit} in {container} has no file descriptors left"),
-        ThreadLimit => format!("{culprit} in {container} cannot start another thread or process"),
-        MemoryLimit => format!("{culprit} in {container} has reached its memory limit"),
-        ProcessFrozen => format!("{culprit} in {container} stands still: stopped or frozen"),
-        ProcessCrashLoop => {
-            format!("{culprit} in {container} ends again and again soon after its start")
-        }
-        PortInUse => format!("{culprit} in {container} cannot listen: the address is in use"),
-        PortExhausted => format!("{container} has no local ports left for new connections"),
-        ExecUnexpected => format!("{container} runs {culprit}, which it never ran before"),
-        ConfigRegression => {
-            format!(
-                "{culprit} in {container} works without errors, but in another way than learned"
-            )
-        }
-        Unknown => format!(
-            "{container} behaves in another way than learned ({})",
-            root.token
-        ),
-    }
-}
-
-/// One next check.
-pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
-    use FaultClass::*;
-    let peer = culprit.rsplit("→ ").next().unwrap_or(culprit);
-    let port = peer.rsplit(':').next().unwrap_or(peer);
-    match class {
-        DependencyRefused => format!("Is anything listening on {port}?"),
-        DependencyReset => format!("Did the process behind {peer} crash or restart?"),
-        DependencyBlackhole => format!("Does a firewall or network policy drop packets to {peer}?"),
-        DependencySlow => format!("What keeps {peer} busy, or delays the way to it?"),
-        DependencyHung => format!("Is the process behind {peer} stopped, or blocked on something?"),
-        NetworkUnreachable => format!("Is there a route to {peer}?"),
-        DiskFull => format!("How much space is left where {culprit} is (df)?"),
-        DiskQuota => format!("Which quota or ulimit -f applies to {culprit}?"),
-        DiskIoError => "What does the kernel's log say about this device (dmesg)?".to_owned(),
-        DiskSlow => "What else uses this device (iostat -x)?".to_owned(),
-        DiskReadOnly => {
-            "Was the file system remounted read-only after an error (dmesg)?".to_owned()
-        }
-        PermissionDenied => format!("Whose is {culprit}, and with which mode (ls -l)?"),
-        FileMissing => format!("Was {culprit} moved, or its volume not mounted?"),
-        FdExhausted => {
-            "What does it hold open (ls /proc/PID/fd), and is the limit right (ulimit -n)?"
-                .to_owned()
-        }
-        ThreadLimit => "How many threads are there against pids.max?".to_owned(),
-        MemoryLimit => "How much memory does it use against memory.max?".to_owned(),
-        ProcessFrozen => "Is its state T, or its cgroup frozen (cgroup.freeze)?".to_owned(),
-        ProcessCrashLoop => "What are its last log lines before the end?".to_owned(),
-        PortInUse => "Which process listens there already (ss -ltnp)?".to_owned(),
-        PortExhausted => "How many connections are in TIME-WAIT (ss -s)?".to_owned(),
-        ExecUnexpected => format!("Who started {culprit}, and what for?"),
-        ConfigRegression => "Which configuration or version changed at that time?".to_owned(),
-        Unknown => "What changed in this container at that time?".to_owned(),
-    }
 }
 
 /// Lines that a person can check, the root's first.
@@ -253,6 +174,19 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
                 baseline(&evidence.normal)
             )
         }
+        Kind::DescriptorLeak { .. } => {
+            format!("numbers of descriptors{}", baseline(&evidence.normal))
+        }
+        Kind::HeldUp => format!(
+            "{count} own answers spent most of their time in futex, median {median}{}",
+            baseline(&evidence.normal)
+        ),
+        Kind::Deadlock { .. } => format!(
+            "{} in futex in the middle of a request, for {}{}",
+            plural(count, "thread"),
+            time(evidence.last_ns.saturating_sub(evidence.first_ns)),
+            baseline(&evidence.normal)
+        ),
         Kind::Frozen { pid } => format!(
             "process {pid}: calls interrupted together and none entered for {}",
             time(evidence.last_ns.saturating_sub(evidence.first_ns))
@@ -263,6 +197,12 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             count.max(1) + 2,
             time(evidence.last_ns.saturating_sub(evidence.first_ns)),
             ending(&evidence.token)
+        ),
+        Kind::Flood => format!("requests answered{}", baseline(&evidence.normal)),
+        Kind::Mines { executable } => format!(
+            "{executable} has computed for {} and moves next to nothing on its connection to{about} \
+             (baseline: no such peer)",
+            time(evidence.last_ns.saturating_sub(evidence.first_ns))
         ),
         Kind::UnexpectedExec { executable } => {
             format!("execve {executable}: not among the executables seen while learning")
@@ -329,6 +269,26 @@ fn baseline(normal: &Normal) -> String {
                 time(*limit_ns)
             )
         }
+        Normal::Climb {
+            learned,
+            from,
+            now,
+            taken,
+            given,
+        } => format!(
+            " climb from {} to {}: {} opened, {} closed (baseline at most {})",
+            grouped(*from),
+            grouped(*now),
+            grouped(*taken),
+            grouped(*given),
+            grouped(*learned)
+        ),
+        Normal::Rate { usual, most, now } => format!(
+            ": {}/s (baseline {}/s, at most {} in a second)",
+            figure(*now),
+            figure(*usual),
+            figure(*most)
+        ),
         Normal::Share { calibrated, now } => {
             format!(": {} now (normal {})", percent(*now), percent(*calibrated))
         }

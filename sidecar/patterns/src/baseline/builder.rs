@@ -86,6 +86,11 @@ impl BaselineBuilder {
         } else {
             self.counting.entry(key).or_default().record(call);
         }
+        if call.token.outcome == Outcome::Ok
+            && let Ok(fd) = u32::try_from(call.fd)
+        {
+            self.baseline.highest_descriptor = self.baseline.highest_descriptor.max(fd);
+        }
         if call.token.outcome.is_error() {
             self.add_failure(call.token, None);
         }

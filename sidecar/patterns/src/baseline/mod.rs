@@ -46,6 +46,9 @@ pub struct Baseline {
     opened: BTreeSet<String>,
     /// More paths were opened than are kept.
     opened_more: bool,
+    /// Highest number of a descriptor that a call worked on; 0 where that is not known.
+    #[serde(default)]
+    pub highest_descriptor: u32,
     /// Observations for which there was no room.
     pub left_out: u64,
 }
@@ -196,6 +199,7 @@ impl Baseline {
         self.normal_ns = self.normal_ns.saturating_add(other.normal_ns);
         self.calls = self.calls.saturating_add(other.calls);
         self.left_out = self.left_out.saturating_add(other.left_out);
+        self.highest_descriptor = self.highest_descriptor.max(other.highest_descriptor);
         self.service.merge(&other.service);
         for statistics in &other.statistics {
             self.merge_statistics(statistics);

@@ -276,3 +276,28 @@ fn opened_paths_are_known_until_there_are_too_many() {
     assert_eq!(merged.has_opened("/a"), Some(true));
     assert_eq!(merged.has_opened("/b"), None);
 }
+
+#[test]
+fn the_highest_descriptor_is_one_that_worked() {
+    let highest = |fd: i32, ret: i64| {
+        let mut builder = BaselineBuilder::new();
+        for (fd, ret) in [(7, 1), (fd, ret)] {
+            builder.call(&WindowCall {
+                fd,
+                ..call(READ, Role::File, ret, SECOND, 0)
+            });
+        }
+        builder.finish()
+    };
+    assert_eq!(highest(40, 1).highest_descriptor, 40);
+    assert_eq!(highest(40, -9).highest_descriptor, 7);
+    assert_eq!(highest(-1, 1).highest_descriptor, 7);
+    let mut merged = highest(9, 1);
+    merged.merge(&highest(12, 1));
+    assert_eq!(merged.highest_descriptor, 12);
+
+    let mut json = serde_json::to_value(&merged).unwrap();
+    json.as_object_mut().unwrap().remove("highest_descriptor");
+    let older: Baseline = serde_json::from_value(json).unwrap();
+    assert_eq!((older.highest_descriptor, older.calls), (0, merged.calls));
+}

@@ -203,7 +203,12 @@ impl Attention {
                 LifecycleEvent::Exit {
                     code,
                     group_dead: true,
-                } if code != 0 => self.find(lifecycle.at_ns, "a process failed"),
+                } => {
+                    self.watchers.ended(lifecycle.container);
+                    if code != 0 {
+                        self.find(lifecycle.at_ns, "a process failed");
+                    }
+                }
                 _ => {}
             },
             _ => {}

@@ -9,8 +9,10 @@ use crate::record::{Account, Call, CountedKind, CountedRow, Lifecycle, WindowEnd
 
 const READ: u16 = 0;
 const WRITE: u16 = 1;
+const CLOSE: u16 = 3;
 const FSYNC: u16 = 74;
 const EPOLL_WAIT: u16 = 232;
+const OPENAT: u16 = 257;
 const PEER: &str = "127.0.0.1:6379";
 
 /// A request every millisecond: four calls, the last on a file.
@@ -409,4 +411,21 @@ fn room_is_made_once_in_a_while() {
     assert!(pod.attention.drain().contains(&Order::Forget));
     pod.attention.no_room(pod.now() + SECOND);
     assert!(!pod.attention.drain().contains(&Order::Forget));
+}
+
+#[test]
+fn descriptors_that_stay_open_are_looked_at() {
+    let mut pod = Pod::calm();
+    let (opened, closed) = (
+        CountedKind::Call(Token::new(OPENAT, 5)),
+        CountedKind::Call(Token::new(CLOSE, 0)),
+    );
+    for _ in 0..100 {
+        pod.counts(opened.clone(), 4);
+        pod.counts(closed.clone(), 4);
+    }
+    assert!(pod.attention.is_counting());
+    pod.counts(opened.clone(), 4);
+    pod.counts(opened, 4);
+    assert!(!pod.attention.is_counting());
 }

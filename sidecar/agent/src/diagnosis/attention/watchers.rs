@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use stethos_patterns::{Role, Token};
+use stethos_patterns::{Outcome, Role, Token};
 
 use crate::diagnosis::reference::{Limit, Reference};
 use crate::diagnosis::signals::MAX_KEYS;
+use crate::diagnosis::signals::descriptors::opens;
 use crate::record::{CallCounts, ContainerIndex, CountedKind, TimedExchange};
 use crate::sequential::ShareTest;
 
@@ -26,6 +27,8 @@ pub(super) struct Watchers {
     exchanges: BTreeMap<Exchanges, Watched>,
     files: BTreeMap<(ContainerIndex, Token), (Watched, Limit)>,
     errors: BTreeMap<(ContainerIndex, Token), ShareTest>,
+    /// Descriptors opened and not closed.
+    open: BTreeMap<ContainerIndex, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +104,7 @@ impl Watchers {
     }
 
     pub(super) fn counts(&mut self, counts: &CallCounts, model: &Reference) {
+        self.descriptors(counts, model);
         for row in &counts.rows {
             let evidence = match &row.kind {
                 CountedKind::Answers { peer } => {
@@ -120,6 +124,33 @@ impl Watchers {
                 });
             }
         }
+    }
+
+    /// More stay open than learning saw open at all.
+    fn descriptors(&mut self, counts: &CallCounts, model: &Reference) {
+        let (mut opened, mut closed) = (0, 0);
+        for row in &counts.rows {
+            match row.kind {
+                CountedKind::Call(token) if token.outcome != Outcome::Ok => {}
+                CountedKind::Call(token) if model.table.is_close(token.call) => closed += row.count,
+                CountedKind::Call(token) if opens(model.table, token.call) => opened += row.count,
+                _ => {}
+            }
+        }
+        let open = self.open.entry(counts.container).or_default();
+        *open = open.saturating_add(opened).saturating_sub(closed);
+        if model
+            .highest_descriptor()
+            .is_some_and(|highest| *open > highest)
+        {
+            *open = 0;
+            self.found = Some("more descriptors are opened than closed");
+        }
+    }
+
+    /// A process ended, and with it what it had open.
+    pub(super) fn ended(&mut self, container: ContainerIndex) {
+        self.open.remove(&container);
     }
 
     fn slow_exchanges(

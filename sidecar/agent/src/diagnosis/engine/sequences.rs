@@ -6,6 +6,8 @@ use stethos_patterns::score::window_score;
 use super::Engine;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::observation::JudgedWindow;
+use crate::diagnosis::reference::Reference;
+use crate::record::ContainerIndex;
 
 impl Engine {
     pub(super) fn judge_surprise(&mut self, judged: &JudgedWindow, excess: Option<bool>) {
@@ -16,10 +18,7 @@ impl Engine {
         if self.reduced {
             return;
         }
-        let usual = match (self.load.get(&window.container), model.load()) {
-            (Some(now), normal) if normal > 0.0 => (normal / 3.0..=normal * 3.0).contains(now),
-            _ => true,
-        };
+        let usual = (1.0 / 3.0..=3.0).contains(&self.relative_load(window.container));
         let signal =
             self.surprise
                 .judge(window, excess, model.false_alarm_rate(), usual, self.limit);
@@ -28,6 +27,15 @@ impl Engine {
                 .relieve(window.container, Good::Familiar, window.end_ns());
         }
         signal.into_iter().for_each(|signal| self.take(signal));
+    }
+
+    /// Calls per second of a container in multiples of the learned rate; 1 where either is not known.
+    pub(super) fn relative_load(&self, container: ContainerIndex) -> f64 {
+        let learned = self.models.get(&container).map_or(0.0, Reference::load);
+        match self.load.get(&container) {
+            Some(now) if learned > 0.0 => now / learned,
+            _ => 1.0,
+        }
     }
 
     /// Whether the window is stranger than its pattern allows; none for windows that do not

@@ -21,8 +21,19 @@ impl Incident {
             );
             let frozen = matches!(evidence.kind, Kind::Frozen { .. })
                 && matches!(signal.kind, Kind::Frozen { .. });
+            let started =
+                |kind: &Kind| matches!(kind, Kind::UnexpectedExec { .. } | Kind::Mines { .. });
+            let one_process = started(&signal.kind) && started(&evidence.kind);
+            if same && one_process && signal.pid == evidence.pid {
+                return true;
+            }
+            let piles = matches!(signal.kind, Kind::DescriptorLeak { .. });
+            if same && piles && evidence.kind.holds_up_requests() {
+                return true;
+            }
+            let flood = evidence.kind == Kind::Flood && signal.kind == Kind::Flood;
             match same {
-                false if frozen => pod.connected(evidence.container, signal.container),
+                false if frozen || flood => pod.connected(evidence.container, signal.container),
                 true => vague || cause == other || is_whole(&cause) || is_whole(&other),
                 false => vague && pod.connected(evidence.container, signal.container),
             }
@@ -32,7 +43,7 @@ impl Incident {
 
 /// Causes that make everything else in their container go wrong.
 fn is_whole(cause: &Cause) -> bool {
-    matches!(cause, Cause::Process | Cause::Memory)
+    matches!(cause, Cause::Process | Cause::Memory | Cause::Load)
 }
 
 /// Trouble with a peer belongs to the trouble in the peer's container, and to that of others

@@ -190,6 +190,8 @@ impl Errors {
             EADDRINUSE if matches!(name, "bind" | "listen") => Cause::Ports,
             EADDRNOTAVAIL if kind == CallKind::Connect => Cause::Ports,
             ENOENT if kind == CallKind::Open => Cause::Files,
+            // A filter that drops what is sent.
+            EPERM if kind == CallKind::Write && call.role == Role::Client => Cause::Peer(peer()),
             EACCES | EPERM if path || matches!(name, "bind" | "connect" | "execve") => Cause::Files,
             _ if served => return None,
             other => Cause::Other(other),

@@ -7,7 +7,7 @@ use stethos_patterns::{Outcome, Role};
 
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::{Limit, Reference};
-use crate::diagnosis::signal::{Cause, Kind, Normal, Place, Signal, Standing};
+use crate::diagnosis::signal::{Cause, Kind, Normal, Place, Signal, Standing, is_resolver};
 use crate::diagnosis::signals::{MAX_KEYS, RESTLESS};
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::{SECOND, ShareTest};
@@ -36,7 +36,7 @@ pub(crate) struct Exchanges {
 /// What an exchange says.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
-    /// The peer answered within its ceiling: what ends an incident.
+    /// The answer took no longer than it may: what ends an incident.
     pub(crate) answered: bool,
     pub(crate) signal: Option<Signal>,
 }
@@ -72,7 +72,7 @@ impl Exchanges {
             }
             (Role::Client, Some(Outcome::NoReturn), _) => {
                 let waited = place.end_ns.saturating_sub(place.start_ns);
-                let patience = model.exchange_limit(peer).map(|n| gave_up_after(&n));
+                let patience = model.patience(peer).map(|n| gave_up_after(&n));
                 if patience.is_none_or(|patience| waited < patience) {
                     return Judged::default();
                 }
@@ -87,7 +87,7 @@ impl Exchanges {
                 self.answered(container, peer, place.end_ns);
                 Judged::default()
             }
-            (Role::Server, None, Some(limit)) => self.judge_service(place, model, limit).into(),
+            (Role::Server, None, Some(limit)) => self.judge_service(place, model, limit),
             _ => Judged::default(),
         }
     }
@@ -106,7 +106,10 @@ impl Exchanges {
         }
         self.answered(place.container, peer, place.end_ns);
         let Some(normal) = model.exchange_limit(peer) else {
-            return Judged::default();
+            return Judged {
+                answered: is_resolver(peer),
+                signal: None,
+            };
         };
         let hit = place.end_ns.saturating_sub(place.start_ns) > normal.ceiling_ns;
         let test = self.clients.entry(key).or_insert_with(ShareTest::new);
@@ -158,7 +161,7 @@ impl Exchanges {
         let Cause::Peer(peer) = kind.cause() else {
             return None;
         };
-        if model.exchanges(&peer) < ANSWERS {
+        if model.exchanges(&peer) < ANSWERS && !is_resolver(&peer) {
             return None;
         }
         if self.unanswered.len() >= MAX_KEYS {
@@ -176,7 +179,7 @@ impl Exchanges {
         // Two where normal work has none, well above the usual number where it has some.
         let usual = model.unanswered_in(&peer, UNANSWERED_WITHIN);
         let needed = if usual > 0.0 { 4.0 + 5.0 * usual } else { 2.0 };
-        let normal = model.exchange_limit(&peer);
+        let normal = model.patience(&peer);
         let mut signal = Signal::at(place, kind, token).about(Some(peer));
         if let Some(normal) = normal {
             signal = signal.against(duration(&normal));
@@ -187,8 +190,10 @@ impl Exchanges {
         })
     }
 
-    fn judge_service(&mut self, place: Place, model: &Reference, limit: f64) -> Option<Signal> {
-        let normal = model.service_limit()?;
+    fn judge_service(&mut self, place: Place, model: &Reference, limit: f64) -> Judged {
+        let Some(normal) = model.service_limit() else {
+            return Judged::default();
+        };
         let hit = place.end_ns.saturating_sub(place.start_ns) > normal.ceiling_ns;
         let test = self
             .services
@@ -196,21 +201,21 @@ impl Exchanges {
             .or_insert_with(ShareTest::new);
         let evidence = test.observe(place.end_ns, hit, normal.p0, SLOW_SHARE);
         if !hit || evidence < limit {
-            return None;
+            return Judged {
+                answered: !hit,
+                signal: None,
+            };
         }
         let lasted = test
             .run()
             .is_some_and(|r| r.last_ns - r.first_ns >= SERVICE_LASTS);
         let signal =
             Signal::at(place, Kind::SlowService, "service:slow").against(duration(&normal));
-        Some(signal.standing(
-            if lasted {
-                Standing::Opens
-            } else {
-                Standing::Symptom
-            },
-            evidence.min(6.0),
-        ))
+        let standing = match lasted {
+            true => Standing::Opens,
+            false => Standing::Symptom,
+        };
+        Some(signal.standing(standing, evidence.min(6.0))).into()
     }
 
     /// A peer answered.

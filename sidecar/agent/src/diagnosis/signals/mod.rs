@@ -1,11 +1,17 @@
 //! The detectors: each turns observations of one sort into signals.
 
+pub(crate) mod climb;
 pub(crate) mod connections;
+pub(crate) mod descriptors;
 pub(crate) mod durations;
 pub(crate) mod errors;
 pub(crate) mod exchanges;
+pub(crate) mod flood;
 pub(crate) mod frozen;
 pub(crate) mod lifecycle;
+pub(crate) mod locks;
+pub(crate) mod miners;
+pub(crate) mod processes;
 pub(crate) mod stability;
 pub(crate) mod stuck;
 pub(crate) mod surprise;
@@ -48,6 +54,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) surprising: bool,
     /// See [`test_limit`].
     pub(crate) limit: f64,
+    /// Calls per second of the container, in multiples of the learned rate.
+    pub(crate) load: f64,
     /// Calls are only counted: those that are there are the unusual ones, and their share says
     /// nothing.
     pub(crate) reduced: bool,

@@ -34,7 +34,7 @@ pub(crate) fn judge(
     if pending.role != Role::Client {
         return None;
     }
-    let normal = model.exchange_limit(peer)?;
+    let normal = model.patience(peer)?;
     if now.saturating_sub(pending.sent_ns) < stuck_after(&normal) {
         return None;
     }

@@ -9,7 +9,7 @@ use crate::record::*;
 
 impl Shop {
     /// As the pipeline does it.
-    fn accept(&mut self, id: &str) -> Accepted {
+    pub(super) fn accept(&mut self, id: &str) -> Accepted {
         let acceptance = self.engine.acceptance(id).unwrap();
         let mut catalog = Accepted::default();
         for (container, more) in acceptance.containers {
@@ -24,7 +24,7 @@ impl Shop {
         catalog
     }
 
-    fn last_id(&self) -> String {
+    pub(super) fn last_id(&self) -> String {
         self.diagnoses().last().unwrap().incident_id.clone()
     }
 

@@ -37,10 +37,12 @@ impl Shop {
         let mut at_catalog = self.calls(CATALOG, 1);
         at_catalog.at += MS;
         at_catalog.call("read", 5, 100, 5);
+        let item = 9 + self.open;
         at_catalog
-            .open("/data/item", 9)
-            .call("read", 9, 512, 10)
-            .call("close", 9, 0, 2);
+            .open("/data/item", i64::from(item))
+            .call("read", item, 512, 10)
+            .call("close", item, 0, 2);
+        (self.habit)(&mut at_catalog);
         catalog(&mut at_catalog);
         at_catalog
             .call("sendto", 7, 30, 20)

@@ -35,6 +35,14 @@ pub(super) struct Shop {
     pub(super) frozen: BTreeSet<u16>,
     /// Processes that are not in the snapshots of threads.
     pub(super) gone: BTreeSet<u16>,
+    /// What the catalog does in every request beside the rest.
+    pub(super) habit: fn(&mut Calls),
+    /// Descriptors that the catalog has open beside the usual ones.
+    pub(super) open: i32,
+    /// A process that runs in every snapshot.
+    pub(super) computes: Option<(u16, u32)>,
+    /// Threads that stand in a call: container, thread, call, since when.
+    pub(super) stands: Vec<(u16, u32, &'static str, Nanos)>,
     /// Latencies with a heavy tail: every second one half as long again, and so on.
     pub(super) heavy_tail: bool,
     table: DescriptorTable,
@@ -65,6 +73,10 @@ impl Shop {
             reports: Vec::new(),
             frozen: BTreeSet::new(),
             gone: BTreeSet::new(),
+            habit: |_| {},
+            open: 0,
+            computes: None,
+            stands: Vec::new(),
             heavy_tail: false,
             table: DescriptorTable::new("x86_64"),
             learning: None,
@@ -91,6 +103,13 @@ impl Shop {
     /// A minute of normal work learnt, and a few seconds watched.
     pub(super) fn learnt() -> Self {
         Shop::learnt_as(Shop::new())
+    }
+
+    /// The same of a catalog that does something more in every request.
+    pub(super) fn learnt_with(habit: fn(&mut Calls)) -> Self {
+        let mut shop = Shop::new();
+        shop.habit = habit;
+        Shop::learnt_as(shop)
     }
 
     pub(super) fn learnt_as(mut shop: Shop) -> Self {
@@ -212,6 +231,28 @@ impl Shop {
                 last: self.last[usize::from(container)],
             });
         }
+        for (container, thread, call, enter_ns) in &self.stands {
+            threads.push(ThreadState {
+                container: *container,
+                pid: pid(*container),
+                tid: pid(*container) + thread,
+                state: RunState::Sleeping,
+                inside: Some(InsideCall {
+                    nr: nr(call),
+                    fd: -1,
+                    enter_ns: *enter_ns,
+                }),
+                last: None,
+            });
+        }
+        threads.extend(self.computes.map(|(container, pid)| ThreadState {
+            container,
+            pid,
+            tid: pid,
+            state: RunState::Running,
+            inside: None,
+            last: None,
+        }));
         self.engine
             .on_record(&Record::Threads(ThreadsSnapshot { at_ns, threads }));
     }
@@ -350,6 +391,9 @@ impl Shop {
                 .for_each(|exchange| builder.exchange(exchange));
             for detail in &calls.details {
                 let (Subject::Path(subject) | Subject::Peer(subject)) = &detail.subject;
+                if matches!(detail.subject, Subject::Peer(_)) {
+                    builder.connect(subject, detail.ret);
+                }
                 if detail.ret < 0 {
                     builder.failure(Token::new(detail.nr, detail.ret), subject);
                 } else if matches!(detail.subject, Subject::Path(_)) {

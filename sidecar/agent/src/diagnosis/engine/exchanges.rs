@@ -1,0 +1,73 @@
+//! Requests and answers.
+
+use stethos_patterns::Role;
+use stethos_patterns::descriptors::Exchange;
+
+use super::Engine;
+use crate::diagnosis::evidence::Good;
+use crate::diagnosis::signal::Signal;
+use crate::diagnosis::signals::stuck;
+use crate::record::ContainerIndex;
+
+impl Engine {
+    /// A finished exchange of a container.
+    pub fn on_exchange(&mut self, container: ContainerIndex, exchange: &Exchange) {
+        let peer = self.peer_of(exchange);
+        if exchange.role == Role::Client {
+            self.pod.on_talk(container, &peer);
+        } else if exchange.failed.is_none() && !self.reduced {
+            self.flood.answered(container, Some(exchange.pid), 1);
+        }
+        let Some(model) = self.models.get(&container) else {
+            return;
+        };
+        let judged = self.exchanges.judge(
+            container,
+            exchange,
+            &peer,
+            model,
+            &self.pod,
+            (!self.reduced).then_some(self.limit),
+        );
+        self.advance(exchange.received_ns);
+        if judged.answered {
+            let good = match exchange.role {
+                Role::Server => Good::Served,
+                _ => Good::Answer { peer: &peer },
+            };
+            self.board.relieve(container, good, exchange.received_ns);
+        }
+        judged
+            .signal
+            .into_iter()
+            .for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    /// The exchanges of a container that have no answer yet; at every tick.
+    pub fn on_pending(&mut self, container: ContainerIndex, pending: &[Exchange]) {
+        let Some(model) = self.models.get(&container) else {
+            return;
+        };
+        if self.now < self.stalled_until {
+            return;
+        }
+        let signals: Vec<Signal> = pending
+            .iter()
+            .filter_map(|exchange| {
+                let peer = self.peer_of(exchange);
+                stuck::judge(container, exchange, &peer, self.now, model, &self.exchanges)
+            })
+            .collect();
+        signals.into_iter().for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    fn peer_of(&self, exchange: &Exchange) -> String {
+        let known = exchange.peer.as_deref();
+        known
+            .or_else(|| self.pod.peer(exchange.pid, exchange.fd))
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
