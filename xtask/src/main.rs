@@ -8,6 +8,7 @@ mod compiler;
 mod config;
 mod corpus;
 mod demo;
+mod fault_lab;
 mod lab;
 mod lint;
 mod setup;
@@ -41,6 +42,8 @@ enum Task {
     Build,
     /// Start the shop, learn it, break it, and show what Stethos says.
     Demo(demo::DemoOptions),
+    /// Break real applications in every way, and hold what Stethos says against it.
+    Lab(fault_lab::LabOptions),
     /// Run every test; the last line counts them.
     Test(test::TestOptions),
     /// Check formatting and lints everywhere, warnings as errors.
@@ -74,6 +77,15 @@ fn run(task: Task) -> Result<()> {
             let plan = setup::run(&workspace, Scope::Demo)?;
             build::run(&workspace, &plan, Scope::Demo)?;
             demo::run(options)
+        }
+        Task::Lab(options) => {
+            if options.starts() {
+                let plan = setup::run(&workspace, Scope::Lab)?;
+                if options.needs_binaries() {
+                    build::run(&workspace, &plan, Scope::Lab)?;
+                }
+            }
+            fault_lab::run(&workspace, &options)
         }
         Task::Test(options) => test::run(&workspace, &options),
         Task::Lint => lint::run(&workspace),
