@@ -100,3 +100,42 @@ limit() {
     pids) echo "$2" >"$LAB_CGROUP_PIDS/pids.max" ;;
     esac
 }
+
+# A file system at $LAB_DATA that `faulty` can disturb, over the disk or folder that was there.
+mount_faulty() {
+    mkdir -p "$LAB_WORK/disk"
+    mount --move "$LAB_DATA" "$LAB_WORK/disk" 2>/dev/null || mount --bind "$LAB_DATA" "$LAB_WORK/disk"
+    /usr/bin/python3 "$LAB_LIB/faulty_fs.py" "$LAB_WORK/disk" "$LAB_DATA" "$LAB_CONTROL/fs" &
+    for round in $(seq 200); do
+        grep -q " $LAB_DATA fuse" /proc/mounts && return 0
+        sleep 0.05
+    done
+    echo "no FUSE at $LAB_DATA"
+    return 1
+}
+# `faulty errno=EIO ops=write`; without words it is a good disk again.
+faulty() {
+    echo "$@" >"$LAB_CONTROL/fs.new"
+    mv "$LAB_CONTROL/fs.new" "$LAB_CONTROL/fs"
+}
+
+# A table of packet rules of the pod; `no_rules` takes it away.
+rule() {
+    nft add table inet lab
+    nft add chain inet lab out '{ type filter hook output priority 0; }'
+    nft add chain inet lab in '{ type filter hook input priority 0; }'
+    nft add rule inet lab "$@"
+}
+no_rules() { nft delete table inet lab; }
+
+# Sets a switch in the application's features.json; `switch_back` undoes it.
+switch() {
+    cp -p "$LAB_WORK/features.json" "$LAB_NOTES/features.json"
+    sed "s/\"$1\": [^,}]*/\"$1\": $2/" "$LAB_NOTES/features.json" >"$LAB_WORK/features.json.new"
+    chmod 644 "$LAB_WORK/features.json.new"
+    mv "$LAB_WORK/features.json.new" "$LAB_WORK/features.json"
+}
+switch_back() {
+    cp -p "$LAB_NOTES/features.json" "$LAB_WORK/features.json.new"
+    mv "$LAB_WORK/features.json.new" "$LAB_WORK/features.json"
+}

@@ -38,7 +38,9 @@ class Http:
         body = b""
         if method == "POST":
             size = dice.choice([80, 600, 9000])
-            body = json.dumps({"item": dice.randrange(1, 61), "note": "x" * size}).encode()
+            item = dice.randrange(1, 61)
+            body = {"item": item, "product": item, "quantity": 1, "note": "x" * size}
+            body = json.dumps(body).encode()
         head = f"{method or 'GET'} {path} HTTP/1.1\r\nHost: lab\r\n"
         head += "Connection: close\r\n" if last else ""
         head += f"Content-Length: {len(body)}\r\n" if body else ""

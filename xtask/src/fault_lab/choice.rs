@@ -76,8 +76,8 @@ impl Catalogue {
                     .collect();
                 for variant in &applied.variants {
                     let rate = app.rate(variant).context("no such variant")?;
-                    // Not every application begins with the same setting.
-                    let first = fnv(&format!("{} {variant}", app.name));
+                    // Not every trial begins with the same setting.
+                    let first = fnv(&format!("{} {variant} {}", app.name, fault.name));
                     for &seed in seeds {
                         let turn = first.wrapping_add(seed) % settings.len().max(1) as u64;
                         let Some(&setting) = settings.get(turn as usize) else {

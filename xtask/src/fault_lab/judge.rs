@@ -64,7 +64,14 @@ pub(super) fn judge(said: &[Said], broken: Option<Broken>, from: f64, to: f64) -
                     judged.class = Some(one.class.clone());
                     judged.confidence = one.confidence;
                     judged.hypotheses = one.hypotheses.clone();
-                    judged.delay_seconds = Some(one.at - broken.affected_at);
+                    // It may see the fault before any client does.
+                    let felt = one.at >= broken.affected_at;
+                    let from = if felt {
+                        broken.affected_at
+                    } else {
+                        broken.injected_at
+                    };
+                    judged.delay_seconds = Some(one.at - from);
                 }
                 continue;
             }
@@ -148,6 +155,12 @@ mod tests {
             (judged.false_alarms.len(), judged.normal_seconds),
             (0, 160.0)
         );
+    }
+
+    #[test]
+    fn a_diagnosis_before_clients_feel_it_counts_from_the_injection() {
+        let judged = judged(&[said(100.5, "a", true, "disk.full")]);
+        assert_eq!(judged.delay_seconds, Some(0.5));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) struct Judged {
     pub(super) confidence: Option<f64>,
     /// Its classes, best first.
     pub(super) hypotheses: Vec<String>,
-    /// From the first affected call to its confirmation.
+    /// From the first affected call to its confirmation; from the injection where that comes first.
     pub(super) delay_seconds: Option<f64>,
     /// Some confirmed diagnosis of the fault had a right class first.
     pub(super) right_at_last: bool,
