@@ -128,6 +128,13 @@ rule() {
 }
 no_rules() { nft delete table inet lab; }
 
+# `limit_process PID --nofile=4:` and the like, as the user of the process: root needs a right for it
+# that it may not have.
+limit_process() {
+    setpriv --reuid="$(stat -c %u "/proc/$1")" --regid="$(stat -c %g "/proc/$1")" --clear-groups \
+        prlimit --pid="$1" "$2"
+}
+
 # Sets a switch in the application's features.json; `switch_back` undoes it.
 switch() {
     cp -p "$LAB_WORK/features.json" "$LAB_NOTES/features.json"

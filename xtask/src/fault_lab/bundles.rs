@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::choice::fnv;
 use super::spec::App;
@@ -24,8 +24,8 @@ const SEED: u64 = 0;
 pub(super) struct Bundles {
     folder: PathBuf,
     binary: PathBuf,
-    /// Held while one is learned.
-    learning: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>>,
+    /// Held while one is learned; what failed is not tried again.
+    learning: Mutex<BTreeMap<PathBuf, Arc<Mutex<Option<String>>>>>,
 }
 
 impl Bundles {
@@ -73,10 +73,19 @@ impl Bundles {
             let mut all = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(kept.clone()).or_default())
         };
-        let _learning = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.exists() {
             return Ok(());
         }
+        if let Some(failed) = &*failed {
+            bail!("{failed}");
+        }
+        let learned = Self::learn_into(&kept, place, lab, app);
+        *failed = learned.as_ref().err().map(|error| format!("{error:#}"));
+        learned
+    }
+
+    fn learn_into(kept: &Path, place: &Place, lab: &Lab, app: &App) -> Result<()> {
         let state = lab.folder("learning")?;
         let logs = place.logs.join(format!("{}_learning", app.name));
         let mut watched = Watched::start(place, lab, app, &state, &logs, app.load.rate, SEED)?;
@@ -90,7 +99,7 @@ impl Bundles {
             fs::remove_dir_all(&new)?;
         }
         copy(&state, &new)?;
-        fs::rename(&new, &kept).with_context(|| kept.display().to_string())?;
+        fs::rename(&new, kept).with_context(|| kept.display().to_string())?;
         eprintln!("{:<16} learned in {took:.0} s", app.name);
         Ok(())
     }

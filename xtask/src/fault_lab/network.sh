@@ -11,8 +11,11 @@ nsenter --net="$LAB_OUTSIDE_NET" sh -c "
     ip link set out0 up"
 ip route add "$LAB_DEPENDENCY_ADDRESS/32" dev pod0
 mount -t tmpfs -o size=1M lab /srv
-mkdir "$LAB_WORK"
-mount --bind "$LAB_HOST_WORK" "$LAB_WORK"
+for folder in "$LAB_HOST_WORK $LAB_WORK" "$LAB_HOST_APP $LAB_APP" "$LAB_HOST_LIB $LAB_LIB" \
+    "$LAB_HOST_BIN $LAB_BIN"; do
+    mkdir "${folder##* }"
+    mount --bind "${folder% *}" "${folder##* }"
+done
 if [ "$LAB_DISK" -gt 0 ]; then
     mount -t tmpfs -o "size=$LAB_DISK,mode=1777" lab "$LAB_DATA"
 fi

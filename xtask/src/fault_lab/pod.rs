@@ -14,7 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use super::load::Load;
 use super::script::Script;
 use super::spec::{App, Process};
-use super::variables::{CLIENT_ADDRESS, DEPENDENCY_ADDRESS, POD_ADDRESS, Variables, WORK};
+use super::variables::{
+    APP, BINARIES, CLIENT_ADDRESS, DEPENDENCY_ADDRESS, LIBRARY, POD_ADDRESS, Variables, WORK,
+};
 use crate::lab::{Inside, Lab, Relay, User, system_path};
 
 /// The cgroup whose children are the containers.
@@ -81,10 +83,13 @@ impl<'a> Pod<'a> {
             ("LAB_DATA", format!("{WORK}/data")),
             ("LAB_CONTROL", format!("{WORK}/control")),
             ("LAB_LOGS", format!("{WORK}/logs")),
-            ("LAB_APP", app.folder.display().to_string()),
-            ("LAB_LIB", library.display().to_string()),
+            ("LAB_APP", APP.to_owned()),
+            ("LAB_LIB", LIBRARY.to_owned()),
+            ("LAB_BIN", BINARIES.to_owned()),
+            ("LAB_HOST_APP", app.folder.display().to_string()),
+            ("LAB_HOST_LIB", library.display().to_string()),
+            ("LAB_HOST_BIN", binaries.display().to_string()),
             ("LAB_CACHE", cache.display().to_string()),
-            ("LAB_BIN", binaries.display().to_string()),
             ("LAB_SEED", seed.to_string()),
             ("LAB_POD_ADDRESS", POD_ADDRESS.to_owned()),
             ("LAB_CLIENT_ADDRESS", CLIENT_ADDRESS.to_owned()),
@@ -257,12 +262,13 @@ impl<'a> Pod<'a> {
     fn set_relays(&self) -> Result<()> {
         for (name, relay) in &self.relays {
             let path = self.control(name, "relay");
-            let text = match fs::read_to_string(&path) {
-                Ok(text) => text,
-                Err(_) => String::new(),
-            };
+            let text = fs::read_to_string(&path).unwrap_or_default();
             let settings = super::script::relay_settings(&text);
             relay.set(settings.with_context(|| path.display().to_string())?);
+            let process = self.processes.iter().find(|one| one.spec.name == *name);
+            if let Some(child) = process.and_then(|one| one.child.as_ref()) {
+                relay.watch(child.id());
+            }
         }
         Ok(())
     }
@@ -355,7 +361,7 @@ impl<'a> Pod<'a> {
             return false;
         };
         let process = Path::new(net).ancestors().nth(2).unwrap_or(Path::new("/"));
-        ["tcp", "tcp6"].iter().any(|table| {
+        ["tcp", "tcp6", "udp"].iter().any(|table| {
             let text = fs::read_to_string(process.join("net").join(table)).unwrap_or_default();
             listens(&text, port)
         })
@@ -390,13 +396,13 @@ fn listen_port(process: &Process) -> u16 {
     }
 }
 
-/// Reads `/proc/PID/net/tcp`: state 0A is listening.
+/// Reads `/proc/PID/net/tcp`, where state 0A is listening, or `udp`, where 07 is bound.
 fn listens(table: &str, port: u16) -> bool {
     let wanted = format!(":{port:04X}");
     table.lines().skip(1).any(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let local = fields.next().is_some_and(|local| local.ends_with(&wanted));
-        local && fields.nth(1) == Some("0A")
+        local && matches!(fields.nth(1), Some("0A" | "07"))
     })
 }
 

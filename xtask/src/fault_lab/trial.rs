@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::bundles::Bundles;
@@ -197,6 +197,15 @@ impl<'a> Watched<'a> {
         self.sidecar.stop()
     }
 
+    /// Keeps what the pod's processes and scripts printed.
+    pub(super) fn keep_logs(&self, logs: &Path) {
+        let entries = fs::read_dir(self.pod.work.join("logs"));
+        for entry in entries.into_iter().flatten().flatten() {
+            // For people; the trial goes on without it.
+            let _ = fs::copy(entry.path(), logs.join(entry.file_name()));
+        }
+    }
+
     /// Injects, holds and undoes a fault or change.
     pub(super) fn disturb(&mut self, doing: &mut Doing, lab: &Lab) -> Result<()> {
         doing.enter(self, lab)?;
@@ -339,8 +348,14 @@ fn play(place: &Place, lab: &Lab, trial: &Trial, logs: &Path, record: &mut Recor
     let state = place.bundles.state(lab, &trial.app)?;
     let app = &trial.app;
     let mut watched = Watched::start(place, lab, app, &state, logs, trial.rate, trial.seed)?;
+    let played = play_on(&mut watched, lab, trial, record);
+    watched.keep_logs(logs);
+    played.with_context(|| format!("logs in {}", logs.display()))
+}
+
+fn play_on(watched: &mut Watched, lab: &Lab, trial: &Trial, record: &mut Record) -> Result<()> {
     record.started_at = watched.started_at;
-    let watching = watched.wait_for_watching(app.containers.len(), WATCHING_LIMIT);
+    let watching = watched.wait_for_watching(trial.app.containers.len(), WATCHING_LIMIT);
     record.watching_at = watched.watching_at;
     watching?;
     let mut random = trial.random();
@@ -353,12 +368,12 @@ fn play(place: &Place, lab: &Lab, trial: &Trial, logs: &Path, record: &mut Recor
     }
     record.parameters = doing.parameters.clone();
     record.injected_at = Some(doing.injected_at);
-    disturbed.map_err(|error| anyhow!("{error:#}; logs in {}", logs.display()))?;
+    disturbed?;
     record.undone_at = Some(doing.undone_at);
     let recovery = Instant::now();
     record.recovered = Some(watched.pod.wait_well(RECOVERY_LIMIT)?);
     watched.follow(GRACE.saturating_sub(recovery.elapsed()))?;
-    finish(&mut watched, &doing, record)?;
+    finish(watched, &doing, record)?;
     watched.stop()
 }
 

@@ -8,6 +8,10 @@ use anyhow::{Context, Result, bail};
 /// Where the trial's folder is, for everything in the pod's mount namespace. The same for every
 /// trial, so that what is learned of one fits the next.
 pub(super) const WORK: &str = "/srv/lab";
+/// Where folders of the application, of `lab.sh` and of the binaries are there, for any user.
+pub(super) const APP: &str = "/srv/app";
+pub(super) const LIBRARY: &str = "/srv/lib";
+pub(super) const BINARIES: &str = "/srv/bin";
 /// Of the pod.
 pub(super) const POD_ADDRESS: &str = "10.203.0.2";
 /// Of the clients.

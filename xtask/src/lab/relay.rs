@@ -3,14 +3,17 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// How often a server that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(200);
@@ -52,12 +55,26 @@ struct Shared {
     settings: Mutex<Settings>,
     /// Look whether the server is still there.
     doubted: AtomicBool,
+    /// The server, where it is a child of this process; 0 otherwise.
+    process: AtomicI32,
     stopped: AtomicBool,
 }
 
 impl Shared {
     fn settings(&self) -> Settings {
         *locked(&self.settings)
+    }
+
+    /// Whether the server's process ended; its connections are refused from then on.
+    fn is_ended(&self) -> bool {
+        let process = self.process.load(Ordering::Relaxed);
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        process > 0
+            && match waitid(Id::Pid(Pid::from_raw(process)), flags) {
+                Ok(status) => status != WaitStatus::StillAlive,
+                // Whoever started it has waited for it.
+                Err(error) => error == Errno::ECHILD,
+            }
     }
 
     fn ends(&self) -> bool {
@@ -86,18 +103,18 @@ impl Relay {
             server,
             settings: Mutex::default(),
             doubted: AtomicBool::new(false),
+            process: AtomicI32::new(0),
             stopped: AtomicBool::new(false),
         });
         let (of_thread, (sender, receiver)) = (Arc::clone(&shared), std::sync::mpsc::channel());
         // Threads of the relay's begin where this one is.
         thread::Builder::new().name("relay".into()).spawn(move || {
             let listening = listen(namespace.as_ref(), address);
-            let listener = listening.and_then(|listener| {
-                let _ = sender.send(listener.local_addr());
-                Ok(listener)
-            });
-            match listener {
-                Ok(listener) => accept(listener, &of_thread),
+            match listening {
+                Ok(listener) => {
+                    let _ = sender.send(listener.local_addr());
+                    accept(listener, &of_thread);
+                }
                 Err(error) => drop(sender.send(Err(error))),
             }
         })?;
@@ -108,6 +125,12 @@ impl Relay {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Refuse connections as soon as this child of the calling process has ended.
+    pub(crate) fn watch(&self, process: u32) {
+        let process = process.cast_signed();
+        self.shared.process.store(process, Ordering::Relaxed);
     }
 
     /// For old and new connections.
@@ -149,9 +172,18 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) {
             }
             continue;
         };
-        let doubted = shared.doubted.swap(false, Ordering::Relaxed);
+        if shared.is_ended() {
+            listener = None;
+            continue;
+        }
+        if shared.doubted.swap(false, Ordering::Relaxed) {
+            let found = TcpStream::connect(shared.server);
+            if found.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+                listener = None;
+                continue;
+            }
+        }
         let joined = match open.accept() {
-            _ if doubted => TcpStream::connect(shared.server).map(drop),
             Ok((client, _)) => join(client, shared),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(STEP / 5);

@@ -3,5 +3,5 @@ for pid in $(pids_of); do
     lowest=0
     while [ -e "/proc/$pid/fd/$lowest" ]; do lowest=$((lowest + 1)); done
     prlimit --pid="$pid" --nofile --output=SOFT --noheadings --raw >"$LAB_NOTES/limit.$pid"
-    prlimit --pid="$pid" --nofile=$((lowest + LAB_P_MORE)):
+    limit_process "$pid" --nofile=$((lowest + LAB_P_MORE)):
 done

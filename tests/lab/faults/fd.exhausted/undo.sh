@@ -1,4 +1,4 @@
 . "$LAB_LIB/lab.sh"
 for file in "$LAB_NOTES"/limit.*; do
-    prlimit --pid="${file##*.}" "--nofile=$(tr -d ' ' <"$file"):" || true
+    limit_process "${file##*.}" "--nofile=$(tr -d ' ' <"$file"):" || true
 done

@@ -3,7 +3,7 @@ case $LAB_P_HOW in
 as)
     for pid in $(pids_of); do
         kib=$(awk '/^VmSize/ { print $2 }' "/proc/$pid/status")
-        prlimit --pid="$pid" --as=$(((kib + 64) * 1024)):
+        limit_process "$pid" --as=$(((kib + 64) * 1024)):
     done
     ;;
 cgroup)
