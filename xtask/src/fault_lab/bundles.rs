@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::choice::fnv;
 use super::spec::App;
-use super::trial::{Place, Watched};
+use super::watched::{Place, Watched};
 use crate::lab::Lab;
 
 /// Longer than the ceiling of learning.

@@ -96,7 +96,7 @@ impl Catalogue {
                 }
             }
         }
-        Ok(trials)
+        Ok(in_turn(trials))
     }
 
     /// What is applied to an application, by its own file and by those of faults.
@@ -167,6 +167,22 @@ impl Catalogue {
         }
         Ok(only)
     }
+}
+
+/// Seed by seed, one of each application in turn: what was run of a part is a fair sample, and
+/// applications are learned side by side.
+fn in_turn(trials: Vec<Trial>) -> Vec<Trial> {
+    let mut counts: BTreeMap<(u64, String), usize> = BTreeMap::new();
+    let mut ranked: Vec<(u64, usize, Trial)> = Vec::new();
+    for trial in trials {
+        let count = counts
+            .entry((trial.seed, trial.app.name.clone()))
+            .or_default();
+        ranked.push((trial.seed, *count, trial));
+        *count += 1;
+    }
+    ranked.sort_by_key(|(seed, rank, _)| (*seed, *rank));
+    ranked.into_iter().map(|(_, _, trial)| trial).collect()
 }
 
 #[derive(Default)]
@@ -245,6 +261,18 @@ mod tests {
         assert_ne!(two[0].setting.name, two[1].setting.name);
         let again = catalogue().trials(&["web".into()], &[1, 2]).unwrap();
         assert_eq!(ids(&two), ids(&again));
+    }
+
+    #[test]
+    fn applications_take_turns_and_seeds_come_one_after_another() {
+        let ids = ids(&catalogue().trials(&[], &[1, 2]).unwrap());
+        let of = |id: &String| (id.split('/').next().unwrap().to_owned(), id.clone().pop());
+        let order: Vec<(String, Option<char>)> = ids.iter().map(of).collect();
+        let expected = [("db", '1'), ("web", '1'), ("db", '2'), ("web", '2')];
+        assert_eq!(
+            order,
+            expected.map(|(app, seed)| (app.to_owned(), Some(seed)))
+        );
     }
 
     #[test]

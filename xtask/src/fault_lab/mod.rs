@@ -3,9 +3,11 @@
 
 mod bundles;
 mod choice;
+mod doing;
 mod effect;
 mod judge;
 mod load;
+mod namespaces;
 mod normal;
 mod pod;
 mod record;
@@ -14,6 +16,7 @@ mod spec;
 mod tables;
 mod trial;
 mod variables;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
@@ -31,7 +34,7 @@ use bundles::Bundles;
 use choice::{Catalogue, Trial};
 use record::Record;
 use spec::Fault;
-use trial::Place;
+use watched::Place;
 
 /// Where the repository has them.
 const LAB: &str = "tests/lab";

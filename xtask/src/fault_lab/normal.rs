@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::choice::{Catalogue, fnv};
+use super::doing::Doing;
 use super::record::Record;
 use super::spec::{App, USUAL};
-use super::trial::{Doing, Place, Watched, finish_normal, now};
+use super::trial::finish_normal;
+use super::watched::{Place, Watched, now};
 use super::{LabOptions, Results, in_parallel, lab_of, told};
 use crate::lab::{Lab, is_interrupted};
 

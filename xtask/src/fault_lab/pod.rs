@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::load::Load;
+use super::namespaces::{listens_in, namespaces};
 use super::script::Script;
 use super::spec::{App, Process};
 use super::variables::{
@@ -43,8 +44,8 @@ pub(super) struct Pod<'a> {
     processes: Vec<Running>,
     relays: BTreeMap<String, Relay>,
     pub(super) load: Option<Load>,
-    /// Hold the namespaces.
-    pauses: Vec<Child>,
+    /// Hold the namespaces: of the pod, and outside of it.
+    pauses: [Child; 2],
 }
 
 /// A container or a dependency.
@@ -127,7 +128,7 @@ impl<'a> Pod<'a> {
             processes: Vec::new(),
             relays: BTreeMap::new(),
             load: None,
-            pauses: vec![pod_pause, outside_pause],
+            pauses: [pod_pause, outside_pause],
         };
         pod.script(&Script::text("network", NETWORK))?;
         for one in app.dependencies.iter().map(|one| (one, false)) {
@@ -349,22 +350,9 @@ impl<'a> Pod<'a> {
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
 
-    /// Whether something listens on a port, by the table of the network namespace: a connection
-    /// would be seen by what is watched.
     fn connects(&self, in_pod: bool, port: u16) -> bool {
-        let net = if in_pod {
-            "LAB_POD_NET"
-        } else {
-            "LAB_OUTSIDE_NET"
-        };
-        let Some(net) = self.variables.get(net) else {
-            return false;
-        };
-        let process = Path::new(net).ancestors().nth(2).unwrap_or(Path::new("/"));
-        ["tcp", "tcp6", "udp"].iter().any(|table| {
-            let text = fs::read_to_string(process.join("net").join(table)).unwrap_or_default();
-            listens(&text, port)
-        })
+        let [pod, outside] = &self.pauses;
+        listens_in(if in_pod { pod } else { outside }, port)
     }
 }
 
@@ -393,53 +381,5 @@ fn listen_port(process: &Process) -> u16 {
         port + BEHIND_RELAY
     } else {
         port
-    }
-}
-
-/// Reads `/proc/PID/net/tcp`, where state 0A is listening, or `udp`, where 07 is bound.
-fn listens(table: &str, port: u16) -> bool {
-    let wanted = format!(":{port:04X}");
-    table.lines().skip(1).any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let local = fields.next().is_some_and(|local| local.ends_with(&wanted));
-        local && matches!(fields.nth(1), Some("0A" | "07"))
-    })
-}
-
-/// A process that does nothing in new namespaces, and those.
-fn namespaces(lab: &Lab, kinds: &[&str]) -> Result<(Child, Inside)> {
-    let mut command = Command::new("unshare");
-    command.args(kinds).args(["--", "sleep", "infinity"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let pause = lab.spawn("pause", &mut command)?;
-    let process = PathBuf::from(format!("/proc/{}", pause.id()));
-    let end = Instant::now() + START_LIMIT;
-    while fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() != "sleep") {
-        ensure!(Instant::now() < end, "unshare makes no namespaces");
-        thread::sleep(STEP);
-    }
-    let open = |kind: &str| {
-        let path = process.join("ns").join(kind);
-        File::open(&path).with_context(|| path.display().to_string())
-    };
-    let inside = Inside {
-        network: Some(open("net")?),
-        mounts: Some(open("mnt")?),
-        ..Inside::default()
-    };
-    Ok((pause, inside))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listeners_are_read_from_a_table() {
-        let table = "  sl  local_address rem_address   st\n\
-                     0: 00000000:1F90 00000000:0000 0A 00000000:00000000\n\
-                     1: 0200CB0A:1F91 0100CB0A:C350 01 00000000:00000000\n";
-        assert!(listens(table, 8080));
-        assert!(!listens(table, 8081) && !listens("", 8080));
     }
 }

@@ -32,10 +32,6 @@ impl Variables {
         self.set(&format!("LAB_{prefix}{}", in_capitals(name)), value);
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
     pub(super) fn give_to<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command.envs(&self.0)
     }

@@ -39,6 +39,17 @@ fn four() -> Vec<Record> {
     ]
 }
 
+fn four_and_an_alarm() -> Vec<Record> {
+    let mut records = four();
+    records[0].judged.false_alarms.push(FalseAlarm {
+        at: 1.0,
+        class: "b".to_owned(),
+        confidence: Some(0.6),
+        message: String::new(),
+    });
+    records
+}
+
 #[test]
 fn faults_are_counted() {
     let summary = Summary::of(&four());
@@ -87,13 +98,7 @@ fn poisson_bounds_are_those_of_the_books() {
 
 #[test]
 fn false_alarms_are_counted_per_pod_day() {
-    let mut records = four();
-    records[0].judged.false_alarms.push(FalseAlarm {
-        at: 1.0,
-        class: "b".to_owned(),
-        confidence: Some(0.6),
-        message: String::new(),
-    });
+    let records = four_and_an_alarm();
     let normal = Normal::of(&records);
     assert_eq!(
         (normal.hours, normal.alarms, normal.per_day()),
@@ -104,13 +109,7 @@ fn false_alarms_are_counted_per_pod_day() {
 
 #[test]
 fn what_is_stated_is_held_against_what_is_right() {
-    let mut records = four();
-    records[0].judged.false_alarms.push(FalseAlarm {
-        at: 1.0,
-        class: "b".to_owned(),
-        confidence: Some(0.6),
-        message: String::new(),
-    });
+    let records = four_and_an_alarm();
     let bins = reliability(&records);
     let found: Vec<(f64, usize, usize)> = bins.iter().map(|b| (b.from, b.count, b.right)).collect();
     assert_eq!(found, [(0.6, 1, 0), (0.95, 3, 2)]);
