@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::choice::fnv;
-use super::spec::App;
+use super::spec::{APP_FILE, App};
 use super::watched::{Place, Watched};
 use crate::lab::Lab;
 
@@ -45,9 +45,14 @@ impl Bundles {
     }
 
     fn of(&self, app: &App) -> Result<PathBuf> {
-        let mut described = String::new();
+        // What is tried on it makes no other application of it.
+        let mut described = format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            app.containers, app.dependencies, app.load, app.prepare, app.disk
+        );
         let mut files = Vec::new();
         list(&app.folder, &mut files)?;
+        files.retain(|file| !file.ends_with(APP_FILE));
         files.sort();
         for file in files {
             let text = fs::read(&file).with_context(|| file.display().to_string())?;

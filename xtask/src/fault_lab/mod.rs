@@ -303,7 +303,8 @@ fn run_one(place: &Place, trial: &Trial, worker: usize, alone: &RwLock<()>) -> R
 fn told(record: &Record) -> String {
     let judged = &record.judged;
     if let Some(error) = &record.error {
-        return format!("ERROR    {}: {error}", record.trial);
+        let first = error.lines().next().unwrap_or_default();
+        return format!("ERROR    {}: {first}", record.trial);
     }
     let outcome = format!("{:?}", judged.outcome).to_lowercase();
     let class = judged.class.clone().unwrap_or_default();

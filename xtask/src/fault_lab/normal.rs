@@ -9,7 +9,7 @@ use super::choice::{Catalogue, fnv};
 use super::doing::Doing;
 use super::record::Record;
 use super::spec::{App, USUAL};
-use super::trial::finish_normal;
+use super::trial::{WATCHING_LIMIT, finish_normal};
 use super::watched::{Place, Watched, now};
 use super::{LabOptions, Results, in_parallel, lab_of, told};
 use crate::lab::{Lab, is_interrupted};
@@ -18,7 +18,6 @@ use crate::lab::{Lab, is_interrupted};
 const SESSION: f64 = 900.0;
 /// Undisturbed between two changes, and up to so much more by chance.
 const REST: (f64, f64) = (15.0, 45.0);
-const WATCHING_LIMIT: Duration = Duration::from_secs(60);
 
 /// Applications that `only` names, or all.
 pub(super) fn apps(catalogue: &Catalogue, only: &[String]) -> Result<Vec<Arc<App>>> {

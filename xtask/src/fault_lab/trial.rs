@@ -14,8 +14,8 @@ use super::spec::Bound;
 use super::watched::{Place, Watched, now};
 use crate::lab::Lab;
 
-/// From a bundle to watching.
-const WATCHING_LIMIT: Duration = Duration::from_secs(60);
+/// From a bundle to watching; longer than learning, for where Stethos does not take the bundle.
+pub(super) const WATCHING_LIMIT: Duration = Duration::from_secs(300);
 /// Undisturbed time before a fault, and up to so much more, by chance.
 const NORMAL: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(6));
 /// From the end of a fault on, Stethos may still confirm what it saw.
