@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::choice::Trial;
 use super::doing::Doing;
@@ -53,7 +53,7 @@ fn play(place: &Place, lab: &Lab, trial: &Trial, logs: &Path, record: &mut Recor
     let mut watched = Watched::start(place, lab, app, &state, logs, trial.rate, trial.seed)?;
     let played = play_on(&mut watched, lab, trial, record);
     watched.keep_logs(logs);
-    played.with_context(|| format!("logs in {}", logs.display()))
+    played.map_err(|error| anyhow!("{error:#} (logs in {})", logs.display()))
 }
 
 fn play_on(watched: &mut Watched, lab: &Lab, trial: &Trial, record: &mut Record) -> Result<()> {
