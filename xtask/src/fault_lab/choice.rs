@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::spec::{App, Applied, Fault, Setting};
+use super::spec::{App, Applied, Fault, Setting, USUAL};
 
 /// All that can be tried.
 pub(super) struct Catalogue {
@@ -169,12 +169,14 @@ impl Catalogue {
     }
 }
 
-/// Seed by seed, one of each application in turn: what was run of a part is a fair sample, and
+/// Seed by seed, one of each application in turn, its usual rate first: what was run of a part is a fair sample, and
 /// applications are learned side by side.
 fn in_turn(trials: Vec<Trial>) -> Vec<Trial> {
     let mut counts: BTreeMap<(u64, String), usize> = BTreeMap::new();
     let mut ranked: Vec<(u64, usize, Trial)> = Vec::new();
-    for trial in trials {
+    let (usual, others): (Vec<Trial>, Vec<Trial>) =
+        trials.into_iter().partition(|trial| trial.variant == USUAL);
+    for trial in usual.into_iter().chain(others) {
         let count = counts
             .entry((trial.seed, trial.app.name.clone()))
             .or_default();
