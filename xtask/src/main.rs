@@ -78,15 +78,7 @@ fn run(task: Task) -> Result<()> {
             build::run(&workspace, &plan, Scope::Demo)?;
             demo::run(options)
         }
-        Task::Lab(options) => {
-            if options.starts() {
-                let plan = setup::run(&workspace, Scope::Lab)?;
-                if options.needs_binaries() {
-                    build::run(&workspace, &plan, Scope::Lab)?;
-                }
-            }
-            fault_lab::run(&workspace, &options)
-        }
+        Task::Lab(options) => fault_lab::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Lint => lint::run(&workspace),
         Task::Bench(options) => bench::run(&workspace, &options),

@@ -28,7 +28,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::build;
 use crate::lab::{Lab, is_installed, is_interrupted, listen_for_interrupts};
+use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
 use bundles::Bundles;
 use choice::{Catalogue, Trial};
@@ -83,18 +85,6 @@ pub(crate) struct LabOptions {
     binaries: Option<PathBuf>,
 }
 
-impl LabOptions {
-    /// Whether anything of the workspace has to be built.
-    pub(crate) fn needs_binaries(&self) -> bool {
-        self.tables.is_empty() && !self.list && self.binaries.is_none()
-    }
-
-    /// Whether anything is started.
-    pub(crate) fn starts(&self) -> bool {
-        self.tables.is_empty() && !self.list
-    }
-}
-
 /// # Errors
 /// When a file is wrong, before anything starts; when the lab cannot be built up. Trials that went
 /// wrong are in the results.
@@ -124,6 +114,11 @@ pub(crate) fn run(workspace: &Workspace, options: &LabOptions) -> Result<()> {
     if options.resume && json.exists() {
         let done = record::done(&record::read(&json)?);
         trials.retain(|trial| !done.contains(&trial.id()));
+    }
+    // All files are right; only now is anything installed or built.
+    let plan = setup::run(workspace, Scope::Lab)?;
+    if options.binaries.is_none() {
+        build::run(workspace, &plan, Scope::Lab)?;
     }
     check_programs(&trials)?;
     listen_for_interrupts()?;

@@ -246,6 +246,8 @@ impl<'a> Pod<'a> {
             if let Some(child) = &mut one.child
                 && child.try_wait()?.is_some()
             {
+                // A container ends with its main process.
+                self.lab.kill(&one.group)?;
                 one.child = None;
                 one.ended_at = Some(Instant::now());
             }
