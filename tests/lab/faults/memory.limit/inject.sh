@@ -7,10 +7,12 @@ as)
     done
     ;;
 cgroup)
-    # What is kept of files goes first, and is no lack.
-    kib=$(for pid in $(pids_of); do awk '/^RssAnon/ { print $2 }' "/proc/$pid/status"; done |
-        awk '{ sum += $1 } END { print sum }')
-    limit memory $((kib * 1024 * 9 / 10)) || limit memory $(((kib + 400) * 1024))
+    # As little as the kernel takes: what is kept of files goes first, and is no lack.
+    used=$(cat "$LAB_CGROUP_MEMORY/memory.usage_in_bytes" "$LAB_CGROUP_MEMORY/memory.current" 2>/dev/null)
+    for percent in 40 60 80 90 95 100 102 105 110; do
+        limit memory $((used / 100 * percent)) 2>/dev/null && break
+    done
+    echo "$percent % of $used bytes"
     ;;
 esac
 injected
