@@ -3,29 +3,26 @@
 
 mod faults;
 mod judge;
-mod report;
 mod shipped;
 mod shop;
-mod sidecar;
 mod timeline;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use crate::lab::Lab;
+use crate::lab::{
+    Inside, Lab, Line, Sidecar, SidecarOptions, Usage, is_interrupted, listen_for_interrupts,
+    not_interrupted,
+};
 use crate::workspace::Workspace;
 use faults::Fault;
 use judge::{Judge, Verdict};
-use report::Line;
 use shipped::Shipped;
 use shop::{CONTAINERS, Shop};
-use sidecar::{Sidecar, Usage};
 use timeline::Timeline;
 
 /// Requests per second.
@@ -167,7 +164,18 @@ impl<'a> Demo<'a> {
             pod.display(),
             options.rate
         ))?;
-        let sidecar = Sidecar::start(lab, binaries, &pod, logs, endpoint)?;
+        let sidecar = Sidecar::start(
+            lab,
+            SidecarOptions {
+                binary: &binaries.join("stethos"),
+                pod: &pod,
+                state: &lab.folder("state")?,
+                logs,
+                endpoint,
+                settings: &[],
+                inside: &Inside::default(),
+            },
+        )?;
         Ok(Self {
             shop,
             sidecar,
@@ -251,7 +259,7 @@ impl<'a> Demo<'a> {
     fn by_hand(&mut self) -> Result<()> {
         self.timeline.text(&self.shop.by_hand())?;
         self.judging = false;
-        while !INTERRUPTED.load(Ordering::Relaxed) {
+        while !is_interrupted() {
             self.next_line(Instant::now() + STEP)?;
         }
         Ok(())
@@ -275,7 +283,7 @@ impl<'a> Demo<'a> {
     fn next_line(&mut self, end: Instant) -> Result<Option<Line>> {
         let wait = end.saturating_duration_since(Instant::now()).min(STEP);
         let line = match self.sidecar.lines.recv_timeout(wait) {
-            Ok(line) => line,
+            Ok(heard) => heard.line,
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("stethos ended by itself"),
         };
@@ -296,25 +304,4 @@ impl<'a> Demo<'a> {
         }
         Ok(Some(line))
     }
-}
-
-fn not_interrupted() -> Result<()> {
-    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
-    Ok(())
-}
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn note_interrupt(_: i32) {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-}
-
-fn listen_for_interrupts() -> Result<()> {
-    let handler = SigHandler::Handler(note_interrupt);
-    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        unsafe { sigaction(signal, &action) }.context("signal handler")?;
-    }
-    Ok(())
 }

@@ -1,8 +1,13 @@
 //! Lab primitives: a cgroup tree, processes in it, a small disk that can fill, a relay that can be
 //! slow; all of it gone when the runner is gone, however it went.
 
+mod descriptors;
+mod inside;
+mod interrupt;
 mod relay;
+mod report;
 mod server;
+mod sidecar;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -11,17 +16,23 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, getpid, getppid};
 
-pub(crate) use relay::Relay;
+pub(crate) use descriptors::{descriptor_limit, lowest_free_descriptor, set_descriptor_limit};
+pub(crate) use inside::{Inside, User};
+pub(crate) use interrupt::{is_interrupted, listen_for_interrupts, not_interrupted};
+pub(crate) use relay::{Relay, RelayState, Settings as RelaySettings};
+pub(crate) use report::{Capturing, Diagnosis, Line, Phase};
 pub(crate) use server::{is_installed, processes_in, system_path, wait_for_end, wait_for_listener};
+pub(crate) use sidecar::{Sidecar, SidecarOptions, Usage, collector};
 
 /// Waits for end of file on standard input, which comes when the runner is gone, then takes
-/// everything down. Arguments: the cgroup and the folder of a lab.
+/// everything down. Arguments: the cgroup and the folder of a lab, where cgroup v1
+/// hierarchies are mounted, and the lab's name in them.
 const TAKE_DOWN: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
@@ -34,12 +45,16 @@ if [ -d "$1" ]; then
     done
     find "$1" -depth -type d -exec rmdir {} \;
 fi
+for controllers in "$3"/*; do
+    [ -d "$controllers/$4" ] && find "$controllers/$4" -depth -type d -exec rmdir {} \;
+done
 awk -v folder="$2/" 'index($2, folder) == 1 { print $2 }' /proc/mounts | xargs -r -n 1 umount -l
 rm -rf --one-file-system -- "$2"
 "#;
 
 /// One run's cgroup tree and folder, both named `<prefix>-<pid of the runner>`.
 pub(crate) struct Lab {
+    name: String,
     cgroup: PathBuf,
     folder: PathBuf,
     /// Runs `TAKE_DOWN`; this process holds the writing end of its standard input.
@@ -73,6 +88,7 @@ impl Lab {
             .with_context(|| format!("cannot make cgroup {} (root can)", cgroup.display()))?;
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self {
+            name,
             cgroup,
             folder,
             watchdog,
@@ -82,6 +98,15 @@ impl Lab {
     /// The cgroup `name` (`pod/api`) of the tree, which need not exist yet.
     pub(crate) fn cgroup(&self, name: &str) -> PathBuf {
         self.cgroup.join(name)
+    }
+
+    /// Where cgroup `name` of the tree is limited by `controller`: its twin below a cgroup v1
+    /// hierarchy where there is one, else itself.
+    pub(crate) fn controller(&self, controller: &str, name: &str) -> PathBuf {
+        inside::hierarchy(controller).map_or_else(
+            || self.cgroup(name),
+            |root| root.join(&self.name).join(name),
+        )
     }
 
     /// A file in the lab's folder, which need not exist yet.
@@ -124,18 +149,28 @@ impl Lab {
     /// Starts `command` inside cgroup `group` of the tree, in a process group of its own. It dies
     /// with the calling thread: call this from one that lives as long as the lab.
     pub(crate) fn spawn(&self, group: &str, command: &mut Command) -> Result<Child> {
-        let group = self.cgroup(group);
-        fs::create_dir_all(&group)
-            .with_context(|| format!("cannot make cgroup {}", group.display()))?;
-        let procs = group.join("cgroup.procs");
-        let procs = OpenOptions::new()
-            .write(true)
-            .open(&procs)
-            .with_context(|| procs.display().to_string())?;
+        self.spawn_inside(group, &Inside::default(), command)
+    }
+
+    /// The same in namespaces, as a user, under controllers.
+    pub(crate) fn spawn_inside(
+        &self,
+        group: &str,
+        inside: &Inside,
+        command: &mut Command,
+    ) -> Result<Child> {
+        let procs = open_cgroup(&self.cgroup(group))?;
         let runner = getpid();
-        // SAFETY: between fork and exec this only makes system calls (prctl, getppid, write) on
-        // values made before the fork; it allocates nothing and takes no lock.
-        unsafe { command.pre_exec(move || enter(runner, &procs)) };
+        let inside = inside.entrance(&self.name, group)?;
+        // SAFETY: between fork and exec this only makes system calls on values made before the
+        // fork; it allocates nothing and takes no lock.
+        unsafe {
+            command.pre_exec(move || {
+                (&procs).write_all(b"0")?;
+                inside.enter()?;
+                die_with(runner)
+            })
+        };
         command
             .process_group(0)
             .spawn()
@@ -151,18 +186,28 @@ impl Drop for Lab {
     }
 }
 
-fn enter(runner: Pid, mut procs: &File) -> io::Result<()> {
+/// After any change of user, which takes the wish back.
+fn die_with(runner: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != runner {
         return Err(ErrorKind::BrokenPipe.into());
     }
-    procs.write_all(b"0")
+    Ok(())
+}
+
+/// Makes a cgroup; whoever writes `0` to the file is in it.
+fn open_cgroup(group: &Path) -> Result<File> {
+    fs::create_dir_all(group).with_context(|| format!("cannot make cgroup {}", group.display()))?;
+    let procs = group.join("cgroup.procs");
+    let open = OpenOptions::new().write(true).open(&procs);
+    open.with_context(|| procs.display().to_string())
 }
 
 fn take_down(cgroup: &Path, folder: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", TAKE_DOWN, "stethos-lab-take-down"]);
-    command.args([cgroup, folder]);
+    command.args([cgroup, folder, Path::new(inside::CONTROLLERS)]);
+    command.args(cgroup.file_name());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -224,65 +269,9 @@ pub(crate) fn fill_disk(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The soft limit on open files of a process.
-pub(crate) fn descriptor_limit(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/limits");
-    let limits = fs::read_to_string(&path).context(path.clone())?;
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    soft.and_then(|soft| soft.parse().ok())
-        .with_context(|| format!("{path}: no limit on open files"))
-}
-
-/// Sets that limit from outside, as the user that the process runs as: root needs a capability
-/// for it that a container may not have.
-pub(crate) fn set_descriptor_limit(pid: u32, soft: u64) -> Result<()> {
-    let status = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&status).with_context(|| status)?;
-    let mut command = Command::new("setpriv");
-    for (field, option) in [("Uid", "--reuid"), ("Gid", "--regid")] {
-        let id = owner(&status, field).with_context(|| format!("process {pid} has no {field}"))?;
-        command.arg(format!("{option}={id}"));
-    }
-    let status = command
-        .args(["--clear-groups", "prlimit"])
-        .args([format!("--pid={pid}"), format!("--nofile={soft}:")])
-        .status()
-        .context("setpriv, prlimit (of util-linux)")?;
-    if !status.success() {
-        bail!("prlimit of process {pid} failed: {status}");
-    }
-    Ok(())
-}
-
-/// Real id of a process's user (`Uid`) or group (`Gid`), from `/proc/PID/status`.
-fn owner<'a>(status: &'a str, field: &str) -> Option<&'a str> {
-    let lines = status.lines();
-    let ids = lines.filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    ids.flat_map(str::split_whitespace).next()
-}
-
-/// The lowest descriptor number that a process has free.
-pub(crate) fn lowest_free_descriptor(pid: u32) -> Result<u64> {
-    let path = PathBuf::from(format!("/proc/{pid}/fd"));
-    let taken = |number: &u64| path.join(number.to_string()).symlink_metadata().is_ok();
-    ensure!(path.exists(), "process {pid} is gone");
-    Ok((0..).take_while(taken).count() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn owners_are_read_from_a_status_file() {
-        let status = "Name:\tnginx\nUid:\t33\t34\t35\t36\nGid:\t7\t8\t9\t9\n";
-        assert_eq!(owner(status, "Uid"), Some("33"));
-        assert_eq!(owner(status, "Gid"), Some("7"));
-        assert_eq!(owner("Uid:\n", "Uid"), None);
-    }
 
     #[test]
     fn finds_cgroup2_alone_or_beside_v1() {
@@ -318,12 +307,5 @@ mod tests {
         assert!(watchdog.try_wait().unwrap().is_none() && folder.exists());
         drop(watchdog.stdin.take());
         assert!(watchdog.wait().unwrap().success() && !folder.exists());
-    }
-
-    #[test]
-    fn reads_descriptors_of_a_process() {
-        let pid = getpid().as_raw().cast_unsigned();
-        assert!(lowest_free_descriptor(pid).unwrap() >= 3);
-        assert!(descriptor_limit(pid).unwrap() > 3);
     }
 }

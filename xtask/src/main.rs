@@ -8,6 +8,7 @@ mod compiler;
 mod config;
 mod corpus;
 mod demo;
+mod fault_lab;
 mod lab;
 mod lint;
 mod setup;
@@ -41,6 +42,8 @@ enum Task {
     Build,
     /// Start the shop, learn it, break it, and show what Stethos says.
     Demo(demo::DemoOptions),
+    /// Break real applications in every way, and hold what Stethos says against it.
+    Lab(fault_lab::LabOptions),
     /// Run every test; the last line counts them.
     Test(test::TestOptions),
     /// Check formatting and lints everywhere, warnings as errors.
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<()> {
             build::run(&workspace, &plan, Scope::Demo)?;
             demo::run(options)
         }
+        Task::Lab(options) => fault_lab::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Lint => lint::run(&workspace),
         Task::Bench(options) => bench::run(&workspace, &options),

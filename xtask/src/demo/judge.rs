@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::GRACE;
 use super::faults::Fault;
-use super::report::Diagnosis;
+use crate::lab::Diagnosis;
 
 #[derive(Default)]
 pub(super) struct Judge {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::report::Capturing;
+use crate::lab::Capturing;
 
 /// Follows what is captured of all containers of the pod.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 
 use super::faults::Fault;
-use crate::lab::{self, Lab, Relay};
+use crate::lab::{self, Lab, Relay, collector};
 
 /// One cgroup each, under `pod`.
 pub(super) const CONTAINERS: [&str; 3] = ["api", "catalog", "redis"];
@@ -211,17 +211,6 @@ fn count_requests(lines: BufReader<ChildStdout>, tally: &Mutex<Tally>) {
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.ok += count("ok");
         tally.failed += count("failed") + count("late");
-    }
-}
-
-/// Points a process's OpenTelemetry at the collector, or away from all.
-pub(super) fn collector<'c>(command: &'c mut Command, endpoint: Option<&str>) -> &'c mut Command {
-    match endpoint {
-        Some(endpoint) => command
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-            .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-            .env("OTEL_BSP_SCHEDULE_DELAY", "1000"),
-        None => command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT"),
     }
 }
 

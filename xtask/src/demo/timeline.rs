@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::report::{Diagnosis, Phase};
+use crate::lab::{Diagnosis, Phase};
 
 /// Evidence and call sequences stand under the text of their event.
 const INDENT: &str = "                      ";

@@ -1,5 +1,6 @@
 //! What is there, what is missing, and what brings it: decided without touching the machine.
 
+mod lab;
 mod onnx;
 mod servers;
 
@@ -23,11 +24,13 @@ const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 
 /// How much of the machine a task needs; each scope holds the ones before it, but that nothing else
-/// needs what `Scoring` does, and tests need nothing of `Bench` and `Corpus`.
+/// needs what `Scoring` and `Lab` do, and tests need nothing of `Bench` and `Corpus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     Build,
     Demo,
+    /// Applications of the fault lab, and what breaks them.
+    Lab,
     /// ONNX Runtime, which the plugin is compared with.
     Scoring,
     /// Servers, their loads, and the tools that Stethos is compared with.
@@ -117,6 +120,9 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
     let wasm = planner.wasm_compiler();
     if scope >= Scope::Demo {
         planner.program("redis-server", "redis-server", "redis", "the demo's shop");
+    }
+    if scope == Scope::Lab {
+        planner.lab_programs();
     }
     if matches!(scope, Scope::Bench | Scope::Corpus) {
         planner.bench_programs();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     Phase(Phase),
     Capturing(Capturing),
     Diagnosis(Box<Diagnosis>),
@@ -11,56 +11,56 @@ pub(super) enum Line {
 
 /// Where a container is in its life with Stethos.
 #[derive(Debug, PartialEq)]
-pub(super) struct Phase {
+pub(crate) struct Phase {
     /// `learning`, `watching`.
-    pub(super) name: String,
-    pub(super) container: String,
-    pub(super) application_type: Option<String>,
-    pub(super) patterns: Option<u64>,
-    pub(super) tokens: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) container: String,
+    pub(crate) application_type: Option<String>,
+    pub(crate) patterns: Option<u64>,
+    pub(crate) tokens: Option<u64>,
     /// Share of calls never seen before, 0…1.
-    pub(super) unseen: Option<f64>,
+    pub(crate) unseen: Option<f64>,
 }
 
 /// What was captured of one container since the start.
 #[derive(Debug, PartialEq)]
-pub(super) struct Capturing {
-    pub(super) container: String,
+pub(crate) struct Capturing {
+    pub(crate) container: String,
     /// Calls, and those of them that were shipped to the sidecar.
-    pub(super) seen: u64,
-    pub(super) delivered: u64,
+    pub(crate) seen: u64,
+    pub(crate) delivered: u64,
     /// Familiar calls are only counted now.
-    pub(super) reduced: bool,
+    pub(crate) reduced: bool,
 }
 
 /// One change of state of one incident.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Diagnosis {
-    pub(super) incident: String,
+pub(crate) struct Diagnosis {
+    pub(crate) incident: String,
     /// `suspected`, `confirmed`, `resolved`.
-    pub(super) state: String,
-    pub(super) class: String,
-    pub(super) confidence: Option<f64>,
-    pub(super) message: String,
-    pub(super) culprit: String,
-    pub(super) container: String,
-    pub(super) evidence: Vec<String>,
-    pub(super) expected: Vec<String>,
-    pub(super) actual: Vec<String>,
-    pub(super) suggestion: String,
+    pub(crate) state: String,
+    pub(crate) class: String,
+    pub(crate) confidence: Option<f64>,
+    pub(crate) message: String,
+    pub(crate) culprit: String,
+    pub(crate) container: String,
+    pub(crate) evidence: Vec<String>,
+    pub(crate) expected: Vec<String>,
+    pub(crate) actual: Vec<String>,
+    pub(crate) suggestion: String,
     /// `<trace id>/<span id>`, when the diagnosis is on a trace.
-    pub(super) trace: Option<String>,
+    pub(crate) trace: Option<String>,
 }
 
 impl Phase {
-    pub(super) fn is_watching(&self) -> bool {
+    pub(crate) fn is_watching(&self) -> bool {
         self.name == "watching"
     }
 }
 
 impl Line {
     /// `None` for anything that is neither.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let object: Value = serde_json::from_str(text).ok()?;
         if let Some(name) = word(&object, "stethos.phase") {
             if name == "capturing" {

@@ -1,4 +1,4 @@
-//! Stethos beside the shop: `stethos run`, what it prints, what it costs.
+//! Stethos beside a pod: `stethos run`, what it prints, what it costs.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -7,27 +7,72 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::report::Line;
-use super::shop::collector;
-use crate::lab::{self, Lab};
+use super::{Inside, Lab, send_signal, wait_for_end};
 
 /// Lines of its log shown when Stethos fails.
 const LAST_WORDS: usize = 12;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) struct Sidecar {
+pub(crate) struct Sidecar {
     /// What it says on standard output; disconnected once it ended.
-    pub(super) lines: Receiver<Line>,
+    pub(crate) lines: Receiver<Heard>,
     process: Child,
     cgroup: PathBuf,
     log: PathBuf,
     measured_from: Instant,
     cpu_before: Duration,
+}
+
+/// Points a process's OpenTelemetry at the collector, or away from all.
+pub(crate) fn collector<'c>(command: &'c mut Command, endpoint: Option<&str>) -> &'c mut Command {
+    match endpoint {
+        Some(endpoint) => command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "1000"),
+        None => command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT"),
+    }
+}
+
+/// A line that it printed.
+pub(crate) struct Heard {
+    pub(crate) at: SystemTime,
+    pub(crate) line: Line,
+    /// All of it, as JSON.
+    pub(crate) text: String,
+}
+
+impl Heard {
+    fn now(line: Line, text: String) -> Self {
+        Self {
+            at: SystemTime::now(),
+            line,
+            text,
+        }
+    }
+}
+
+/// What a sidecar is started with.
+#[derive(Clone, Copy)]
+pub(crate) struct SidecarOptions<'a> {
+    pub(crate) binary: &'a Path,
+    /// The cgroup whose children are the containers.
+    pub(crate) pod: &'a Path,
+    /// Folder of learned models.
+    pub(crate) state: &'a Path,
+    /// Folder for its log and a copy of what it prints.
+    pub(crate) logs: &'a Path,
+    /// A collector; none, and nothing is sent.
+    pub(crate) endpoint: Option<&'a str>,
+    /// Over the environment of this process.
+    pub(crate) settings: &'a [(&'a str, &'a str)],
+    pub(crate) inside: &'a Inside,
 }
 
 /// What the sidecar used over a span of time.
@@ -54,22 +99,17 @@ impl fmt::Display for Usage {
 }
 
 impl Sidecar {
-    pub(super) fn start(
-        lab: &Lab,
-        binaries: &Path,
-        pod: &Path,
-        logs: &Path,
-        endpoint: Option<&str>,
-    ) -> Result<Self> {
+    pub(crate) fn start(lab: &Lab, options: SidecarOptions) -> Result<Self> {
+        let SidecarOptions { logs, .. } = options;
         let log = logs.join("stethos.log");
         let said = logs.join("stethos.jsonl");
-        let mut command = Command::new(binaries.join("stethos"));
+        let mut command = Command::new(options.binary);
         command
             .arg("run")
-            .arg(format!("--target=cgroup={}", pod.display()))
+            .arg(format!("--target=cgroup={}", options.pod.display()))
             .arg("--json")
             .arg("--state-dir")
-            .arg(lab.folder("state")?)
+            .arg(options.state)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).with_context(|| log.display().to_string())?);
@@ -77,11 +117,12 @@ impl Sidecar {
         for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
             command.env_remove(variable);
         }
-        match endpoint {
+        command.envs(options.settings.iter().copied());
+        match options.endpoint {
             Some(endpoint) => collector(&mut command, Some(endpoint)),
             None => command.env("OTEL_SDK_DISABLED", "true"),
         };
-        let mut process = lab.spawn("sidecar", &mut command)?;
+        let mut process = lab.spawn_inside("sidecar", options.inside, &mut command)?;
         let stdout = process
             .stdout
             .take()
@@ -102,14 +143,14 @@ impl Sidecar {
     }
 
     /// Starts the span of time that `usage` is about.
-    pub(super) fn measure_from_now(&mut self) -> Result<()> {
+    pub(crate) fn measure_from_now(&mut self) -> Result<()> {
         self.cpu_before = self.cpu()?;
         self.measured_from = Instant::now();
         Ok(())
     }
 
     /// What it used since `measure_from_now`.
-    pub(super) fn usage(&self) -> Result<Usage> {
+    pub(crate) fn usage(&self) -> Result<Usage> {
         let cpu = self.cpu()?.saturating_sub(self.cpu_before);
         let status = format!("/proc/{}/status", self.process.id());
         let status = fs::read_to_string(&status).context(status)?;
@@ -135,14 +176,14 @@ impl Sidecar {
     }
 
     /// Asks it to end, and waits until it has flushed and ended.
-    pub(super) fn stop(&mut self) -> Result<()> {
-        lab::send_signal(&self.process, Signal::SIGTERM)?;
-        lab::wait_for_end(&mut self.process, STOP_LIMIT).context("stethos after SIGTERM")?;
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        send_signal(&self.process, Signal::SIGTERM)?;
+        wait_for_end(&mut self.process, STOP_LIMIT).context("stethos after SIGTERM")?;
         Ok(())
     }
 
     /// The end of its log.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
@@ -150,13 +191,21 @@ impl Sidecar {
     }
 }
 
-/// Keeps a copy of every line, and hands over those that the demo knows.
-fn read_lines(lines: impl BufRead, mut copy: File, sender: &Sender<Line>) {
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // One that ended already is only waited for.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Keeps a copy of every line, and hands over those that are known.
+fn read_lines(lines: impl BufRead, mut copy: File, sender: &Sender<Heard>) {
     for line in lines.lines().map_while(Result::ok) {
-        // The copy is for people; the demo goes on without it.
+        // The copy is for people; the run goes on without it.
         let _ = writeln!(copy, "{line}");
-        if let Some(line) = Line::parse(&line)
-            && sender.send(line).is_err()
+        if let Some(known) = Line::parse(&line)
+            && sender.send(Heard::now(known, line)).is_err()
         {
             return;
         }

@@ -1,0 +1,2 @@
+. "$LAB_LIB/lab.sh"
+echo "$LAB_P_WHICH"

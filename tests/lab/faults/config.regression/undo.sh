@@ -1,0 +1,2 @@
+. "$LAB_LIB/lab.sh"
+sh -c "$LAB_P_BACK"

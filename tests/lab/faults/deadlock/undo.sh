@@ -1,0 +1,3 @@
+. "$LAB_LIB/lab.sh"
+switch_back
+end KILL

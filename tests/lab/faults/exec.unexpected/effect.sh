@@ -1,0 +1,2 @@
+. "$LAB_LIB/lab.sh"
+echo "sh ran in the container"

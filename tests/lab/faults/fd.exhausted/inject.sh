@@ -1,0 +1,7 @@
+. "$LAB_LIB/lab.sh"
+for pid in $(pids_of); do
+    lowest=0
+    while [ -e "/proc/$pid/fd/$lowest" ]; do lowest=$((lowest + 1)); done
+    prlimit --pid="$pid" --nofile --output=SOFT --noheadings --raw >"$LAB_NOTES/limit.$pid"
+    limit_process "$pid" --nofile=$((lowest + LAB_P_MORE)):
+done

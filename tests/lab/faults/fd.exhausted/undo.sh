@@ -1,0 +1,4 @@
+. "$LAB_LIB/lab.sh"
+for file in "$LAB_NOTES"/limit.*; do
+    limit_process "${file##*.}" "--nofile=$(tr -d ' ' <"$file"):" || true
+done

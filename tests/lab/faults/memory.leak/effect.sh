@@ -1,0 +1,2 @@
+. "$LAB_LIB/lab.sh"
+grep VmRSS "/proc/$(pid_of)/status"

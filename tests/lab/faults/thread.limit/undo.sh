@@ -1,0 +1,2 @@
+. "$LAB_LIB/lab.sh"
+limit pids max

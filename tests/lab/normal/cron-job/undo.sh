@@ -1,0 +1,2 @@
+. "$LAB_LIB/lab.sh"
+end_background

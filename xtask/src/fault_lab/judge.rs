@@ -1,0 +1,210 @@
+//! Holds what Stethos said against what was done to the pod.
+//!
+//! A fault is diagnosed by a confirmed diagnosis between its injection and the end of its grace;
+//! rightly when the first of them puts a right class first. A confirmed diagnosis at any other time,
+//! of an incident that no fault explains, is a false alarm.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::record::{FalseAlarm, Judged, Outcome};
+
+/// A line of a diagnosis.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Said {
+    /// Seconds since 1970.
+    pub(super) at: f64,
+    pub(super) incident: String,
+    pub(super) confirmed: bool,
+    pub(super) class: String,
+    pub(super) confidence: Option<f64>,
+    /// Best first.
+    pub(super) hypotheses: Vec<String>,
+    pub(super) message: String,
+}
+
+/// When something was broken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Broken<'a> {
+    pub(super) injected_at: f64,
+    pub(super) affected_at: f64,
+    /// With the grace after it was undone.
+    pub(super) until: f64,
+    pub(super) right: &'a [String],
+}
+
+/// What was watched from `from` to `to`.
+pub(super) fn judge(said: &[Said], broken: Option<Broken>, from: f64, to: f64) -> Judged {
+    let mut judged = Judged {
+        normal_seconds: to - from,
+        ..Judged::default()
+    };
+    if let Some(broken) = broken {
+        judged.outcome = Outcome::Missed;
+        judged.normal_seconds -= (broken.until.min(to) - broken.injected_at).max(0.0);
+    }
+    // Whether each confirmed incident belongs to the fault.
+    let mut incidents: BTreeMap<&str, bool> = BTreeMap::new();
+    for one in said.iter().filter(|one| one.confirmed && one.at >= from) {
+        let known = incidents.get(one.incident.as_str()).copied();
+        let current = broken.filter(|b| (b.injected_at..=b.until).contains(&one.at));
+        if let Some(broken) = current {
+            let is_right = broken.right.contains(&one.class);
+            // An incident of before goes on unless it now names this fault.
+            if known.is_none() || known == Some(true) || is_right {
+                incidents.insert(&one.incident, true);
+                judged.right_at_last |= is_right;
+                if judged.class.is_none() {
+                    judged.outcome = if is_right {
+                        Outcome::Right
+                    } else {
+                        Outcome::Wrong
+                    };
+                    judged.class = Some(one.class.clone());
+                    judged.confidence = one.confidence;
+                    judged.hypotheses = one.hypotheses.clone();
+                    // It may see the fault before any client does.
+                    let felt = one.at >= broken.affected_at;
+                    let from = if felt {
+                        broken.affected_at
+                    } else {
+                        broken.injected_at
+                    };
+                    judged.delay_seconds = Some(one.at - from);
+                }
+                continue;
+            }
+        }
+        if known.is_none() {
+            incidents.insert(&one.incident, false);
+            judged.false_alarms.push(FalseAlarm {
+                at: one.at,
+                class: one.class.clone(),
+                confidence: one.confidence,
+                message: one.message.clone(),
+            });
+        }
+    }
+    judged.incidents = incidents.values().filter(|of_fault| **of_fault).count();
+    if broken.is_none() && !judged.false_alarms.is_empty() {
+        judged.outcome = Outcome::Alarmed;
+    }
+    judged
+}
+
+/// The classes of a diagnosis's hypotheses, best first.
+pub(super) fn hypotheses(line: &Value, class: &str) -> Vec<String> {
+    let key = "stethos.fault.hypotheses";
+    let places = [&line[key], &line["attributes"][key]];
+    let list = places.into_iter().find_map(Value::as_array);
+    let mut classes: Vec<String> = list
+        .into_iter()
+        .flatten()
+        .filter_map(|one| {
+            let text = one.as_str().or_else(|| one["class"].as_str())?;
+            text.split([' ', '=', ':']).next().map(str::to_owned)
+        })
+        .collect();
+    if !classes.iter().any(|one| one == class) {
+        classes.insert(0, class.to_owned());
+    }
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(at: f64, incident: &str, confirmed: bool, class: &str) -> Said {
+        Said {
+            at,
+            incident: incident.into(),
+            confirmed,
+            class: class.into(),
+            confidence: Some(0.9),
+            hypotheses: vec![class.into()],
+            message: String::new(),
+        }
+    }
+
+    /// Watched from 10 to 200, broken from 100 to 130, first felt at 101.
+    fn judged(said: &[Said]) -> Judged {
+        let right = ["disk.full".to_owned()];
+        let broken = Broken {
+            injected_at: 100.0,
+            affected_at: 101.0,
+            until: 130.0,
+            right: &right,
+        };
+        judge(said, Some(broken), 10.0, 200.0)
+    }
+
+    #[test]
+    fn the_first_confirmed_diagnosis_counts() {
+        let judged = judged(&[
+            said(100.5, "a", false, "disk.full"),
+            said(103.0, "a", true, "disk.full"),
+            said(104.0, "b", true, "unknown"),
+        ]);
+        assert_eq!(judged.outcome, Outcome::Right);
+        assert_eq!((judged.delay_seconds, judged.incidents), (Some(2.0), 2));
+        assert_eq!(
+            (judged.false_alarms.len(), judged.normal_seconds),
+            (0, 160.0)
+        );
+    }
+
+    #[test]
+    fn a_diagnosis_before_clients_feel_it_counts_from_the_injection() {
+        let judged = judged(&[said(100.5, "a", true, "disk.full")]);
+        assert_eq!(judged.delay_seconds, Some(0.5));
+    }
+
+    #[test]
+    fn a_class_that_comes_right_later_is_wrong_at_first() {
+        let judged = judged(&[
+            said(102.0, "a", true, "unknown"),
+            said(104.0, "a", true, "disk.full"),
+        ]);
+        assert_eq!(
+            (judged.outcome, judged.right_at_last),
+            (Outcome::Wrong, true)
+        );
+    }
+
+    #[test]
+    fn before_and_after_the_fault_it_is_a_false_alarm_once() {
+        let judged = judged(&[
+            said(50.0, "x", true, "unknown"),
+            said(110.0, "x", true, "unknown"),
+            said(140.0, "y", true, "disk.full"),
+        ]);
+        assert_eq!(
+            (judged.outcome, judged.false_alarms.len()),
+            (Outcome::Missed, 2)
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_broken_silence_is_right() {
+        assert_eq!(judge(&[], None, 0.0, 60.0).outcome, Outcome::Silent);
+        let alarmed = judge(&[said(5.0, "a", true, "x")], None, 0.0, 60.0);
+        assert_eq!(
+            (alarmed.outcome, alarmed.normal_seconds),
+            (Outcome::Alarmed, 60.0)
+        );
+        let before = judge(&[said(5.0, "a", true, "x")], None, 10.0, 60.0);
+        assert_eq!(before.outcome, Outcome::Silent);
+    }
+
+    #[test]
+    fn hypotheses_are_read_as_text_and_as_objects() {
+        let line = json!({"stethos.fault.hypotheses": ["disk.full 0.9", "disk.quota 0.1"]});
+        assert_eq!(hypotheses(&line, "disk.full"), ["disk.full", "disk.quota"]);
+        let line = json!({"attributes": {"stethos.fault.hypotheses": [{"class": "a"}]}});
+        assert_eq!(hypotheses(&line, "b"), ["b", "a"]);
+    }
+}

@@ -1,0 +1,162 @@
+//! One trial: a pod is watched, broken, and well again.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use super::choice::Trial;
+use super::doing::Doing;
+use super::effect::{self, Effect, Served};
+use super::judge::{self, Broken};
+use super::record::Record;
+use super::spec::Bound;
+use super::watched::{Place, Watched, now};
+use crate::lab::Lab;
+
+/// From a bundle to watching; longer than learning, for where Stethos does not take the bundle.
+pub(super) const WATCHING_LIMIT: Duration = Duration::from_secs(300);
+/// Undisturbed time before a fault, and up to so much more, by chance.
+const NORMAL: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(6));
+/// From the end of a fault on, Stethos may still confirm what it saw.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// From the end of a fault on.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(15);
+/// A diagnosis of an immediate class is in time before this, in nineteen of twenty.
+const IMMEDIATE: f64 = 5.0;
+/// After a time-out.
+const AFTER_TIMEOUT: f64 = 2.0;
+
+/// Runs one trial from start to end. What fails is in the record.
+pub(super) fn run(place: &Place, lab: &Lab, trial: &Trial) -> Record {
+    let mut record = empty(trial);
+    let logs = place.logs.join(trial.id().replace('/', "_"));
+    if let Err(error) = play(place, lab, trial, &logs, &mut record) {
+        record.error = Some(format!("{error:#}"));
+        record.ended_at = now();
+    }
+    record
+}
+
+/// The record of one that could not begin.
+pub(super) fn not_run(trial: &Trial, error: &anyhow::Error) -> Record {
+    Record {
+        error: Some(format!("{error:#}")),
+        ended_at: now(),
+        ..empty(trial)
+    }
+}
+
+fn play(place: &Place, lab: &Lab, trial: &Trial, logs: &Path, record: &mut Record) -> Result<()> {
+    let state = place.bundles.state(lab, &trial.app)?;
+    let app = &trial.app;
+    let mut watched = Watched::start(place, lab, app, &state, logs, trial.rate, trial.seed)?;
+    let played = play_on(&mut watched, lab, trial, record);
+    watched.keep_logs(logs);
+    played.map_err(|error| anyhow!("{error:#} (logs in {})", logs.display()))
+}
+
+fn play_on(watched: &mut Watched, lab: &Lab, trial: &Trial, record: &mut Record) -> Result<()> {
+    record.started_at = watched.started_at;
+    let watching = watched.wait_for_watching(trial.app.containers.len(), WATCHING_LIMIT);
+    record.watching_at = watched.watching_at;
+    watching?;
+    let mut random = trial.random();
+    watched.follow(NORMAL.0 + NORMAL.1.mul_f64(random.f64()))?;
+    ensure!(watched.pod.is_well(), "it is not well before the fault");
+    let mut doing = Doing::new(&trial.fault, &trial.applied, &trial.setting, 0).at_rate(trial.rate);
+    let disturbed = watched.disturb(&mut doing, lab);
+    if matches!(record.bound, Some(Bound::Before | Bound::Rate)) {
+        record.bound_seconds = Some(doing.seconds);
+    }
+    record.parameters = doing.parameters.clone();
+    record.injected_at = Some(doing.injected_at);
+    disturbed?;
+    record.undone_at = Some(doing.undone_at);
+    let recovery = Instant::now();
+    record.recovered = Some(watched.pod.wait_well(RECOVERY_LIMIT)?);
+    watched.follow(GRACE.saturating_sub(recovery.elapsed()))?;
+    finish(watched, &doing, record)?;
+    watched.stop()
+}
+
+/// What came of it.
+fn finish(watched: &mut Watched, doing: &Doing, record: &mut Record) -> Result<()> {
+    let load = watched.pod.load.as_ref().context("no clients")?.seconds();
+    let before = Served::of(&load, watched.watching_at, doing.injected_at);
+    let during = Served::of(&load, doing.injected_at + 1.0, doing.undone_at);
+    let felt = effect::felt(&before, &during);
+    let (by_script, said) = doing.effect.clone().unwrap_or_default();
+    record.effect = Some(Effect {
+        seen: felt.is_some() || by_script,
+        by: felt
+            .unwrap_or(if by_script { "script" } else { "" })
+            .to_owned(),
+        before,
+        during,
+        said: said.trim().to_owned(),
+    });
+    let affected = effect::affected_at(&load, doing.injected_at, &before);
+    let affected = affected.filter(|at| *at <= doing.undone_at);
+    record.affected_by = if affected.is_some() {
+        "client"
+    } else {
+        "injection"
+    }
+    .to_owned();
+    let affected_at = affected.unwrap_or(doing.injected_at);
+    record.affected_at = Some(affected_at);
+    record.ended_at = now();
+    let broken = record.class.is_some().then(|| Broken {
+        injected_at: doing.injected_at,
+        affected_at,
+        until: doing.undone_at + GRACE.as_secs_f64(),
+        right: &record.right_classes,
+    });
+    record.judged = judge::judge(&watched.said, broken, watched.watching_at, record.ended_at);
+    record.diagnoses = watched.lines.clone();
+    record.sidecar = watched.uses()?;
+    Ok(())
+}
+
+/// Of plain normal time with changes in it.
+pub(super) fn finish_normal(watched: &mut Watched, record: &mut Record) -> Result<()> {
+    record.started_at = watched.started_at;
+    record.watching_at = watched.watching_at;
+    record.ended_at = now();
+    record.judged = judge::judge(&watched.said, None, watched.watching_at, record.ended_at);
+    record.diagnoses = watched.lines.clone();
+    record.sidecar = watched.uses()?;
+    Ok(())
+}
+
+/// What is known of a trial before it runs.
+fn empty(trial: &Trial) -> Record {
+    let fault = &trial.fault;
+    let right = fault
+        .class
+        .iter()
+        .chain(&fault.also)
+        .chain(&trial.applied.also);
+    Record {
+        trial: trial.id(),
+        app: trial.app.name.clone(),
+        app_held_out: trial.app.held_out,
+        setting_held_out: trial.setting.held_out,
+        variant: trial.variant.clone(),
+        rate: trial.rate,
+        seed: trial.seed,
+        fault: fault.name.clone(),
+        class: fault.class.clone(),
+        right_classes: right.cloned().collect(),
+        setting: trial.setting.name.clone(),
+        bound: fault.bound,
+        bound_seconds: fault.bound.map(|bound| match bound {
+            Bound::Immediate => IMMEDIATE,
+            Bound::Timeout => fault.timeout_seconds + AFTER_TIMEOUT,
+            Bound::Before | Bound::Rate => fault.seconds,
+        }),
+        started_at: now(),
+        ..Record::default()
+    }
+}
