@@ -68,7 +68,9 @@ background() {
 end_background() {
     [ -e "$LAB_NOTES/background" ] || return 0
     while read -r pid; do
-        kill "$pid" 2>/dev/null
+        # What a function runs is a child of the shell that was noted.
+        children=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null)
+        kill $pid $children 2>/dev/null
     done <"$LAB_NOTES/background"
     rm "$LAB_NOTES/background"
 }

@@ -1,7 +1,10 @@
 . "$LAB_LIB/lab.sh"
 job() {
     while :; do
-        LAB_RATE=$((LAB_P_REQUESTS)) LAB_FACTOR=/dev/null timeout 1 nsenter --net="$LAB_OUTSIDE_NET" $LAB_LOAD
+        LAB_RATE=$LAB_P_REQUESTS LAB_FACTOR=/dev/null nsenter --net="$LAB_OUTSIDE_NET" $LAB_LOAD &
+        client=$!
+        sleep 1
+        kill "$client"
         sleep "$LAB_P_EVERY"
     done
 }
