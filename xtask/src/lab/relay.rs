@@ -308,9 +308,13 @@ mod tests {
         Ok(answer)
     }
 
-    fn echo(listener: &TcpListener, times: usize) {
-        for _ in 0..times {
+    /// Answers until the first connection after `enough`. A relay may connect to look for it at any time.
+    fn echo(listener: &TcpListener, enough: &AtomicBool) {
+        loop {
             let (mut stream, _) = listener.accept().unwrap();
+            if enough.load(Ordering::Relaxed) {
+                return;
+            }
             let mut question = [0; 4];
             if stream.read_exact(&mut question).is_ok() {
                 stream.write_all(&question).unwrap();
@@ -329,9 +333,11 @@ mod tests {
     #[test]
     fn passes_delays_and_refuses_as_the_server_does() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let relay = Relay::start(server.local_addr().unwrap()).unwrap();
-        // The relay looks for the server after each connection that it closed.
-        let served = thread::spawn(move || echo(&server, 4));
+        let address = server.local_addr().unwrap();
+        let relay = Relay::start(address).unwrap();
+        let enough = Arc::new(AtomicBool::new(false));
+        let is_enough = Arc::clone(&enough);
+        let served = thread::spawn(move || echo(&server, &is_enough));
         assert_eq!(&ask(relay.address()).unwrap(), b"ping");
 
         relay.set_delay(Duration::from_millis(80));
@@ -341,6 +347,8 @@ mod tests {
             started.elapsed() >= Duration::from_millis(80),
             "the answer was not held back"
         );
+        enough.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(address);
         served.join().unwrap();
         let _ = TcpStream::connect(relay.address());
         assert!(refused_soon(relay.address()), "nobody listens behind it");
@@ -350,7 +358,7 @@ mod tests {
     fn resets_and_throttles() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let relay = Relay::start(server.local_addr().unwrap()).unwrap();
-        thread::spawn(move || echo(&server, 100));
+        thread::spawn(move || echo(&server, &AtomicBool::new(false)));
         relay.set(Settings {
             bytes_per_second: 40,
             ..Settings::default()
