@@ -91,6 +91,12 @@ impl Learning {
                 });
             }
         }
+        if self.replays.is_empty() {
+            // A reading that died does not say whose it was.
+            for container in self.containers.values_mut() {
+                container.earlier.is_read = false;
+            }
+        }
         changes
     }
 
