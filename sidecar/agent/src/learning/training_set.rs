@@ -393,4 +393,4 @@ impl Pass<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,30 +1,5 @@
 use super::*;
-use crate::record::{Call, CallWindow, WindowEnd};
-
-/// 64 calls at that second.
-fn window(second: u64) -> Record {
-    let call = Call {
-        nr: 39,
-        fd: -1,
-        ret: 1,
-        enter_ns: second * SECOND,
-        duration_ns: 0,
-        no_return: false,
-        counted: false,
-    };
-    Record::Window(CallWindow {
-        container: 0,
-        pid: 10,
-        tid: 10,
-        sequence: second,
-        lost_before: 0,
-        counted_before: 0,
-        weight: 1,
-        context: 0,
-        calls: vec![call; 64],
-        end: WindowEnd::Full,
-    })
-}
+use crate::learning::training_set::tests::window;
 
 /// Works from second `from` to second `to`.
 fn work(learning: &mut Learning, from: u64, to: u64) {
