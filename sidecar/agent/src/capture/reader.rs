@@ -5,6 +5,7 @@ mod in_place;
 mod older;
 mod reduced;
 mod renewal;
+mod standing;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,13 +19,11 @@ use super::{
     Settings, decode,
     facts::Facts,
     node::{Node, Unanswered},
-    pod::{Pod, SlotRef},
+    pod::Pod,
     reduction::SharedReducer,
 };
 use crate::record::{ContainerIndex, Nanos, Record, ThreadsSnapshot, Tick, WindowEnd};
 
-/// Calls that stand in a slot this long are handed on without waiting for the window's end.
-const PEEK_AFTER_NS: u64 = 50_000_000;
 /// A call that lasts this long has its descriptor looked up.
 const LONG_CALL_NS: u64 = 1_000_000_000;
 const TICK: Duration = Duration::from_secs(1);
@@ -96,8 +95,9 @@ impl Reader {
     pub fn read(&mut self) -> Vec<Record> {
         std::thread::sleep(self.settings.poll_interval);
         let mut out = Vec::new();
+        let before_ns = monotonic_ns();
         self.drain(&mut out);
-        self.standing(&mut out);
+        self.standing(before_ns, &mut out);
         if let Some((pod, maps)) = self.node.renewed() {
             self.renew(pod, &maps, &mut out);
         }
@@ -120,8 +120,9 @@ impl Reader {
         // A thread that the first pass does not find any more may have handed on its last window
         // just before.
         for _ in 0..2 {
+            let before_ns = monotonic_ns();
             self.drain(&mut out);
-            self.standing(&mut out);
+            self.standing(before_ns, &mut out);
             self.snapshot(&mut out);
         }
         self.tick(&mut out);
@@ -267,21 +268,6 @@ impl Reader {
         self.tell_kernel(&out[from..], cgroup);
     }
 
-    /// Hands on the calls that have stood in a slot for a while.
-    fn standing(&mut self, out: &mut Vec<Record>) {
-        let now = monotonic_ns();
-        let standing: Vec<_> = self
-            .pod
-            .slots
-            .taken()
-            .filter(|slot| slot.last().exit_ns + PEEK_AFTER_NS < now)
-            .filter_map(|slot| standing_calls(slot, &self.in_place))
-            .collect();
-        for (header, calls) in standing {
-            self.window(&header, &calls, out);
-        }
-    }
-
     /// Reads every slot: what threads are inside.
     fn snapshot(&mut self, out: &mut Vec<Record>) {
         let polled = self.node.poll_threads();
@@ -360,26 +346,6 @@ impl Reader {
             _ => {}
         }
     }
-}
-
-/// The calls of an unfinished window that were not handed on yet. The slot is read twice: only if
-/// no window ended between the reads are the calls of the first one whole.
-fn standing_calls(
-    slot: SlotRef<'_>,
-    in_place: &in_place::InPlace,
-) -> Option<(WindowHeader, Vec<CallRecord>)> {
-    let header = slot.header();
-    let count = header.count as usize;
-    let told = in_place.handed(&header) >= count;
-    // What is familiar so far may still be only counted.
-    if count == 0 || told || header.end != 0 || slot.strange() == 0 {
-        return None;
-    }
-    let calls = slot.calls(count);
-    let again = slot.header();
-    let same =
-        again.tid == header.tid && again.sequence == header.sequence && again.count >= header.count;
-    (same && calls.len() == count).then_some((header, calls))
 }
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns` reads too.

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Reader, counting::HeardCounters, monotonic_ns, older::OlderThreads, standing_calls};
+use super::{
+    Reader, counting::HeardCounters, monotonic_ns, older::OlderThreads, standing::standing_calls,
+};
 use crate::{
     capture::pod::{Pod, PodMaps},
     record::{Account, ContainerIndex, Nanos, Record},
@@ -32,7 +34,7 @@ impl Reader {
             .pod
             .slots
             .taken()
-            .filter_map(|slot| standing_calls(slot, &self.in_place))
+            .filter_map(|slot| standing_calls(slot, &self.in_place, Nanos::MAX))
             .collect();
         for (header, calls) in &standing {
             self.window(header, calls, out);
