@@ -78,6 +78,9 @@ pub struct RunArgs {
     /// Print every diagnosis as a line of JSON on standard output, too
     #[arg(long)]
     pub json: bool,
+    /// Write everything that is captured to a recording, too
+    #[arg(long, value_name = "RECORDING")]
+    pub record: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Args)]

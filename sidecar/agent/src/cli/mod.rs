@@ -10,6 +10,7 @@ mod measured;
 mod node;
 mod plugin;
 mod record;
+mod recorder;
 mod replay;
 mod run;
 mod score;
@@ -59,7 +60,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     start_logging(config.log.level);
     match &cli.command {
-        Command::Run(_) => run::run(&config)?,
+        Command::Run(args) => run::run(&config, args)?,
         Command::Node(args) => node::run(&config, args)?,
         Command::Doctor(args) => return doctor::run(&config, args),
         Command::Accept(args) => control::accept(&config, args)?,

@@ -12,7 +12,8 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{
-    capture_settings, diagnosis_config, learning, measured::Measured, terminated::terminated,
+    args::RunArgs, capture_settings, diagnosis_config, learning, measured::Measured,
+    recorder::Recorder, terminated::terminated,
 };
 use crate::{
     capture::{
@@ -35,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Progress of learning is told this often.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-pub(super) fn run(config: &Config) -> anyhow::Result<()> {
+pub(super) fn run(config: &Config, args: &RunArgs) -> anyhow::Result<()> {
     let state_dir = &config.state_dir;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state_dir {} cannot be made", state_dir.display()))?;
@@ -50,13 +51,17 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(sidecar(config, capture));
+    let result = runtime.block_on(sidecar(config, args, capture));
     // A plugin that is still compiled is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<()> {
+async fn sidecar(
+    config: &Config,
+    args: &RunArgs,
+    capture: capture::Prepared,
+) -> anyhow::Result<()> {
     let mut models = Models::new(&config.plugins, config.state_dir.join("compiled"))?;
     let exporter = config.export.otlp.then(|| exporter(config)).transpose()?;
     let store = learning::store(config)?;
@@ -67,6 +72,10 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
         reducer,
         ..
     } = capture.begin()?;
+    let record = args.record.as_deref();
+    let mut recorder = record
+        .map(|path| Recorder::create(path, &header))
+        .transpose()?;
     models.begin();
     let mut learning = Learning::new(learning::settings(config), &header)?;
     if let Some(store) = store {
@@ -113,8 +122,19 @@ async fn sidecar(config: &Config, capture: capture::Prepared) -> anyhow::Result<
             batch = records.recv() => batch,
         };
         let Some(batch) = batch else { break };
+        if let Some(open) = &mut recorder
+            && let Err(error) = open.write(&batch)
+        {
+            tracing::error!("the recording ends here: {error:#}");
+            recorder = None;
+        }
         let outcome = sidecar.pipeline.on_batch(&batch).await;
         sidecar.tell(outcome)?;
+    }
+    if let Some(recorder) = recorder
+        && let Err(error) = recorder.finish()
+    {
+        tracing::error!("the recording has no end: {error:#}");
     }
     let export = async {
         if let Some(exporter) = sidecar.exporter {
