@@ -172,6 +172,7 @@ impl<'a> Demo<'a> {
                 state: &lab.folder("state")?,
                 logs,
                 endpoint,
+                recording: None,
                 settings: &[],
                 inside: &Inside::default(),
             },

@@ -93,7 +93,8 @@ impl Bundles {
     fn learn_into(kept: &Path, place: &Place, lab: &Lab, app: &App) -> Result<()> {
         let state = lab.folder("learning")?;
         let logs = place.logs.join(format!("{}_learning", app.name));
-        let mut watched = Watched::start(place, lab, app, &state, &logs, app.load.rate, SEED)?;
+        let mut watched =
+            Watched::start(place, lab, app, &state, &logs, (app.load.rate, SEED), None)?;
         watched.wait_for_watching(app.containers.len(), LEARNING_LIMIT)?;
         watched.follow(SETTLING)?;
         ensure!(watched.pod.is_well(), "it is not well after learning");
@@ -115,6 +116,21 @@ impl Bundles {
         copy(&self.learned(app)?, &state)?;
         Ok(state)
     }
+}
+
+/// Copies the models of an application to where recordings are kept, unless they are there.
+pub(super) fn keep(bundles: &Bundles, app: &App, folder: &Path) -> Result<PathBuf> {
+    let learned = bundles.learned(app)?;
+    let of = learned.parent().and_then(Path::file_name);
+    let kept = folder.join(of.context("no name")?);
+    let _one = bundles
+        .learning
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if !kept.exists() {
+        copy(&learned.join("bundles"), &kept)?;
+    }
+    Ok(kept)
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: applications are learned, broken in every way that applies to them, and well
 //! again; what Stethos says of it is held against what was done.
 
+mod again;
 mod bundles;
 mod choice;
 mod doing;
@@ -32,6 +33,7 @@ use crate::build;
 use crate::lab::{Lab, is_installed, is_interrupted, listen_for_interrupts};
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
+use again::Again;
 use bundles::Bundles;
 use choice::{Catalogue, Trial};
 use record::Record;
@@ -63,7 +65,7 @@ pub(crate) struct LabOptions {
     #[arg(long, default_value_t = 1, value_name = "N")]
     rounds: u64,
     /// Where a line of JSON is added for each trial
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["tables", "list"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["tables", "list", "again"])]
     json: Option<PathBuf>,
     /// Leave out trials that stand in the file already
     #[arg(long)]
@@ -74,6 +76,15 @@ pub(crate) struct LabOptions {
     /// Instead of faults, so many pod-hours of normal time with normal changes in it
     #[arg(long, value_name = "HOURS")]
     normal: Option<f64>,
+    /// Keep a recording of every trial there, and the models of its application
+    #[arg(long, value_name = "FOLDER")]
+    record: Option<PathBuf>,
+    /// Instead of running trials, judge those of these files again by the recordings that they left
+    #[arg(long, num_args = 1.., value_name = "FILES", requires = "json")]
+    again: Vec<PathBuf>,
+    /// With --again: by rules alone, without models
+    #[arg(long, requires = "again")]
+    without_models: bool,
     /// Only print the tables of these files
     #[arg(long, num_args = 1.., value_name = "FILES")]
     tables: Vec<PathBuf>,
@@ -91,6 +102,9 @@ pub(crate) struct LabOptions {
 pub(crate) fn run(workspace: &Workspace, options: &LabOptions) -> Result<()> {
     if !options.tables.is_empty() {
         return tables::print(&read_all(&options.tables)?);
+    }
+    if !options.again.is_empty() {
+        return judge_again(workspace, options);
     }
     let catalogue = catalogue(workspace, options)?;
     let seeds: Vec<u64> = (options.seed..options.seed + options.rounds).collect();
@@ -143,14 +157,45 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn place(workspace: &Workspace, options: &LabOptions) -> Result<Place> {
+fn judge_again(workspace: &Workspace, options: &LabOptions) -> Result<()> {
+    let records = read_all(&options.again)?;
+    let json = options.json.clone().context("--json is missing")?;
+    if options.binaries.is_none() {
+        let plan = setup::run(workspace, Scope::Lab)?;
+        build::run(workspace, &plan, Scope::Lab)?;
+    }
+    listen_for_interrupts()?;
+    let again = Again {
+        binary: &binaries(workspace, options)?.join("stethos"),
+        without_models: options.without_models,
+        parallel: options.parallel,
+    };
+    let without = again.run(records, &Results::open(&json)?)?;
+    ensure!(!is_interrupted(), "interrupted");
+    if without > 0 {
+        eprintln!("{without} trials left no recording");
+    }
+    tables::print(&record::read(&json)?)
+}
+
+fn binaries(workspace: &Workspace, options: &LabOptions) -> Result<PathBuf> {
     let release = || workspace.target.join("release");
     let binaries = options.binaries.clone().unwrap_or_else(release);
-    let binaries = fs::canonicalize(&binaries).with_context(|| binaries.display().to_string())?;
+    fs::canonicalize(&binaries).with_context(|| binaries.display().to_string())
+}
+
+fn place(workspace: &Workspace, options: &LabOptions) -> Result<Place> {
+    let binaries = binaries(workspace, options)?;
     let logs = workspace.logs().join("lab");
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let folder = workspace.target.join("lab-bundles");
+    let recordings = options.record.as_ref().map(|folder| {
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::canonicalize(folder))
+            .with_context(|| folder.display().to_string())
+    });
     Ok(Place {
+        recordings: recordings.transpose()?,
         library: workspace.root.join(LAB).join("lib"),
         bundles: Bundles::new(folder, binaries.join("stethos")),
         binaries,

@@ -9,7 +9,7 @@ use super::choice::{Catalogue, fnv};
 use super::doing::Doing;
 use super::record::Record;
 use super::spec::{App, USUAL};
-use super::trial::{WATCHING_LIMIT, finish_normal};
+use super::trial::{WATCHING_LIMIT, finish_normal, kept};
 use super::watched::{Place, Watched, now};
 use super::{LabOptions, Results, in_parallel, lab_of, told};
 use crate::lab::{Lab, is_interrupted};
@@ -103,7 +103,10 @@ fn live(
 ) -> Result<()> {
     let state = place.bundles.state(lab, app)?;
     let logs = place.logs.join(record.trial.replace('/', "_"));
-    let mut watched = Watched::start(place, lab, app, &state, &logs, record.rate, record.seed)?;
+    record.kept = kept(place, app, &record.trial)?;
+    let recording = record.kept.as_ref().map(|kept| kept.recording.as_path());
+    let load = (record.rate, record.seed);
+    let mut watched = Watched::start(place, lab, app, &state, &logs, load, recording)?;
     watched.wait_for_watching(app.containers.len(), WATCHING_LIMIT)?;
     let mut random = fastrand::Rng::with_seed(fnv(&record.trial));
     let changes = catalogue.changes_of(app)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,12 @@ pub(super) struct Record {
     pub(super) diagnoses: Vec<Value>,
     pub(super) judged: Judged,
     pub(super) sidecar: SidecarUse,
+    /// What it can be judged by again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<Kept>,
+    /// Judged without models, by rules alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) without_models: bool,
     /// Why the trial could not be run to its end; it counts for nothing.
     pub(super) error: Option<String>,
 }
@@ -106,6 +112,14 @@ pub(super) struct SidecarUse {
     pub(super) resident_peak_bytes: u64,
     /// The last that it said of each container, summed up.
     pub(super) calls: BTreeMap<String, u64>,
+}
+
+/// What a trial leaves beside its line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) recording: PathBuf,
+    /// A folder of bundles.
+    pub(super) models: PathBuf,
 }
 
 /// Reads the lines of result files.

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use super::bundles;
 use super::choice::Trial;
 use super::doing::Doing;
 use super::effect::{self, Effect, Served};
 use super::judge::{self, Broken};
-use super::record::Record;
-use super::spec::Bound;
+use super::record::{Kept, Record};
+use super::spec::{App, Bound};
 use super::watched::{Place, Watched, now};
 use crate::lab::Lab;
 
@@ -50,10 +51,25 @@ pub(super) fn not_run(trial: &Trial, error: &anyhow::Error) -> Record {
 fn play(place: &Place, lab: &Lab, trial: &Trial, logs: &Path, record: &mut Record) -> Result<()> {
     let state = place.bundles.state(lab, &trial.app)?;
     let app = &trial.app;
-    let mut watched = Watched::start(place, lab, app, &state, logs, trial.rate, trial.seed)?;
+    record.kept = kept(place, app, &trial.id())?;
+    let recording = record.kept.as_ref().map(|kept| kept.recording.as_path());
+    let load = (trial.rate, trial.seed);
+    let mut watched = Watched::start(place, lab, app, &state, logs, load, recording)?;
     let played = play_on(&mut watched, lab, trial, record);
     watched.keep_logs(logs);
     played.map_err(|error| anyhow!("{error:#} (logs in {})", logs.display()))
+}
+
+/// Where a trial's recording goes, with the models of its application.
+pub(super) fn kept(place: &Place, app: &App, trial: &str) -> Result<Option<Kept>> {
+    let Some(folder) = &place.recordings else {
+        return Ok(None);
+    };
+    let name = trial.replace('/', "_");
+    Ok(Some(Kept {
+        recording: folder.join(format!("{name}.rec")),
+        models: bundles::keep(&place.bundles, app, folder)?,
+    }))
 }
 
 fn play_on(watched: &mut Watched, lab: &Lab, trial: &Trial, record: &mut Record) -> Result<()> {

@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub(super) binaries: PathBuf,
     pub(super) logs: PathBuf,
     pub(super) bundles: Bundles,
+    /// Where recordings of trials are kept.
+    pub(super) recordings: Option<PathBuf>,
 }
 
 /// A pod with its clients and a sidecar.
@@ -51,8 +53,8 @@ impl<'a> Watched<'a> {
         app: &'a App,
         state: &Path,
         logs: &Path,
-        rate: f64,
-        seed: u64,
+        (rate, seed): (f64, u64),
+        recording: Option<&Path>,
     ) -> Result<Self> {
         let started_at = now();
         let cache = place.bundles.cache(app)?;
@@ -68,6 +70,7 @@ impl<'a> Watched<'a> {
                 state,
                 logs,
                 endpoint: None,
+                recording,
                 settings: &[
                     ("STETHOS_CAPTURE_NODE_SOCKET", "off"),
                     ("STETHOS_LEARNING_CEILING", "4m"),

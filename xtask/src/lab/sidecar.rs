@@ -70,6 +70,8 @@ pub(crate) struct SidecarOptions<'a> {
     pub(crate) logs: &'a Path,
     /// A collector; none, and nothing is sent.
     pub(crate) endpoint: Option<&'a str>,
+    /// Where it records what it sees.
+    pub(crate) recording: Option<&'a Path>,
     /// Over the environment of this process.
     pub(crate) settings: &'a [(&'a str, &'a str)],
     pub(crate) inside: &'a Inside,
@@ -113,6 +115,9 @@ impl Sidecar {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).with_context(|| log.display().to_string())?);
+        if let Some(recording) = options.recording {
+            command.arg("--record").arg(recording);
+        }
         // Variables of the build are not the sidecar's, which refuses those that it does not know.
         for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
             command.env_remove(variable);

@@ -9,11 +9,27 @@ use super::metrics::{Normal, Summary, confusion, is_fault, macro_f1, reliability
 
 const HEAD: &str = "trials effect detected  top-1  top-3 at-last in-time  p50 s  p95 s  more";
 
-pub(super) fn tables(records: &[Record]) -> String {
+pub(super) fn tables(all_records: &[Record]) -> String {
     let mut text = String::new();
+    let by_rules: Vec<&Record> = all_records
+        .iter()
+        .filter(|one| one.without_models)
+        .collect();
+    let records: Vec<Record> = match by_rules.len() == all_records.len() {
+        true => all_records.to_vec(),
+        false => all_records
+            .iter()
+            .filter(|one| !one.without_models)
+            .cloned()
+            .collect(),
+    };
+    let records = records.as_slice();
     let faults: Vec<&Record> = records.iter().filter(|record| is_fault(record)).collect();
     if !faults.is_empty() {
         all(&mut text, &faults);
+        if !by_rules.is_empty() && by_rules.len() < all_records.len() {
+            rules(&mut text, &faults, &by_rules);
+        }
         grouped(&mut text, "class", &faults, |one| {
             one.class.clone().unwrap_or_default()
         });
@@ -72,8 +88,10 @@ fn all(text: &mut String, faults: &[&Record]) {
     let of = |wanted: &dyn Fn(&&&Record) -> bool| -> Vec<&Record> {
         faults.iter().filter(|one| wanted(one)).copied().collect()
     };
+    let has_effect = |one: &&&Record| one.effect.as_ref().is_some_and(|effect| effect.seen);
     let groups = [
         ("all", of(&|_| true)),
+        ("with effect", of(&has_effect)),
         ("for tuning", of(&|one| !is_held_out(one))),
         ("held out", of(&is_held_out)),
         ("  applications", of(&|one| one.app_held_out)),
@@ -82,10 +100,27 @@ fn all(text: &mut String, faults: &[&Record]) {
     for (name, group) in &groups {
         row(text, name, &Summary::of(group.iter().copied()));
     }
-    for (name, group) in &groups[..3] {
+    for (name, group) in &groups[..4] {
         let score = macro_f1(&confusion(group.iter().copied()));
         let score = score.map_or_else(|| "–".to_owned(), |score| format!("{score:.3}"));
         line(text, &format!("macro-F1, {name:<14} {score}"));
+    }
+}
+
+/// The same trials with models and by rules alone.
+fn rules(text: &mut String, faults: &[&Record], by_rules: &[&Record]) {
+    let tried: BTreeSet<&String> = faults.iter().map(|one| &one.trial).collect();
+    let by_rules = by_rules.iter().filter(|one| tried.contains(&one.trial));
+    let by_rules: Vec<&Record> = by_rules.copied().collect();
+    let both: BTreeSet<&String> = by_rules.iter().map(|one| &one.trial).collect();
+    let with = faults.iter().filter(|one| both.contains(&one.trial));
+    let with: Vec<&Record> = with.copied().collect();
+    line(text, &format!("\n{:<24} {HEAD}", "the same trials"));
+    for (name, group) in [("with models", with), ("by rules alone", by_rules)] {
+        row(text, name, &Summary::of(group.iter().copied()));
+        if let Some(score) = macro_f1(&confusion(group)) {
+            line(text, &format!("macro-F1, {name:<14} {score:.3}"));
+        }
     }
 }
 
@@ -252,6 +287,26 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in:\n{text}");
         }
+    }
+
+    #[test]
+    fn trials_judged_by_rules_stand_beside_the_same_with_models() {
+        let with = Record {
+            trial: "web/usual/moved/a/1".into(),
+            class: Some("file.missing".into()),
+            ..Record::default()
+        };
+        let by_rules = Record {
+            without_models: true,
+            ..with.clone()
+        };
+        let text = tables(&[with, by_rules.clone()]);
+        assert!(text.contains("\nby rules alone                1"), "{text}");
+        let alone = tables(&[by_rules]);
+        assert!(
+            alone.contains("\nall                           1"),
+            "{alone}"
+        );
     }
 
     #[test]
