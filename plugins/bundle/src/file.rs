@@ -25,7 +25,7 @@ use crate::check::check;
 use crate::{Bundle, BundleError};
 
 /// Version of the file format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 const FORMAT: &str = "stethos-bundle";
 const METADATA: &str = "__metadata__";

@@ -14,6 +14,7 @@ mod check;
 pub mod error;
 pub mod file;
 pub mod sample;
+mod standard;
 
 use serde::{Deserialize, Serialize};
 use stethos_patterns::Token;
@@ -23,6 +24,7 @@ use stethos_patterns::profile::ProfileLayout;
 use stethos_patterns::usage::Usage;
 
 pub use error::BundleError;
+pub use standard::StandardProfile;
 
 /// A window less similar than this to every frozen medoid has no pattern
 /// (`stethos_patterns::cluster::PatternIndex`). Trainer and sidecar must agree on it.

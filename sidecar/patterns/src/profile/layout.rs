@@ -11,8 +11,11 @@ const MAX_TOKEN_SLOTS: usize = 512;
 
 pub(super) const DURATIONS: usize = 11;
 pub(super) const SIZES: usize = 4;
-/// ln(1 + 10 µs), for kinds of call whose typical duration is not known.
-const TYPICAL_DURATION: f32 = 9.21;
+/// What durations are measured in. Whether a call waited for some microseconds or not at all depends on
+/// what else runs on the machine, and says nothing.
+pub(super) const SHORT_WAIT_NS: f64 = 100_000.0;
+/// For kinds of call whose typical duration is not known.
+const TYPICAL_DURATION: f32 = 0.0;
 /// ln(1 + 100 bytes).
 const TYPICAL_SIZE: f32 = 4.62;
 
@@ -68,7 +71,7 @@ pub(super) fn size_slot(kind: CallKind, role: Role) -> Option<usize> {
 
 /// Order and number of a profile's values: square roots of the shares of the vocabulary's ids
 /// (`unknown` first, `gap` always 0), of the patterns, of no pattern and of errors; then means
-/// of `ln(1 + ns)` per kind of call and of `ln(1 + bytes)` per kind of transfer.
+/// of `ln(1 + ns / 100 000)` per kind of call and of `ln(1 + bytes)` per kind of transfer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProfileLayout {
     tokens: u16,

@@ -12,7 +12,7 @@ use crate::token::{Outcome, Token};
 use crate::vocabulary::Vocabulary;
 use crate::window::{Role, Window, WindowCall};
 pub use layout::ProfileLayout;
-use layout::{DURATIONS, SIZES, duration_slot, size_slot};
+use layout::{DURATIONS, SHORT_WAIT_NS, SIZES, duration_slot, size_slot};
 
 /// Weight, in calls, of the typical value of the layout in a mean: a mean of few calls does not
 /// stand out, and one of none is typical.
@@ -85,8 +85,8 @@ struct Mean {
 }
 
 impl Mean {
-    fn record(&mut self, value: u64, weight: f64) {
-        self.sum += (value as f64).ln_1p() * weight;
+    fn record(&mut self, value: f64, weight: f64) {
+        self.sum += value.ln_1p() * weight;
         self.count += weight;
     }
 
@@ -205,10 +205,11 @@ impl ProfileBuilder {
             return;
         }
         if let Some(slot) = duration_slot(kind, call.role) {
-            self.windows.durations[slot].record(call.duration_ns, weight);
+            let waits = call.duration_ns as f64 / SHORT_WAIT_NS;
+            self.windows.durations[slot].record(waits, weight);
         }
         if let Some(slot) = size_slot(kind, call.role) {
-            self.windows.sizes[slot].record(call.ret.unsigned_abs(), weight);
+            self.windows.sizes[slot].record(call.ret.unsigned_abs() as f64, weight);
         }
     }
 
