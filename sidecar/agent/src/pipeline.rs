@@ -282,7 +282,12 @@ impl Pipeline {
     async fn on_tick(&mut self, tick: &Tick, outcome: &mut Outcome) {
         for stability in self.models.assess(tick.at_ns).await {
             if let Some(engine) = &mut self.engine {
-                engine.on_stability(stability.container, stability.at_ns, stability.stability);
+                engine.on_stability(
+                    stability.container,
+                    stability.at_ns,
+                    stability.stability,
+                    &stability.strays,
+                );
             }
             outcome.stability.push(stability);
         }

@@ -385,6 +385,7 @@ impl Sidecar {
                 "lost": lost,
                 "reduced": reduced,
                 "shipped_because": shipped_because.filter(|_| !reduced),
+                "strays": self.pipeline.models().strays(*container),
                 "stability": attention.and_then(|attention| attention.stability(*container)),
             }))?;
         }

@@ -258,7 +258,14 @@ impl Engine {
     }
 
     /// The autoencoder's view of a container's last interval: 1 = as learned.
-    pub fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
+    /// `strays`: by what it differs.
+    pub fn on_stability(
+        &mut self,
+        container: ContainerIndex,
+        at_ns: Nanos,
+        stability: f64,
+        strays: &[String],
+    ) {
         self.advance(at_ns);
         if self.reduced {
             // A profile from a sample: attention has it looked at.
@@ -270,7 +277,10 @@ impl Engine {
             return;
         }
         match signal {
-            Some(signal) => self.take(signal),
+            Some(signal) => {
+                let strays = (!strays.is_empty()).then(|| strays.join(", "));
+                self.take(signal.about(strays));
+            }
             None => self.board.relieve(container, Good::Stable, at_ns),
         }
         self.step();

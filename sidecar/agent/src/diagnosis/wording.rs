@@ -218,10 +218,14 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             "sequences of calls the model did not expect{}",
             baseline(&evidence.normal)
         ),
-        Kind::Unstable => format!(
-            "profile of calls differs from the learned one{}",
-            baseline(&evidence.normal)
-        ),
+        Kind::Unstable => {
+            let most = evidence.subject().map(|most| format!(", most in {most}"));
+            format!(
+                "profile of calls differs from the learned one{}{}",
+                most.unwrap_or_default(),
+                baseline(&evidence.normal)
+            )
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod application;
 mod builtin;
+mod strays;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ use crate::{
 };
 use application::{Asked, Fit};
 use builtin::{Builtin, compile_beside};
+use strays::Strays;
 
 /// Distinct windows whose pattern is remembered, per container.
 const PATTERN_CACHE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
@@ -61,6 +63,7 @@ struct Watched {
     profile: ProfileBuilder,
     profile_calls: u64,
     profile_since_ns: Nanos,
+    strays: Strays,
 }
 
 /// A plugin with the model of one container.
@@ -77,6 +80,8 @@ pub struct Stability {
     pub at_ns: Nanos,
     pub stability: f64,
     pub latent: Vec<f32>,
+    /// By what it differs from the learned ones: `duration of connect +3.6`, in standard deviations.
+    pub strays: Vec<String>,
 }
 
 impl Models {
@@ -180,6 +185,7 @@ impl Models {
             vocabulary,
             profile_calls: 0,
             profile_since_ns: 0,
+            strays: Strays::new(bundle),
         };
         let old = self.watched.insert(container, watched);
         if let Some(old) = old.and_then(|old| old.serving) {
@@ -243,6 +249,12 @@ impl Models {
     pub fn application_type(&self, container: ContainerIndex) -> Option<&str> {
         let watched = self.watched.get(&container)?;
         Some(&watched.application_type)
+    }
+
+    /// By what a container's last profile differs from the learned ones.
+    pub fn strays(&self, container: ContainerIndex) -> &[String] {
+        let watched = self.watched.get(&container);
+        watched.map_or(&[], |watched| &watched.strays.last)
     }
 
     /// The plugins, for their counters.
@@ -324,6 +336,9 @@ impl Models {
             let Some(profile) = watched.profile_due(now_ns) else {
                 continue;
             };
+            let layout = watched.profile.layout();
+            let strays = &mut watched.strays;
+            strays.take(&profile.values, layout, &watched.vocabulary);
             if let Some(assessment) = watched.assess(&mut self.builtin, profile.values).await {
                 let error = f64::from(assessment.reconstruction_error);
                 all.push(Stability {
@@ -331,6 +346,7 @@ impl Models {
                     at_ns: now_ns,
                     stability: watched.thresholds.stability(error),
                     latent: assessment.latent,
+                    strays: watched.strays.last.clone(),
                 });
             }
         }

@@ -244,7 +244,7 @@ fn anything(shop: &mut Shop, numbers: &mut Numbers, container: u16, pid: u32, at
             }];
             engine.on_record(&Record::Threads(ThreadsSnapshot { at_ns, threads }));
         }
-        6 => engine.on_stability(container, at_ns, f64::from(tid) % 1.0),
+        6 => engine.on_stability(container, at_ns, f64::from(tid) % 1.0, &[]),
         7 => {
             let subject = Subject::Path(format!("/{fd}"));
             let detail = Detail {

@@ -1,0 +1,40 @@
+//! By what a profile differs from the learned ones.
+
+use stethos_bundle::{Bundle, StandardProfile};
+use stethos_patterns::{Vocabulary, profile::ProfileLayout};
+
+/// So many are named.
+const NAMED: usize = 3;
+/// A value this many scales from its mean strays.
+const FAR: f32 = 2.0;
+
+/// Names what strays.
+#[derive(Debug, Default)]
+pub(super) struct Strays {
+    standard: StandardProfile,
+    arch: String,
+    /// Of the last interval.
+    pub(super) last: Vec<String>,
+}
+
+impl Strays {
+    pub(super) fn new(bundle: &Bundle) -> Self {
+        Self {
+            standard: bundle.standard_profile().unwrap_or_default(),
+            arch: bundle.card.arch.clone(),
+            last: Vec::new(),
+        }
+    }
+
+    /// Takes an interval's profile. What strays most comes first: `duration of connect +3.6`, in
+    /// standard deviations.
+    pub(super) fn take(&mut self, values: &[f32], layout: &ProfileLayout, vocabulary: &Vocabulary) {
+        let furthest = self.standard.furthest(values).into_iter();
+        let far = furthest.filter(|(_, distance)| distance.abs() >= FAR);
+        let names = far.map(|(place, distance)| {
+            let name = layout.name(place, &self.arch, vocabulary);
+            format!("{name} {distance:+.1}")
+        });
+        self.last = names.take(NAMED).collect();
+    }
+}
