@@ -3,6 +3,7 @@
 
 mod again;
 mod bundles;
+mod cases;
 mod choice;
 mod doing;
 mod effect;
@@ -85,6 +86,10 @@ pub(crate) struct LabOptions {
     /// With --again: by rules alone, without models
     #[arg(long, requires = "again")]
     without_models: bool,
+    /// With --again: write what was right as cases that the tests replay, one for each class and
+    /// application
+    #[arg(long, value_name = "FOLDER", requires = "again")]
+    cases: Option<PathBuf>,
     /// Only print the tables of these files
     #[arg(long, num_args = 1.., value_name = "FILES")]
     tables: Vec<PathBuf>,
@@ -174,6 +179,10 @@ fn judge_again(workspace: &Workspace, options: &LabOptions) -> Result<()> {
     ensure!(!is_interrupted(), "interrupted");
     if without > 0 {
         eprintln!("{without} trials left no recording");
+    }
+    if let Some(folder) = &options.cases {
+        let written = cases::write(&record::read(&json)?, folder)?;
+        eprintln!("{} cases in {}", written.len(), folder.display());
     }
     tables::print(&record::read(&json)?)
 }
