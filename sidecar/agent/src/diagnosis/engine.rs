@@ -1,6 +1,7 @@
 //! The engine: observations in, reports out. Everything depends on the times in the records.
 
 mod exchanges;
+mod network;
 pub mod operator;
 mod sequences;
 
@@ -24,6 +25,8 @@ use crate::diagnosis::signals::exchanges::Exchanges;
 use crate::diagnosis::signals::flood::Flood;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
+use crate::diagnosis::signals::network::Network;
+use crate::diagnosis::signals::pieces::Pieces;
 use crate::diagnosis::signals::processes::Processes;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
@@ -73,6 +76,8 @@ pub struct Engine {
     ends: Ends,
     processes: Processes,
     flood: Flood,
+    network: Network,
+    pieces: Pieces,
     board: Board,
 }
 
@@ -102,6 +107,8 @@ impl Engine {
             ends: Ends::default(),
             processes: Processes::default(),
             flood: Flood::default(),
+            network: Network::default(),
+            pieces: Pieces::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -136,6 +143,7 @@ impl Engine {
                 for thread in snapshot.threads.iter().filter(|t| t.inside.is_some()) {
                     self.board.runs(thread.pid, snapshot.at_ns);
                 }
+                self.connecting(snapshot);
                 if snapshot.at_ns >= self.stalled_until {
                     let models = &self.models;
                     let mut signals =
@@ -158,6 +166,7 @@ impl Engine {
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
+            Record::Network(state) => self.on_network(state),
             Record::Window(_) | Record::Http(_) | Record::Exchange(_) => {}
         }
     }
@@ -213,6 +222,7 @@ impl Engine {
             }
             self.connections.observe(&scene, call);
             signals.extend(self.processes.judge(&scene, call));
+            signals.extend(self.pieces.observe(&scene, call));
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
             }
@@ -289,6 +299,7 @@ impl Engine {
         let signal = self.ends.judge(record, ended.as_ref(), model, &self.pod);
         if ended.is_some() {
             self.connections.forget(record.pid);
+            self.network.forget(record.pid);
             self.board.ended(record.pid, record.at_ns);
         }
         signal.into_iter().for_each(|signal| self.take(signal));
@@ -355,7 +366,7 @@ impl Engine {
         }
         self.stepped = self.now;
         let restless = self.exchanges.restless() || self.durations.restless();
-        let restless = restless || self.errors.restless() || self.processes.restless();
+        let restless = restless || self.network.restless() || self.errors.restless() || self.processes.restless();
         if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }
@@ -379,6 +390,8 @@ impl Engine {
             self.stability.reset(container);
             self.processes.reset(container);
             self.flood.reset(container);
+            self.network.reset(container);
+            self.pieces.reset(container);
         }
     }
 }

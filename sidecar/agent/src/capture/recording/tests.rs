@@ -186,6 +186,24 @@ fn one_of_each() -> Vec<Record> {
             role: Role::Server,
             peer: None,
         }),
+        Record::Network(NetworkState {
+            at_ns: 13,
+            pid,
+            counters: Some(NetworkCounters {
+                sent: 500,
+                sent_again: 3,
+                ..NetworkCounters::default()
+            }),
+            sockets: vec![SocketState {
+                pid,
+                fd,
+                peer: Some("[::1]:5".into()),
+                state: SocketState::ESTABLISHED,
+                retries: 2,
+                received_bytes: 70_000,
+                ..SocketState::default()
+            }],
+        }),
     ]
 }
 

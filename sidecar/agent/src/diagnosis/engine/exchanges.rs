@@ -6,6 +6,8 @@ use stethos_patterns::descriptors::Exchange;
 use super::Engine;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::signal::Signal;
+use crate::diagnosis::signals::exchanges::place_of;
+use crate::diagnosis::signals::network::Waiting;
 use crate::diagnosis::signals::stuck;
 use crate::record::ContainerIndex;
 
@@ -21,6 +23,9 @@ impl Engine {
         let Some(model) = self.models.get(&container) else {
             return;
         };
+        if exchange.role == Role::Client {
+            self.network.ended(container, exchange, &peer, model);
+        }
         let judged = self.exchanges.judge(
             container,
             exchange,
@@ -51,6 +56,14 @@ impl Engine {
         };
         if self.now < self.stalled_until {
             return;
+        }
+        for exchange in pending.iter().filter(|e| e.role == Role::Client) {
+            let waiting = Waiting {
+                place: place_of(container, exchange),
+                peer: self.peer_of(exchange),
+                told_ns: self.now,
+            };
+            self.network.waits(waiting, model);
         }
         let signals: Vec<Signal> = pending
             .iter()

@@ -1,0 +1,90 @@
+//! What sockets and the counters of the network say of a peer, beside what its calls say.
+
+use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::report::FaultClass::{self, *};
+use crate::diagnosis::signal::Kind;
+
+/// What stands between this container and a peer.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    /// A request was acknowledged and not answered.
+    heard: bool,
+    /// A request was not acknowledged.
+    unheard: bool,
+    /// A connect was not.
+    unconnected: bool,
+    none: bool,
+    lossy: bool,
+    narrow: bool,
+}
+
+impl Way {
+    fn to(evidence: &Evidence, roots: &[&Evidence]) -> Self {
+        let peer = evidence.peer();
+        let mut way = Self::default();
+        let near = roots.iter().filter(|other| {
+            other.container == evidence.container && (peer.is_none() || other.peer() == peer)
+        });
+        for other in near {
+            match other.kind {
+                Kind::Heard { .. } => way.heard = true,
+                Kind::Unheard { connecting, .. } if other.is_significant() => {
+                    way.unconnected |= connecting;
+                    way.unheard |= !connecting;
+                }
+                Kind::NoWay { .. } => way.none = true,
+                Kind::Lossy { .. } => way.lossy = true,
+                Kind::Narrow { .. } => way.narrow = true,
+                _ => {}
+            }
+        }
+        way
+    }
+
+    /// What keeps requests from being answered.
+    fn stops(self) -> Option<FaultClass> {
+        Some(match self {
+            Way { none: true, .. } => NetworkUnreachable,
+            Way { narrow: true, .. } => NetworkThrottled,
+            Way { lossy: true, .. } => NetworkLoss,
+            Way { unheard: true, .. } => DependencyBlackhole,
+            // A full queue of connections takes no more of them; a black hole acknowledges nothing.
+            Way { heard: true, .. } => DependencyHung,
+            Way {
+                unconnected: true, ..
+            } => DependencyBlackhole,
+            _ => return None,
+        })
+    }
+}
+
+/// None where the way to the peer says nothing about this evidence.
+pub(super) fn supports(
+    evidence: &Evidence,
+    roots: &[&Evidence],
+) -> Option<Vec<(FaultClass, f64)>> {
+    let way = Way::to(evidence, roots);
+    let class = way.stops()?;
+    let by_way = matches!(class, NetworkThrottled | NetworkLoss | NetworkUnreachable);
+    let waits = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::NoAnswer { .. } | Kind::ConnectFailed { quick: false, .. }
+        )
+    };
+    Some(match &evidence.kind {
+        Kind::NoWay { .. } | Kind::Lossy { .. } | Kind::Narrow { .. } => vec![(class, 1.0)],
+        Kind::Unheard { .. } => vec![(class, 0.95)],
+        kind if waits(kind) => vec![(class, 0.9)],
+        // A slow peer acknowledges as well.
+        Kind::Heard { .. } => match roots.iter().any(|other| waits(&other.kind)) {
+            true => vec![(class, 0.9)],
+            false => vec![],
+        },
+        Kind::SlowExchange { .. } | Kind::ClosedEarly { .. } | Kind::SlowService if by_way => {
+            vec![(class, 0.9)]
+        }
+        Kind::SlowExchange { .. } if way.unheard => vec![(class, 0.6), (DependencySlow, 0.3)],
+        _ => return None,
+    })
+}

@@ -1,0 +1,338 @@
+//! What the network between this pod and its peers does, from counters and sockets.
+//!
+//! The namespace's counters say that segments are lost or held back, but not whose. Peers whose
+//! exchanges are late meanwhile and which still answer are taken for the affected ones. What a
+//! request waits for is said by its own socket, which diagnosis asks for once it waits too long:
+//!
+//! | the socket of a request without an answer | says |
+//! | --- | --- |
+//! | everything acknowledged | the peer's kernel lives, the process behind it does not answer |
+//! | sent again and again, nothing heard, messages that there is no way | no route |
+//! | sent again and again, nothing heard | a black hole, unless the peer answers others |
+//! | not sent yet, or on the way for much longer than it takes, without loss | a narrow way |
+
+mod rates;
+
+use std::collections::BTreeMap;
+
+use stethos_patterns::descriptors::Exchange;
+use stethos_patterns::Outcome;
+
+use self::rates::Rates;
+use crate::diagnosis::reference::Reference;
+use crate::diagnosis::signal::{Kind, Place, Signal, Standing, is_resolver};
+use crate::diagnosis::signals::MAX_KEYS;
+use crate::record::{ContainerIndex, Nanos, NetworkState, SocketState};
+use crate::sequential::SECOND;
+
+const MS: Nanos = SECOND / 1000;
+/// No retransmission timer is shorter: an exchange that lost a segment takes longer.
+const RETRANSMISSION: Nanos = 190 * MS;
+/// So many times the learned median, at least, is late.
+const LATE: u64 = 5;
+/// What waits this long is looked at.
+const LOOK_AFTER: Nanos = 250 * MS;
+/// What is not told of again for this long does not wait any more.
+const STALE: Nanos = 1500 * MS;
+/// Late exchanges count for this long, and so many are needed.
+const LATE_FOR: Nanos = 10 * SECOND;
+const LATE_ONES: usize = 3;
+/// A segment that was sent again this often went nowhere, and this often in a row on a connection
+/// that is asked for.
+const RETRIES: u8 = 2;
+/// A way is narrow when a segment takes this many times as long as at best, and this long.
+const SLOWER: u32 = 10;
+const SLOW_US: u32 = 100_000;
+/// Evidence of a socket, nats.
+const CERTAIN: f64 = 10.0;
+const BESIDE: f64 = 6.0;
+/// Sockets that are looked at.
+const SOCKETS: usize = 32;
+
+type Socket = (u32, i32);
+type Peer = (ContainerIndex, String);
+
+/// A request without an answer, or a connection that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) place: Place,
+    pub(crate) peer: String,
+    /// When it was last told of.
+    pub(crate) told_ns: Nanos,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    rates: Rates,
+    waiting: BTreeMap<Socket, Waiting>,
+    /// Sockets of late exchanges, and when they ended.
+    lately: BTreeMap<Socket, (Nanos, Peer)>,
+    late: BTreeMap<Peer, Late>,
+    /// Since when a peer's way is narrow without a break, and when it was last.
+    narrow: BTreeMap<Peer, (Nanos, Nanos)>,
+    told: Vec<Socket>,
+}
+
+#[derive(Debug, Default)]
+struct Late {
+    /// The last ones.
+    at_ns: Vec<Nanos>,
+    pid: u32,
+    fd: i32,
+}
+
+/// What is known beside.
+pub(crate) struct Around<'a> {
+    pub(crate) model: &'a dyn Fn(ContainerIndex) -> Option<&'a Reference>,
+    pub(crate) last_answer: &'a dyn Fn(ContainerIndex, &str) -> Nanos,
+    /// Share of segments sent again in normal time.
+    pub(crate) learned: Option<f64>,
+    pub(crate) limit: f64,
+}
+
+/// How a socket with something to wait for stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// All that was sent was acknowledged.
+    Heard,
+    Unheard {
+        connecting: bool,
+    },
+    Narrow,
+    Moving,
+}
+
+impl Stand {
+    fn of(socket: &SocketState) -> Self {
+        let under_way = socket.unacknowledged > 0 || socket.unsent_bytes > 0;
+        let slower = socket.least_rtt_us > 0
+            && socket.rtt_us >= SLOW_US
+            && socket.rtt_us / SLOWER >= socket.least_rtt_us;
+        match socket.state {
+            SocketState::SYN_SENT if socket.retries > 0 => Stand::Unheard { connecting: true },
+            SocketState::SYN_SENT => Stand::Moving,
+            _ if !under_way => Stand::Heard,
+            _ if socket.retries >= RETRIES => Stand::Unheard { connecting: false },
+            _ if socket.retries == 0 && (socket.unsent_bytes > 0 || slower) => Stand::Narrow,
+            _ => Stand::Moving,
+        }
+    }
+}
+
+impl Network {
+    /// An exchange of a client ended, with an answer or without.
+    pub(crate) fn ended(
+        &mut self,
+        container: ContainerIndex,
+        exchange: &Exchange,
+        peer: &str,
+        model: &Reference,
+    ) {
+        let socket = (exchange.pid, exchange.fd);
+        self.waiting.remove(&socket);
+        let gave_up = matches!(exchange.failed, Some(Outcome::NoReturn));
+        let answered = exchange.failed.is_none() || gave_up;
+        let Some(normal) = model.patience(peer).filter(|_| answered) else {
+            return;
+        };
+        let took = exchange.duration_ns();
+        if took < RETRANSMISSION || took < normal.median_ns.saturating_mul(LATE) {
+            return;
+        }
+        let at_ns = exchange.received_ns;
+        let key = (container, peer.to_owned());
+        if self.late.len() >= MAX_KEYS && !self.late.contains_key(&key) {
+            self.late.pop_first();
+        }
+        if self.lately.len() >= MAX_KEYS {
+            self.lately.pop_first();
+        }
+        self.lately.insert(socket, (at_ns, key.clone()));
+        let late = self.late.entry(key).or_default();
+        late.at_ns
+            .retain(|before| at_ns.saturating_sub(*before) < LATE_FOR);
+        if late.at_ns.len() < MAX_KEYS {
+            late.at_ns.push(at_ns);
+        }
+        (late.pid, late.fd) = socket;
+    }
+
+    /// Something waits at `waiting.told_ns`.
+    pub(crate) fn waits(&mut self, waiting: Waiting, model: &Reference) {
+        let Place {
+            pid, fd, start_ns, ..
+        } = waiting.place;
+        let age = waiting.told_ns.saturating_sub(start_ns);
+        let ceiling = model
+            .exchange_limit(&waiting.peer)
+            .map_or(0, |l| l.ceiling_ns);
+        let known = model.knows_peer(&waiting.peer) || waiting.peer.is_empty();
+        if age < LOOK_AFTER.max(ceiling) || !known || is_resolver(&waiting.peer) {
+            return;
+        }
+        if self.waiting.len() < MAX_KEYS || self.waiting.contains_key(&(pid, fd)) {
+            self.waiting.insert((pid, fd), waiting);
+        }
+    }
+
+    /// The sockets to look at from now on, where others were before.
+    pub(crate) fn wanted(&mut self, now: Nanos) -> Option<Vec<Socket>> {
+        self.waiting
+            .retain(|_, waiting| now.saturating_sub(waiting.told_ns) < STALE);
+        self.lately
+            .retain(|_, (at_ns, _)| now.saturating_sub(*at_ns) < STALE);
+        let mut waiting: Vec<_> = self.waiting.iter().collect();
+        waiting.sort_by_key(|(_, waiting)| waiting.place.start_ns);
+        let mut wanted: Vec<Socket> = waiting.into_iter().map(|(socket, _)| *socket).collect();
+        wanted.truncate(SOCKETS);
+        let lately = self.lately.keys().filter(|s| !self.waiting.contains_key(s));
+        let room = SOCKETS.saturating_sub(wanted.len());
+        wanted.extend(lately.take(room));
+        (wanted != self.told).then(|| {
+            self.told.clone_from(&wanted);
+            wanted
+        })
+    }
+
+    /// Takes what the network is like now.
+    pub(crate) fn judge(&mut self, state: &NetworkState, around: &Around<'_>) -> Vec<Signal> {
+        self.rates.take(state, around.learned, around.limit);
+        let mut signals = Vec::new();
+        for socket in &state.sockets {
+            signals.extend(self.judge_socket(socket, state.at_ns, around));
+        }
+        signals.extend(self.judge_peers(state, around));
+        signals
+    }
+
+    fn judge_socket(
+        &mut self,
+        socket: &SocketState,
+        now: Nanos,
+        around: &Around<'_>,
+    ) -> Option<Signal> {
+        let key = (socket.pid, socket.fd);
+        let stand = Stand::of(socket);
+        let (container, peer) = match (self.waiting.get(&key), self.lately.get(&key)) {
+            (Some(waiting), _) => (waiting.place.container, waiting.peer.clone()),
+            (None, Some((_, peer))) => peer.clone(),
+            (None, None) => return None,
+        };
+        // The number may be another connection's by now.
+        if socket.peer.as_ref().is_some_and(|now| *now != peer) && !peer.is_empty() {
+            return None;
+        }
+        let peer = socket.peer.clone().unwrap_or(peer);
+        let waiting = self.waiting.get(&key);
+        if let (Stand::Narrow, waiting) = (stand, waiting) {
+            let start_ns = waiting.map_or(now, |waiting| waiting.place.start_ns);
+            self.is_narrow((container, peer), start_ns, now);
+            return None;
+        }
+        let place = Place {
+            end_ns: now,
+            ..waiting?.place
+        };
+        let (silent, since) = (
+            (around.last_answer)(container, &peer) < place.start_ns,
+            place.start_ns,
+        );
+        let about = |kind, token: &str| Signal::at(place, kind, token).about(Some(peer.clone()));
+        let peer_of = || peer.clone();
+        match stand {
+            Stand::Heard => {
+                let kind = Kind::Heard { peer: peer_of() };
+                Some(about(kind, "socket:acknowledged").standing(Standing::Symptom, BESIDE))
+            }
+            Stand::Unheard { .. } if self.rates.no_way_since(since) => {
+                let kind = Kind::NoWay { peer: peer_of() };
+                Some(about(kind, "socket:no_route").standing(Standing::Hard, CERTAIN))
+            }
+            Stand::Unheard { connecting } => {
+                let kind = Kind::Unheard {
+                    peer: peer_of(),
+                    connecting,
+                };
+                let lossy = self.rates.lost_since().is_some_and(|lost_ns| {
+                    (around.last_answer)(container, &peer) > lost_ns.saturating_add(SECOND)
+                });
+                let signal = about(kind, "socket:unacknowledged");
+                Some(match silent && !lossy {
+                    true => signal.standing(Standing::Opens, CERTAIN),
+                    false => signal,
+                })
+            }
+            Stand::Narrow | Stand::Moving => None,
+        }
+    }
+
+    fn is_narrow(&mut self, peer: Peer, from_ns: Nanos, now: Nanos) {
+        if self.narrow.len() >= MAX_KEYS && !self.narrow.contains_key(&peer) {
+            self.narrow.pop_first();
+        }
+        let (_, last_ns) = self.narrow.entry(peer).or_insert((from_ns, now));
+        *last_ns = now;
+    }
+
+    /// Peers that are late because of the way to them.
+    fn judge_peers(&mut self, state: &NetworkState, around: &Around<'_>) -> Vec<Signal> {
+        let now = state.at_ns;
+        self.narrow
+            .retain(|_, (_, last_ns)| now.saturating_sub(*last_ns) < 2 * STALE);
+        let mut signals = Vec::new();
+        for ((container, peer), late) in &mut self.late {
+            late.at_ns
+                .retain(|before| now.saturating_sub(*before) < LATE_FOR);
+            if late.at_ns.len() < LATE_ONES || (around.model)(*container).is_none() {
+                continue;
+            }
+            let answered = (around.last_answer)(*container, peer);
+            let place = |start_ns| Place {
+                container: *container,
+                pid: late.pid,
+                tid: late.pid,
+                fd: late.fd,
+                start_ns,
+                end_ns: now,
+            };
+            let peer_of = || peer.clone();
+            let about =
+                |start_ns, kind, token: &str| Signal::at(place(start_ns), kind, token).about(Some(peer_of()));
+            let queued = self.rates.queued(now).filter(|run| answered > run.from_ns);
+            let narrow = self.narrow.get(&(*container, peer_of()));
+            let narrow = narrow.filter(|(first, last)| last.saturating_sub(*first) >= 3 * SECOND);
+            if let Some(from_ns) = queued
+                .map(|run| run.from_ns)
+                .or(narrow.map(|(from_ns, _)| *from_ns))
+            {
+                let kind = Kind::Narrow { peer: peer_of() };
+                signals.push(
+                    about(from_ns, kind, "socket:queued").standing(Standing::Opens, CERTAIN),
+                );
+            } else if let Some(run) = self.rates.lost(now)
+                && answered > run.from_ns.saturating_add(SECOND)
+            {
+                let kind = Kind::Lossy { peer: peer_of() };
+                let signal = about(run.from_ns, kind, "segments:sent_again");
+                let standing = signal.standing(Standing::Opens, run.evidence.min(12.0));
+                signals.push(standing.against(run.normal));
+            }
+        }
+        signals
+    }
+
+    pub(crate) fn restless(&self) -> bool {
+        self.rates.restless()
+    }
+
+    /// Forgets what was late in a container whose incident is over.
+    pub(crate) fn reset(&mut self, container: ContainerIndex) {
+        self.late.retain(|(c, _), _| *c != container);
+        self.narrow.retain(|(c, _), _| *c != container);
+    }
+
+    pub(crate) fn forget(&mut self, pid: u32) {
+        self.waiting.retain(|(owner, _), _| *owner != pid);
+        self.lately.retain(|(owner, _), _| *owner != pid);
+    }
+}

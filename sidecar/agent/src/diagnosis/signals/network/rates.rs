@@ -1,0 +1,130 @@
+//! What the counters of a network namespace say.
+
+use crate::diagnosis::signal::Normal;
+use crate::diagnosis::signals::RESTLESS;
+use crate::record::{Nanos, NetworkState};
+use crate::sequential::{SECOND, ShareTest};
+
+/// Share of segments sent again that is normal where nothing was learned, and the least that is
+/// tested against.
+const USUAL: f64 = 0.005;
+const LOST: f64 = 0.03;
+/// In multiples of the normal share.
+const MORE: f64 = 5.0;
+/// Of the segments sent again, so many did not have to be where they were only held back.
+const NEEDLESS: f64 = 0.7;
+const LASTS: Nanos = 2 * SECOND;
+
+#[derive(Debug)]
+pub(super) struct Rates {
+    before: Option<NetworkState>,
+    lost: ShareTest,
+    queued: ShareTest,
+    limit: f64,
+    /// Segments sent again, and those of them that were needless, since the share first rose.
+    again: u64,
+    needless: u64,
+    /// Share of segments sent again in the last reading.
+    now: f64,
+    /// When messages last came that there is no way.
+    no_way_ns: Nanos,
+    learned: Option<f64>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Rates {
+            before: None,
+            lost: ShareTest::new(),
+            queued: ShareTest::new(),
+            limit: f64::INFINITY,
+            again: 0,
+            needless: 0,
+            now: 0.0,
+            no_way_ns: 0,
+            learned: None,
+        }
+    }
+}
+
+/// Since when a share is higher than learned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Higher {
+    pub(super) from_ns: Nanos,
+    pub(super) evidence: f64,
+    pub(super) normal: Normal,
+}
+
+impl Rates {
+    /// `learned`: share of segments sent again in normal time.
+    pub(super) fn take(&mut self, state: &NetworkState, learned: Option<f64>, limit: f64) {
+        if state.counters.is_none() {
+            return;
+        }
+        (self.learned, self.limit) = (learned, limit);
+        let now = NetworkState {
+            sockets: Vec::new(),
+            ..state.clone()
+        };
+        let before = self.before.replace(now);
+        let Some(counted) = before.and_then(|before| state.since(&before)) else {
+            return;
+        };
+        if counted.unreachable > 0 || counted.no_route > 0 {
+            self.no_way_ns = state.at_ns;
+        }
+        let again = counted.data_again();
+        let queued = counted.needless + counted.still_queued;
+        let lost = again.saturating_sub(counted.needless);
+        if self.lost.run().is_none() && self.queued.run().is_none() {
+            (self.again, self.needless) = (0, 0);
+        }
+        self.again = self.again.saturating_add(again + counted.still_queued);
+        self.needless = self.needless.saturating_add(queued);
+        self.now = again as f64 / counted.sent.max(1) as f64;
+        let p0 = learned.map_or(USUAL, |share| (2.0 * share).clamp(0.002, 0.2));
+        let p1 = (MORE * p0).clamp(LOST, 0.9);
+        for (test, hits) in [(&mut self.lost, lost), (&mut self.queued, queued)] {
+            let misses = counted.sent.saturating_sub(hits);
+            test.observe_many(state.at_ns, hits, misses, p0, p1);
+        }
+    }
+
+    /// When segments began to be lost more than usual.
+    pub(super) fn lost_since(&self) -> Option<Nanos> {
+        self.lost.run().map(|run| run.first_ns)
+    }
+
+    pub(super) fn lost(&self, now: Nanos) -> Option<Higher> {
+        self.higher(&self.lost, now)
+    }
+
+    /// Where most of what was sent again was only late.
+    pub(super) fn queued(&self, now: Nanos) -> Option<Higher> {
+        let mostly = self.needless as f64 >= NEEDLESS * self.again as f64;
+        self.higher(&self.queued, now).filter(|_| mostly)
+    }
+
+    fn higher(&self, test: &ShareTest, now: Nanos) -> Option<Higher> {
+        let run = test.run()?;
+        let evidence = test.evidence();
+        let lasts = run.last_ns.saturating_sub(run.first_ns) >= LASTS;
+        let recent = now.saturating_sub(run.last_ns) <= LASTS;
+        (evidence >= self.limit && lasts && recent).then_some(Higher {
+            from_ns: run.first_ns,
+            evidence,
+            normal: Normal::Share {
+                calibrated: self.learned.unwrap_or(0.0),
+                now: self.now,
+            },
+        })
+    }
+
+    pub(super) fn no_way_since(&self, at_ns: Nanos) -> bool {
+        self.no_way_ns > 0 && self.no_way_ns >= at_ns
+    }
+
+    pub(super) fn restless(&self) -> bool {
+        self.lost.evidence() > RESTLESS || self.queued.evidence() > RESTLESS
+    }
+}
