@@ -23,9 +23,8 @@ impl Engine {
         let Some(model) = self.models.get(&container) else {
             return;
         };
-        if exchange.role == Role::Client {
-            self.network.ended(container, exchange, &peer, model);
-        }
+        let in_vain = exchange.role == Role::Client
+            && self.network.ended(container, exchange, &peer, model);
         let judged = self.exchanges.judge(
             container,
             exchange,
@@ -33,6 +32,7 @@ impl Engine {
             model,
             &self.pod,
             (!self.reduced).then_some(self.limit),
+            in_vain,
         );
         self.advance(exchange.received_ns);
         if judged.answered {
@@ -62,6 +62,7 @@ impl Engine {
                 place: place_of(container, exchange),
                 peer: self.peer_of(exchange),
                 told_ns: self.now,
+                in_vain: false,
             };
             self.network.waits(waiting, model);
         }

@@ -59,6 +59,7 @@ impl Engine {
                     place,
                     peer: peer.to_owned(),
                     told_ns: snapshot.at_ns,
+                    in_vain: false,
                 };
                 self.network.waits(waiting, model);
             }

@@ -51,7 +51,8 @@ impl From<Option<Signal>> for Judged {
 }
 
 impl Exchanges {
-    /// `limit`: none while calls are only counted and the test of slow ones rests.
+    /// `limit`: none while calls are only counted and the test of slow ones rests. `in_vain`: the socket said
+    /// that no answer would come.
     pub(crate) fn judge(
         &mut self,
         container: ContainerIndex,
@@ -60,6 +61,7 @@ impl Exchanges {
         model: &Reference,
         pod: &Pod,
         limit: Option<f64>,
+        in_vain: bool,
     ) -> Judged {
         let place = place_of(container, exchange);
         match (exchange.role, exchange.failed, limit) {
@@ -67,7 +69,7 @@ impl Exchanges {
                 let kind = Kind::ClosedEarly {
                     peer: peer.to_owned(),
                 };
-                self.judge_unanswered(place, kind, "exchange:closed", model)
+                self.judge_unanswered(place, kind, "exchange:closed", model, false)
                     .into()
             }
             (Role::Client, Some(Outcome::NoReturn), _) => {
@@ -79,7 +81,7 @@ impl Exchanges {
                 let kind = Kind::NoAnswer {
                     peer: peer.to_owned(),
                 };
-                self.judge_unanswered(place, kind, "exchange:gave_up", model)
+                self.judge_unanswered(place, kind, "exchange:gave_up", model, in_vain)
                     .into()
             }
             (Role::Client, None, Some(limit)) => self.judge_answer(place, peer, model, pod, limit),
@@ -157,6 +159,7 @@ impl Exchanges {
         kind: Kind,
         token: &str,
         model: &Reference,
+        in_vain: bool,
     ) -> Option<Signal> {
         let Cause::Peer(peer) = kind.cause() else {
             return None;
@@ -178,7 +181,11 @@ impl Exchanges {
         *count += 1;
         // Two where normal work has none, well above the usual number where it has some.
         let usual = model.unanswered_in(&peer, UNANSWERED_WITHIN);
-        let needed = if usual > 0.0 { 4.0 + 5.0 * usual } else { 2.0 };
+        let needed = match (in_vain, usual > 0.0) {
+            (_, true) => 4.0 + 5.0 * usual,
+            (true, false) => 1.0,
+            (false, false) => 2.0,
+        };
         let normal = model.patience(&peer);
         let mut signal = Signal::at(place, kind, token).about(Some(peer));
         if let Some(normal) = normal {

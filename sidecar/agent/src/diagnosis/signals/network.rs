@@ -19,7 +19,7 @@ use stethos_patterns::descriptors::Exchange;
 use stethos_patterns::Outcome;
 
 use self::rates::Rates;
-use crate::diagnosis::reference::Reference;
+use crate::diagnosis::reference::{Limit, Reference};
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing, is_resolver};
 use crate::diagnosis::signals::MAX_KEYS;
 use crate::record::{ContainerIndex, Nanos, NetworkState, SocketState};
@@ -30,6 +30,8 @@ const MS: Nanos = SECOND / 1000;
 const RETRANSMISSION: Nanos = 190 * MS;
 /// So many times the learned median, at least, is late.
 const LATE: u64 = 5;
+/// What is acknowledged and not answered for this long says something.
+const PATIENCE: Nanos = SECOND;
 /// What waits this long is looked at.
 const LOOK_AFTER: Nanos = 250 * MS;
 /// What is not told of again for this long does not wait any more.
@@ -59,6 +61,9 @@ pub(crate) struct Waiting {
     pub(crate) peer: String,
     /// When it was last told of.
     pub(crate) told_ns: Nanos,
+    /// Its socket says that it waits for good: what was sent is acknowledged and not answered, or not
+    /// acknowledged at all.
+    pub(crate) in_vain: bool,
 }
 
 #[derive(Debug, Default)]
@@ -120,8 +125,25 @@ impl Stand {
 }
 
 impl Network {
-    /// An exchange of a client ended, with an answer or without.
+    /// An exchange of a client ended, with an answer or without. True where its socket said that there
+    /// would be none.
     pub(crate) fn ended(
+        &mut self,
+        container: ContainerIndex,
+        exchange: &Exchange,
+        peer: &str,
+        model: &Reference,
+    ) -> bool {
+        let socket = (exchange.pid, exchange.fd);
+        let waited = self.waiting.remove(&socket);
+        let gave_up = matches!(exchange.failed, Some(Outcome::NoReturn));
+        if exchange.failed.is_none() || gave_up {
+            self.took(container, exchange, peer, model);
+        }
+        waited.is_some_and(|waited| waited.in_vain && waited.place.start_ns <= exchange.received_ns)
+    }
+
+    fn took(
         &mut self,
         container: ContainerIndex,
         exchange: &Exchange,
@@ -129,14 +151,9 @@ impl Network {
         model: &Reference,
     ) {
         let socket = (exchange.pid, exchange.fd);
-        self.waiting.remove(&socket);
-        let gave_up = matches!(exchange.failed, Some(Outcome::NoReturn));
-        let answered = exchange.failed.is_none() || gave_up;
-        let Some(normal) = model.patience(peer).filter(|_| answered) else {
-            return;
-        };
         let took = exchange.duration_ns();
-        if took < RETRANSMISSION || took < normal.median_ns.saturating_mul(LATE) {
+        let late = |normal: Limit| took >= normal.median_ns.saturating_mul(LATE);
+        if took < RETRANSMISSION || !model.patience(peer).is_some_and(late) {
             return;
         }
         let at_ns = exchange.received_ns;
@@ -170,8 +187,11 @@ impl Network {
         if age < LOOK_AFTER.max(ceiling) || !known || is_resolver(&waiting.peer) {
             return;
         }
-        if self.waiting.len() < MAX_KEYS || self.waiting.contains_key(&(pid, fd)) {
-            self.waiting.insert((pid, fd), waiting);
+        let full = self.waiting.len() >= MAX_KEYS;
+        match self.waiting.get_mut(&(pid, fd)) {
+            Some(known) if known.place.start_ns == start_ns => known.told_ns = waiting.told_ns,
+            None if full => {}
+            _ => drop(self.waiting.insert((pid, fd), waiting)),
         }
     }
 
@@ -239,7 +259,13 @@ impl Network {
         );
         let about = |kind, token: &str| Signal::at(place, kind, token).about(Some(peer.clone()));
         let peer_of = || peer.clone();
+        let waits_ns = now.saturating_sub(since);
+        let answer = !matches!(stand, Stand::Unheard { connecting: true });
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.in_vain = silent && answer && stand != Stand::Moving && waits_ns >= PATIENCE;
+        }
         match stand {
+            Stand::Heard if waits_ns < PATIENCE => None,
             Stand::Heard => {
                 let kind = Kind::Heard { peer: peer_of() };
                 Some(about(kind, "socket:acknowledged").standing(Standing::Symptom, BESIDE))
