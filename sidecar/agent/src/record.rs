@@ -421,7 +421,7 @@ pub struct SocketState {
     pub peer: Option<String>,
     /// As in `net/tcp_states.h`.
     pub state: u8,
-    /// How often in a row the same segment was sent again.
+    /// How often in a row the same segment was sent again, or its window asked for, without an answer.
     pub retries: u8,
     /// Segments.
     pub unacknowledged: u32,

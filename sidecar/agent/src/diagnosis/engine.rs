@@ -339,6 +339,9 @@ impl Engine {
             .settle(self.now, normal, |container, peer| {
                 self.exchanges.last_answer(container, peer)
             });
+        let no_way = signals.iter().filter_map(|s| self.network.has_no_way(s));
+        let no_way: Vec<_> = no_way.collect();
+        signals.extend(no_way);
         signals.extend(self.ends.settle(self.now));
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));

@@ -3,6 +3,8 @@
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::report::FaultClass::{self, *};
 use crate::diagnosis::signal::Kind;
+use crate::record::Nanos;
+use crate::sequential::SECOND;
 
 /// What stands between this container and a peer.
 #[derive(Clone, Copy, Default)]
@@ -22,15 +24,18 @@ impl Way {
     fn to(evidence: &Evidence, roots: &[&Evidence]) -> Self {
         let peer = evidence.peer();
         let mut way = Self::default();
+        let (mut heard_ns, mut unconnected_ns) = (Nanos::MAX, Nanos::MAX);
         let near = roots.iter().filter(|other| {
             other.container == evidence.container && (peer.is_none() || other.peer() == peer)
         });
         for other in near {
             match other.kind {
-                Kind::Heard { .. } => way.heard = true,
+                Kind::Heard { .. } => heard_ns = heard_ns.min(other.first_ns),
                 Kind::Unheard { connecting, .. } if other.is_significant() => {
-                    way.unconnected |= connecting;
                     way.unheard |= !connecting;
+                    if connecting {
+                        unconnected_ns = unconnected_ns.min(other.first_ns);
+                    }
                 }
                 Kind::NoWay { .. } => way.none = true,
                 Kind::Lossy { .. } => way.lossy = true,
@@ -38,6 +43,10 @@ impl Way {
                 _ => {}
             }
         }
+        way.unconnected = unconnected_ns < Nanos::MAX;
+        // A queue of connections is full once those before were acknowledged.
+        let before = heard_ns < unconnected_ns.saturating_add(SECOND);
+        way.heard = heard_ns < Nanos::MAX && (before || !way.unconnected);
         way
     }
 
@@ -70,7 +79,7 @@ pub(super) fn supports(
         matches!(
             kind,
             Kind::NoAnswer { .. } | Kind::ConnectFailed { quick: false, .. }
-        )
+        ) || matches!(kind, Kind::ConnectFailed { .. } if class == NetworkUnreachable)
     };
     Some(match &evidence.kind {
         Kind::NoWay { .. } | Kind::Lossy { .. } | Kind::Narrow { .. } => vec![(class, 1.0)],

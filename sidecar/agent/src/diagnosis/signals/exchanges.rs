@@ -75,7 +75,8 @@ impl Exchanges {
             (Role::Client, Some(Outcome::NoReturn), _) => {
                 let waited = place.end_ns.saturating_sub(place.start_ns);
                 let patience = model.patience(peer).map(|n| gave_up_after(&n));
-                if patience.is_none_or(|patience| waited < patience) {
+                let patience = patience.filter(|patience| in_vain || waited >= *patience);
+                if patience.is_none() {
                     return Judged::default();
                 }
                 let kind = Kind::NoAnswer {

@@ -22,6 +22,7 @@ use self::rates::Rates;
 use crate::diagnosis::reference::{Limit, Reference};
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing, is_resolver};
 use crate::diagnosis::signals::MAX_KEYS;
+use crate::diagnosis::signals::exchanges::duration;
 use crate::record::{ContainerIndex, Nanos, NetworkState, SocketState};
 use crate::sequential::SECOND;
 
@@ -42,6 +43,8 @@ const LATE_ONES: usize = 3;
 /// A segment that was sent again this often went nowhere, and this often in a row on a connection
 /// that is asked for.
 const RETRIES: u8 = 2;
+/// For so long.
+const NARROW_FOR: Nanos = 3 * SECOND;
 /// A way is narrow when a segment takes this many times as long as at best, and this long.
 const SLOWER: u32 = 10;
 const SLOW_US: u32 = 100_000;
@@ -73,9 +76,24 @@ pub(crate) struct Network {
     /// Sockets of late exchanges, and when they ended.
     lately: BTreeMap<Socket, (Nanos, Peer)>,
     late: BTreeMap<Peer, Late>,
-    /// Since when a peer's way is narrow without a break, and when it was last.
-    narrow: BTreeMap<Peer, (Nanos, Nanos)>,
+    narrow: BTreeMap<Peer, Seen>,
     told: Vec<Socket>,
+}
+
+/// Sockets of a peer that were looked at.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    first_ns: Nanos,
+    last_ns: Nanos,
+    narrow: u32,
+    otherwise: u32,
+}
+
+impl Seen {
+    fn is_narrow(&self) -> bool {
+        let lasts = self.last_ns.saturating_sub(self.first_ns) >= NARROW_FOR;
+        lasts && self.narrow >= 2 * self.otherwise
+    }
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +136,9 @@ impl Stand {
             SocketState::SYN_SENT => Stand::Moving,
             _ if !under_way => Stand::Heard,
             _ if socket.retries >= RETRIES => Stand::Unheard { connecting: false },
-            _ if socket.retries == 0 && (socket.unsent_bytes > 0 || slower) => Stand::Narrow,
+            // What this machine drops itself is not on the way.
+            _ if socket.unacknowledged == 0 || socket.retries > 0 => Stand::Moving,
+            _ if socket.unsent_bytes > 0 || slower => Stand::Narrow,
             _ => Stand::Moving,
         }
     }
@@ -219,7 +239,9 @@ impl Network {
         self.rates.take(state, around.learned, around.limit);
         let mut signals = Vec::new();
         for socket in &state.sockets {
-            signals.extend(self.judge_socket(socket, state.at_ns, around));
+            let signal = self.judge_socket(socket, state.at_ns, around);
+            signals.extend(signal.as_ref().and_then(|heard| no_answer(heard, around)));
+            signals.extend(signal);
         }
         signals.extend(self.judge_peers(state, around));
         signals
@@ -244,11 +266,9 @@ impl Network {
         }
         let peer = socket.peer.clone().unwrap_or(peer);
         let waiting = self.waiting.get(&key);
-        if let (Stand::Narrow, waiting) = (stand, waiting) {
-            let start_ns = waiting.map_or(now, |waiting| waiting.place.start_ns);
-            self.is_narrow((container, peer), start_ns, now);
-            return None;
-        }
+        let start_ns = waiting.map_or(now, |waiting| waiting.place.start_ns);
+        self.saw((container, peer.clone()), stand == Stand::Narrow, start_ns, now);
+        let waiting = self.waiting.get(&key);
         let place = Place {
             end_ns: now,
             ..waiting?.place
@@ -268,7 +288,11 @@ impl Network {
             Stand::Heard if waits_ns < PATIENCE => None,
             Stand::Heard => {
                 let kind = Kind::Heard { peer: peer_of() };
-                Some(about(kind, "socket:acknowledged").standing(Standing::Symptom, BESIDE))
+                let signal = about(kind, "socket:acknowledged");
+                Some(match silent {
+                    true => signal.standing(Standing::Symptom, BESIDE),
+                    false => signal,
+                })
             }
             Stand::Unheard { .. } if self.rates.no_way_since(since) => {
                 let kind = Kind::NoWay { peer: peer_of() };
@@ -292,19 +316,31 @@ impl Network {
         }
     }
 
-    fn is_narrow(&mut self, peer: Peer, from_ns: Nanos, now: Nanos) {
+    fn saw(&mut self, peer: Peer, narrow: bool, from_ns: Nanos, now: Nanos) {
+        if !narrow {
+            if let Some(seen) = self.narrow.get_mut(&peer) {
+                seen.otherwise += 1;
+            }
+            return;
+        }
         if self.narrow.len() >= MAX_KEYS && !self.narrow.contains_key(&peer) {
             self.narrow.pop_first();
         }
-        let (_, last_ns) = self.narrow.entry(peer).or_insert((from_ns, now));
-        *last_ns = now;
+        let seen = self.narrow.entry(peer).or_insert(Seen {
+            first_ns: from_ns,
+            last_ns: now,
+            narrow: 0,
+            otherwise: 0,
+        });
+        seen.last_ns = now;
+        seen.narrow += 1;
     }
 
     /// Peers that are late because of the way to them.
     fn judge_peers(&mut self, state: &NetworkState, around: &Around<'_>) -> Vec<Signal> {
         let now = state.at_ns;
         self.narrow
-            .retain(|_, (_, last_ns)| now.saturating_sub(*last_ns) < 2 * STALE);
+            .retain(|_, seen| now.saturating_sub(seen.last_ns) < 2 * STALE);
         let mut signals = Vec::new();
         for ((container, peer), late) in &mut self.late {
             late.at_ns
@@ -326,10 +362,10 @@ impl Network {
                 |start_ns, kind, token: &str| Signal::at(place(start_ns), kind, token).about(Some(peer_of()));
             let queued = self.rates.queued(now).filter(|run| answered > run.from_ns);
             let narrow = self.narrow.get(&(*container, peer_of()));
-            let narrow = narrow.filter(|(first, last)| last.saturating_sub(*first) >= 3 * SECOND);
+            let narrow = narrow.filter(|seen| seen.is_narrow());
             if let Some(from_ns) = queued
                 .map(|run| run.from_ns)
-                .or(narrow.map(|(from_ns, _)| *from_ns))
+                .or(narrow.map(|seen| seen.first_ns))
             {
                 let kind = Kind::Narrow { peer: peer_of() };
                 signals.push(
@@ -347,6 +383,21 @@ impl Network {
         signals
     }
 
+    /// The same failed connection as one to which there is no way, where messages say that.
+    pub(crate) fn has_no_way(&self, failed: &Signal) -> Option<Signal> {
+        let Kind::ConnectFailed { peer, quick: true } = &failed.kind else {
+            return None;
+        };
+        self.rates.no_way_since(failed.start_ns).then(|| {
+            let signal = Signal {
+                kind: Kind::NoWay { peer: peer.clone() },
+                token: "connect:no_route".to_owned(),
+                ..failed.clone()
+            };
+            signal.standing(Standing::Hard, CERTAIN)
+        })
+    }
+
     pub(crate) fn restless(&self) -> bool {
         self.rates.restless()
     }
@@ -361,4 +412,27 @@ impl Network {
         self.waiting.retain(|(owner, _), _| *owner != pid);
         self.lately.retain(|(owner, _), _| *owner != pid);
     }
+}
+
+/// A request that was acknowledged, and not answered for much longer than any in learning, while the peer
+/// answered nobody.
+fn no_answer(heard: &Signal, around: &Around<'_>) -> Option<Signal> {
+    let Kind::Heard { peer } = &heard.kind else {
+        return None;
+    };
+    let normal = (around.model)(heard.container)?.exchange_limit(peer)?;
+    let longest = normal.highest_ns.saturating_mul(3) / 2;
+    let waits = heard.end_ns.saturating_sub(heard.start_ns);
+    let least = longest.max(normal.ceiling_ns.saturating_mul(3));
+    if heard.standing < Standing::Symptom || waits < least.max(SECOND * 3 / 2) {
+        return None;
+    }
+    let kind = Kind::NoAnswer { peer: peer.clone() };
+    let signal = Signal {
+        kind,
+        token: "exchange:no_answer".to_owned(),
+        ..heard.clone()
+    };
+    let signal = signal.standing(Standing::Opens, CERTAIN);
+    Some(signal.against(duration(&normal)))
 }

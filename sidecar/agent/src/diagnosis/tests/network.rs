@@ -209,3 +209,56 @@ fn another_connection_with_the_number_says_nothing() {
     let shop = stuck(counted(1), &[other]);
     assert_none(&shop, DependencyBlackhole);
 }
+
+/// Connects that are given up at once, while the namespace counts so many messages a second.
+fn refused_at_once(unreachable: u64) -> Shop {
+    let mut shop = Shop::learnt();
+    let mut namespace = Namespace::default();
+    told(&mut shop, Some(namespace.0), Vec::new());
+    shop.each_second(8, |shop| {
+        shop.requests(20, |shop| {
+            let mut calls = shop.calls(CATALOG, 1);
+            calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
+            calls.connect(REDIS_AT, 12, -115);
+            calls
+                .call("poll", -1, 1, 20)
+                .call("getsockopt", 12, 0, 2)
+                .call("close", 12, 0, 2);
+            calls.call("write", 5, 200, 15);
+            shop.run(calls);
+        });
+        let messages = NetworkCounters {
+            unreachable,
+            ..counted(0)
+        };
+        let counters = namespace.add(messages);
+        told(shop, counters, Vec::new());
+    });
+    shop
+}
+
+#[test]
+fn connections_given_up_at_once_are_refused_or_have_no_way() {
+    assert_eq!(refused_at_once(0).confirmed().class, DependencyRefused);
+    assert_eq!(refused_at_once(20).confirmed().class, NetworkUnreachable);
+}
+
+#[test]
+fn what_queues_on_the_way_for_seconds_tells_a_narrow_one() {
+    let queues = SocketState {
+        unsent_bytes: 4000,
+        ..socket(SocketState::ESTABLISHED, 9, 0)
+    };
+    let found = |sockets: &[SocketState]| {
+        let mut shop = Shop::learnt();
+        shop.each_second(12, |shop| {
+            shop.requests(4, |shop| shop.request_with(|_| {}, |_| {}, 240_000));
+            let _ = shop.engine.sockets();
+            told(shop, None, sockets.to_vec());
+        });
+        shop.work(40, 4);
+        shop.confirmed().class
+    };
+    assert_eq!(found(&[]), DependencySlow);
+    assert_eq!(found(&[queues]), NetworkThrottled);
+}

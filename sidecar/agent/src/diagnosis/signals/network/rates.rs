@@ -14,6 +14,8 @@ const MORE: f64 = 5.0;
 /// Of the segments sent again, so many did not have to be where they were only held back.
 const NEEDLESS: f64 = 0.7;
 const LASTS: Nanos = 2 * SECOND;
+/// Messages that there is no way are others when none came for this long.
+const QUIET: Nanos = 10 * SECOND;
 
 #[derive(Debug)]
 pub(super) struct Rates {
@@ -26,8 +28,8 @@ pub(super) struct Rates {
     needless: u64,
     /// Share of segments sent again in the last reading.
     now: f64,
-    /// When messages last came that there is no way.
-    no_way_ns: Nanos,
+    /// When messages began to come that there is no way, and when they last did.
+    no_way: Option<(Nanos, Nanos)>,
     learned: Option<f64>,
 }
 
@@ -41,7 +43,7 @@ impl Default for Rates {
             again: 0,
             needless: 0,
             now: 0.0,
-            no_way_ns: 0,
+            no_way: None,
             learned: None,
         }
     }
@@ -71,7 +73,8 @@ impl Rates {
             return;
         };
         if counted.unreachable > 0 || counted.no_route > 0 {
-            self.no_way_ns = state.at_ns;
+            let known = self.no_way.filter(|(_, last)| state.at_ns.saturating_sub(*last) < QUIET);
+            self.no_way = Some((known.map_or(state.at_ns, |(first, _)| first), state.at_ns));
         }
         let again = counted.data_again();
         let queued = counted.needless + counted.still_queued;
@@ -120,8 +123,12 @@ impl Rates {
         })
     }
 
+    /// Whether messages came since then, and none long before: some peers are never there.
     pub(super) fn no_way_since(&self, at_ns: Nanos) -> bool {
-        self.no_way_ns > 0 && self.no_way_ns >= at_ns
+        let new = |(first, last): (Nanos, Nanos)| {
+            last >= at_ns && first >= at_ns.saturating_sub(QUIET)
+        };
+        self.no_way.is_some_and(new)
     }
 
     pub(super) fn restless(&self) -> bool {
