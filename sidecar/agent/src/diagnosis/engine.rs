@@ -183,8 +183,9 @@ impl Engine {
         for row in &counts.rows {
             match &row.kind {
                 CountedKind::Answers { peer } => {
+                    let between = (counts.at_ns.saturating_sub(SECOND), counts.at_ns);
                     self.exchanges
-                        .answered(counts.container, peer, counts.at_ns);
+                        .answered_between(counts.container, peer, between);
                 }
                 CountedKind::Service => self.flood.answered(counts.container, None, row.count),
                 CountedKind::Call(_) => {}
@@ -369,7 +370,10 @@ impl Engine {
         }
         self.stepped = self.now;
         let restless = self.exchanges.restless() || self.durations.restless();
-        let restless = restless || self.network.restless() || self.errors.restless() || self.processes.restless();
+        let restless = restless
+            || self.network.restless()
+            || self.errors.restless()
+            || self.processes.restless();
         if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }

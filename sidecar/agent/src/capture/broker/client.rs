@@ -20,7 +20,8 @@ use super::{
 use crate::{
     capture::{
         node::{
-            ContainerFacts, Counters, NetworkFacts, Node, ProcessFacts, ThreadFacts, ThreadPlace, Unanswered,
+            ContainerFacts, Counters, NetworkFacts, Node, ProcessFacts, ThreadFacts, ThreadPlace,
+            Unanswered,
         },
         pod::{MappingError, Pod, PodMaps},
     },

@@ -72,12 +72,13 @@ fn take(found: &mut NetworkCounters, text: &str) {
                 ("TcpExt:", "TCPTimeouts") => &mut found.timeouts,
                 ("TcpExt:", "TCPSynRetrans") => &mut found.syn_again,
                 ("TcpExt:", "TCPDSACKRecv") => &mut found.needless,
+                ("TcpExt:", "TCPDSACKOldSent" | "TCPDSACKOfoSent") => &mut found.received_again,
                 ("TcpExt:", "TCPSpuriousRtxHostQueues") => &mut found.still_queued,
                 ("Icmp:", "InDestUnreachs") => &mut found.unreachable,
                 ("Ip:", "OutNoRoutes") => &mut found.no_route,
                 _ => continue,
             };
-            *place = value.parse().unwrap_or(0);
+            *place = place.saturating_add(value.parse().unwrap_or(0));
         }
     }
 }
@@ -156,7 +157,8 @@ mod tests {
         take(&mut found, snmp);
         take(
             &mut found,
-            "TcpExt: TCPTimeouts TCPSynRetrans TCPDSACKRecv\nTcpExt: 7 8 2\nIpExt: X\n",
+            "TcpExt: TCPTimeouts TCPSynRetrans TCPDSACKRecv TCPDSACKOldSent TCPDSACKOfoSent\n\
+             TcpExt: 7 8 2 3 1\nIpExt: X\n",
         );
         let expected = NetworkCounters {
             received: 11,
@@ -168,6 +170,7 @@ mod tests {
             still_queued: 0,
             unreachable: 5,
             no_route: 6,
+            received_again: 4,
         };
         assert_eq!(found, expected);
     }
@@ -186,7 +189,10 @@ mod tests {
             panic!("{:?}", found.sockets);
         };
         assert_eq!(socket.peer, Some(address.to_string()));
-        assert_eq!((socket.state, socket.retries), (SocketState::ESTABLISHED, 0));
+        assert_eq!(
+            (socket.state, socket.retries),
+            (SocketState::ESTABLISHED, 0)
+        );
         assert_eq!(socket.unacknowledged, 0, "loopback acknowledges at once");
     }
 

@@ -68,10 +68,7 @@ impl Way {
 }
 
 /// None where the way to the peer says nothing about this evidence.
-pub(super) fn supports(
-    evidence: &Evidence,
-    roots: &[&Evidence],
-) -> Option<Vec<(FaultClass, f64)>> {
+pub(super) fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Option<Vec<(FaultClass, f64)>> {
     let way = Way::to(evidence, roots);
     let class = way.stops()?;
     let by_way = matches!(class, NetworkThrottled | NetworkLoss | NetworkUnreachable);

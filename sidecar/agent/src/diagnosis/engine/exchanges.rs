@@ -6,7 +6,7 @@ use stethos_patterns::descriptors::Exchange;
 use super::Engine;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::signal::Signal;
-use crate::diagnosis::signals::exchanges::place_of;
+use crate::diagnosis::signals::exchanges::{Beside, place_of};
 use crate::diagnosis::signals::network::Waiting;
 use crate::diagnosis::signals::stuck;
 use crate::record::ContainerIndex;
@@ -23,17 +23,15 @@ impl Engine {
         let Some(model) = self.models.get(&container) else {
             return;
         };
-        let in_vain = exchange.role == Role::Client
-            && self.network.ended(container, exchange, &peer, model);
-        let judged = self.exchanges.judge(
-            container,
-            exchange,
-            &peer,
+        let in_vain =
+            exchange.role == Role::Client && self.network.ended(container, exchange, &peer, model);
+        let beside = Beside {
             model,
-            &self.pod,
-            (!self.reduced).then_some(self.limit),
+            pod: &self.pod,
+            limit: (!self.reduced).then_some(self.limit),
             in_vain,
-        );
+        };
+        let judged = self.exchanges.judge(container, exchange, &peer, &beside);
         self.advance(exchange.received_ns);
         if judged.answered {
             let good = match exchange.role {

@@ -22,7 +22,7 @@ impl Engine {
         let exchanges = &self.exchanges;
         let around = Around {
             model: &|container: ContainerIndex| models.get(&container),
-            last_answer: &|container, peer: &str| exchanges.last_answer(container, peer),
+            last_answer: &|container, peer: &str| exchanges.surely_answered(container, peer),
             learned: models
                 .values()
                 .filter_map(Reference::sent_again)

@@ -28,9 +28,20 @@ type Key = (ContainerIndex, String);
 pub(crate) struct Exchanges {
     clients: BTreeMap<Key, ShareTest>,
     services: BTreeMap<ContainerIndex, ShareTest>,
-    /// Last answer of a peer.
-    answered: BTreeMap<Key, Nanos>,
+    /// Last answer of a peer: at the latest, and at least.
+    answered: BTreeMap<Key, (Nanos, Nanos)>,
     unanswered: BTreeMap<(ContainerIndex, Kind), (Nanos, u64)>,
+}
+
+/// What is known beside an exchange.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    pub(crate) model: &'a Reference,
+    pub(crate) pod: &'a Pod,
+    /// None while calls are only counted and the test of slow ones rests.
+    pub(crate) limit: Option<f64>,
+    /// Its socket said that no answer would come.
+    pub(crate) in_vain: bool,
 }
 
 /// What an exchange says.
@@ -51,18 +62,19 @@ impl From<Option<Signal>> for Judged {
 }
 
 impl Exchanges {
-    /// `limit`: none while calls are only counted and the test of slow ones rests. `in_vain`: the socket said
-    /// that no answer would come.
     pub(crate) fn judge(
         &mut self,
         container: ContainerIndex,
         exchange: &Exchange,
         peer: &str,
-        model: &Reference,
-        pod: &Pod,
-        limit: Option<f64>,
-        in_vain: bool,
+        beside: &Beside<'_>,
     ) -> Judged {
+        let Beside {
+            model,
+            pod,
+            limit,
+            in_vain,
+        } = *beside;
         let place = place_of(container, exchange);
         match (exchange.role, exchange.failed, limit) {
             (Role::Client, Some(Outcome::Ok), _) => {
@@ -228,12 +240,23 @@ impl Exchanges {
 
     /// A peer answered.
     pub(crate) fn answered(&mut self, container: ContainerIndex, peer: &str, at_ns: Nanos) {
+        self.answered_between(container, peer, (at_ns, at_ns));
+    }
+
+    /// A peer answered at some time between these.
+    pub(crate) fn answered_between(
+        &mut self,
+        container: ContainerIndex,
+        peer: &str,
+        (from_ns, to_ns): (Nanos, Nanos),
+    ) {
         let key = (container, peer.to_owned());
         if self.answered.len() >= MAX_KEYS && !self.answered.contains_key(&key) {
             self.answered.pop_first();
         }
-        let answered = self.answered.entry(key).or_default();
-        *answered = (*answered).max(at_ns);
+        let (latest, least) = self.answered.entry(key).or_default();
+        *latest = (*latest).max(to_ns);
+        *least = (*least).max(from_ns);
     }
 
     pub(crate) fn restless(&self) -> bool {
@@ -242,10 +265,18 @@ impl Exchanges {
     }
 
     pub(crate) fn last_answer(&self, container: ContainerIndex, peer: &str) -> Nanos {
-        self.answered
-            .get(&(container, peer.to_owned()))
-            .copied()
-            .unwrap_or(0)
+        self.last(container, peer).0
+    }
+
+    /// The last answer, no later than it came: when one of those that were only counted came is not known
+    /// to the second.
+    pub(crate) fn surely_answered(&self, container: ContainerIndex, peer: &str) -> Nanos {
+        self.last(container, peer).1
+    }
+
+    fn last(&self, container: ContainerIndex, peer: &str) -> (Nanos, Nanos) {
+        let last = self.answered.get(&(container, peer.to_owned()));
+        last.copied().unwrap_or_default()
     }
 
     /// Forgets what has been counted in a container whose incident is over.

@@ -12,13 +12,15 @@
 //! | not sent yet, or on the way for much longer than it takes, without loss | a narrow way |
 
 mod rates;
+mod stand;
 
 use std::collections::BTreeMap;
 
-use stethos_patterns::descriptors::Exchange;
 use stethos_patterns::Outcome;
+use stethos_patterns::descriptors::Exchange;
 
 use self::rates::Rates;
+use self::stand::{Seen, Stand};
 use crate::diagnosis::reference::{Limit, Reference};
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing, is_resolver};
 use crate::diagnosis::signals::MAX_KEYS;
@@ -40,14 +42,6 @@ const STALE: Nanos = 1500 * MS;
 /// Late exchanges count for this long, and so many are needed.
 const LATE_FOR: Nanos = 10 * SECOND;
 const LATE_ONES: usize = 3;
-/// A segment that was sent again this often went nowhere, and this often in a row on a connection
-/// that is asked for.
-const RETRIES: u8 = 2;
-/// For so long.
-const NARROW_FOR: Nanos = 3 * SECOND;
-/// A way is narrow when a segment takes this many times as long as at best, and this long.
-const SLOWER: u32 = 10;
-const SLOW_US: u32 = 100_000;
 /// Evidence of a socket, nats.
 const CERTAIN: f64 = 10.0;
 const BESIDE: f64 = 6.0;
@@ -80,22 +74,6 @@ pub(crate) struct Network {
     told: Vec<Socket>,
 }
 
-/// Sockets of a peer that were looked at.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    first_ns: Nanos,
-    last_ns: Nanos,
-    narrow: u32,
-    otherwise: u32,
-}
-
-impl Seen {
-    fn is_narrow(&self) -> bool {
-        let lasts = self.last_ns.saturating_sub(self.first_ns) >= NARROW_FOR;
-        lasts && self.narrow >= 2 * self.otherwise
-    }
-}
-
 #[derive(Debug, Default)]
 struct Late {
     /// The last ones.
@@ -111,37 +89,6 @@ pub(crate) struct Around<'a> {
     /// Share of segments sent again in normal time.
     pub(crate) learned: Option<f64>,
     pub(crate) limit: f64,
-}
-
-/// How a socket with something to wait for stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
-    /// All that was sent was acknowledged.
-    Heard,
-    Unheard {
-        connecting: bool,
-    },
-    Narrow,
-    Moving,
-}
-
-impl Stand {
-    fn of(socket: &SocketState) -> Self {
-        let under_way = socket.unacknowledged > 0 || socket.unsent_bytes > 0;
-        let slower = socket.least_rtt_us > 0
-            && socket.rtt_us >= SLOW_US
-            && socket.rtt_us / SLOWER >= socket.least_rtt_us;
-        match socket.state {
-            SocketState::SYN_SENT if socket.retries > 0 => Stand::Unheard { connecting: true },
-            SocketState::SYN_SENT => Stand::Moving,
-            _ if !under_way => Stand::Heard,
-            _ if socket.retries >= RETRIES => Stand::Unheard { connecting: false },
-            // What this machine drops itself is not on the way.
-            _ if socket.unacknowledged == 0 || socket.retries > 0 => Stand::Moving,
-            _ if socket.unsent_bytes > 0 || slower => Stand::Narrow,
-            _ => Stand::Moving,
-        }
-    }
 }
 
 impl Network {
@@ -267,7 +214,12 @@ impl Network {
         let peer = socket.peer.clone().unwrap_or(peer);
         let waiting = self.waiting.get(&key);
         let start_ns = waiting.map_or(now, |waiting| waiting.place.start_ns);
-        self.saw((container, peer.clone()), stand == Stand::Narrow, start_ns, now);
+        self.saw(
+            (container, peer.clone()),
+            stand == Stand::Narrow,
+            start_ns,
+            now,
+        );
         let waiting = self.waiting.get(&key);
         let place = Place {
             end_ns: now,
@@ -319,28 +271,22 @@ impl Network {
     fn saw(&mut self, peer: Peer, narrow: bool, from_ns: Nanos, now: Nanos) {
         if !narrow {
             if let Some(seen) = self.narrow.get_mut(&peer) {
-                seen.otherwise += 1;
+                seen.otherwise();
             }
             return;
         }
         if self.narrow.len() >= MAX_KEYS && !self.narrow.contains_key(&peer) {
             self.narrow.pop_first();
         }
-        let seen = self.narrow.entry(peer).or_insert(Seen {
-            first_ns: from_ns,
-            last_ns: now,
-            narrow: 0,
-            otherwise: 0,
-        });
-        seen.last_ns = now;
-        seen.narrow += 1;
+        let seen = self.narrow.entry(peer);
+        seen.or_insert_with(|| Seen::new(from_ns)).narrow_at(now);
     }
 
     /// Peers that are late because of the way to them.
     fn judge_peers(&mut self, state: &NetworkState, around: &Around<'_>) -> Vec<Signal> {
         let now = state.at_ns;
         self.narrow
-            .retain(|_, seen| now.saturating_sub(seen.last_ns) < 2 * STALE);
+            .retain(|_, seen| now.saturating_sub(seen.last_ns()) < 2 * STALE);
         let mut signals = Vec::new();
         for ((container, peer), late) in &mut self.late {
             late.at_ns
@@ -358,19 +304,19 @@ impl Network {
                 end_ns: now,
             };
             let peer_of = || peer.clone();
-            let about =
-                |start_ns, kind, token: &str| Signal::at(place(start_ns), kind, token).about(Some(peer_of()));
+            let about = |start_ns, kind, token: &str| {
+                Signal::at(place(start_ns), kind, token).about(Some(peer_of()))
+            };
             let queued = self.rates.queued(now).filter(|run| answered > run.from_ns);
             let narrow = self.narrow.get(&(*container, peer_of()));
             let narrow = narrow.filter(|seen| seen.is_narrow());
             if let Some(from_ns) = queued
                 .map(|run| run.from_ns)
-                .or(narrow.map(|seen| seen.first_ns))
+                .or(narrow.map(|seen| seen.first_ns()))
             {
                 let kind = Kind::Narrow { peer: peer_of() };
-                signals.push(
-                    about(from_ns, kind, "socket:queued").standing(Standing::Opens, CERTAIN),
-                );
+                signals
+                    .push(about(from_ns, kind, "socket:queued").standing(Standing::Opens, CERTAIN));
             } else if let Some(run) = self.rates.lost(now)
                 && answered > run.from_ns.saturating_add(SECOND)
             {

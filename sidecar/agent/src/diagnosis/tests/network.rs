@@ -62,11 +62,18 @@ fn late_answers(seconds: u64, counted: Option<NetworkCounters>) -> Shop {
 fn lost_segments_are_told_from_a_slow_peer() {
     let mut shop = late_answers(12, Some(counted(40)));
     let first = shop.diagnoses()[0].clone();
-    assert!(first.observed_ns - first.onset_ns <= 10 * SECOND, "{first:#?}");
+    assert!(
+        first.observed_ns - first.onset_ns <= 10 * SECOND,
+        "{first:#?}"
+    );
     shop.work(40, 20);
     let diagnosis = shop.expect(NetworkLoss, "catalog → 127.0.0.1:6379");
     assert!(!diagnosis.local);
-    assert!(diagnosis.evidence[0].contains("sent again"), "{:?}", diagnosis.evidence);
+    assert!(
+        diagnosis.evidence[0].contains("sent again"),
+        "{:?}",
+        diagnosis.evidence
+    );
 }
 
 #[test]
@@ -166,7 +173,10 @@ fn first_is(shop: &Shop, class: FaultClass, within: u64) {
     assert_eq!(first.class, class, "{}", shop.brief());
     let confirmed = shop.confirmed();
     assert_eq!(confirmed.class, class, "{}", shop.brief());
-    assert!(confirmed.observed_ns - confirmed.onset_ns <= within, "{confirmed:#?}");
+    assert!(
+        confirmed.observed_ns - confirmed.onset_ns <= within,
+        "{confirmed:#?}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::sequential::{SECOND, ShareTest};
 /// Share of segments sent again that is normal where nothing was learned, and the least that is
 /// tested against.
 const USUAL: f64 = 0.005;
-const LOST: f64 = 0.03;
+const LOST: f64 = 0.01;
 /// In multiples of the normal share.
 const MORE: f64 = 5.0;
 /// Of the segments sent again, so many did not have to be where they were only held back.
@@ -73,18 +73,20 @@ impl Rates {
             return;
         };
         if counted.unreachable > 0 || counted.no_route > 0 {
-            let known = self.no_way.filter(|(_, last)| state.at_ns.saturating_sub(*last) < QUIET);
+            let known = self
+                .no_way
+                .filter(|(_, last)| state.at_ns.saturating_sub(*last) < QUIET);
             self.no_way = Some((known.map_or(state.at_ns, |(first, _)| first), state.at_ns));
         }
         let again = counted.data_again();
         let queued = counted.needless + counted.still_queued;
-        let lost = again.saturating_sub(counted.needless);
+        let lost = again.saturating_sub(counted.needless) + counted.received_again;
         if self.lost.run().is_none() && self.queued.run().is_none() {
             (self.again, self.needless) = (0, 0);
         }
         self.again = self.again.saturating_add(again + counted.still_queued);
         self.needless = self.needless.saturating_add(queued);
-        self.now = again as f64 / counted.sent.max(1) as f64;
+        self.now = (again + counted.received_again) as f64 / counted.sent.max(1) as f64;
         let p0 = learned.map_or(USUAL, |share| (2.0 * share).clamp(0.002, 0.2));
         let p1 = (MORE * p0).clamp(LOST, 0.9);
         for (test, hits) in [(&mut self.lost, lost), (&mut self.queued, queued)] {
@@ -125,9 +127,8 @@ impl Rates {
 
     /// Whether messages came since then, and none long before: some peers are never there.
     pub(super) fn no_way_since(&self, at_ns: Nanos) -> bool {
-        let new = |(first, last): (Nanos, Nanos)| {
-            last >= at_ns && first >= at_ns.saturating_sub(QUIET)
-        };
+        let new =
+            |(first, last): (Nanos, Nanos)| last >= at_ns && first >= at_ns.saturating_sub(QUIET);
         self.no_way.is_some_and(new)
     }
 
