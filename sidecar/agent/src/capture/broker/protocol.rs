@@ -316,8 +316,8 @@ mod tests {
     use super::*;
     use crate::capture::thread_context::{ThreadContext, TlsKind};
     use crate::{
-        capture::node::{THREAD_FACTS_MAX, THREADS_MAX},
-        record::RunState,
+        capture::node::{SOCKETS_MAX, THREAD_FACTS_MAX, THREADS_MAX},
+        record::{NetworkCounters, RunState, SocketState},
     };
 
     #[test]
@@ -355,6 +355,28 @@ mod tests {
         more.push(0);
         assert!(decode::<Request>(&more).is_err());
         assert!(decode::<Request>(&whole).is_ok());
+    }
+
+    #[test]
+    fn as_many_sockets_as_are_asked_for_fit() {
+        let sockets = vec![(u32::MAX, i32::MAX); SOCKETS_MAX];
+        let asked = Request::Network {
+            pid: u32::MAX,
+            sockets,
+        };
+        assert!(encode(&asked, REQUEST_MAX).is_ok());
+        let socket = SocketState {
+            peer: Some("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned()),
+            received_bytes: u64::MAX,
+            busy_us: u64::MAX,
+            window_limited_us: u64::MAX,
+            ..SocketState::default()
+        };
+        let facts = NetworkFacts {
+            counters: Some(NetworkCounters::default()),
+            sockets: vec![socket; SOCKETS_MAX],
+        };
+        assert!(encode(&Answer::Network(Some(facts)), ANSWER_MAX).is_ok());
     }
 
     #[test]

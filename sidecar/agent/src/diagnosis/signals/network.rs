@@ -35,6 +35,8 @@ const RETRANSMISSION: Nanos = 190 * MS;
 const LATE: u64 = 5;
 /// What is acknowledged and not answered for this long says something.
 const PATIENCE: Nanos = SECOND;
+/// And what then has no answer for this long, at least, gets none.
+const NO_ANSWER: Nanos = 2 * SECOND;
 /// What waits this long is looked at.
 const LOOK_AFTER: Nanos = 250 * MS;
 /// What is not told of again for this long does not wait any more.
@@ -370,7 +372,7 @@ fn no_answer(heard: &Signal, around: &Around<'_>) -> Option<Signal> {
     let longest = normal.highest_ns.saturating_mul(3) / 2;
     let waits = heard.end_ns.saturating_sub(heard.start_ns);
     let least = longest.max(normal.ceiling_ns.saturating_mul(3));
-    if heard.standing < Standing::Symptom || waits < least.max(SECOND * 3 / 2) {
+    if heard.standing < Standing::Symptom || waits < least.max(NO_ANSWER) {
         return None;
     }
     let kind = Kind::NoAnswer { peer: peer.clone() };
