@@ -37,6 +37,8 @@ impl Stand {
             _ if socket.retries >= RETRIES => Stand::Unheard { connecting: false },
             // What this machine drops itself is not on the way.
             _ if socket.unacknowledged == 0 || socket.retries > 0 => Stand::Moving,
+            // After a loss, little is sent at once, and times are taken of what was sent again.
+            _ if socket.sent_again > 0 => Stand::Moving,
             _ if socket.unsent_bytes > 0 || slower => Stand::Narrow,
             _ => Stand::Moving,
         }
@@ -128,6 +130,11 @@ mod tests {
         assert_eq!(Stand::of(&timed(400_000, 200_000)), Stand::Moving);
         assert_eq!(Stand::of(&timed(3_000, 30)), Stand::Moving);
         assert_eq!(Stand::of(&timed(400_000, 0)), Stand::Moving);
+        let lossy = SocketState {
+            sent_again: 1,
+            ..timed(400_000, 300)
+        };
+        assert_eq!(Stand::of(&lossy), Stand::Moving);
     }
 
     #[test]
