@@ -23,7 +23,7 @@ impl Namespace {
         all.sent += counted.sent;
         all.sent_again += counted.sent_again;
         all.syn_again += counted.syn_again;
-        all.needless += counted.needless;
+        all.still_queued += counted.still_queued;
         all.unreachable += counted.unreachable;
         Some(self.0)
     }
@@ -87,9 +87,9 @@ fn what_only_asks_for_connections_is_no_loss() {
 }
 
 #[test]
-fn segments_that_were_only_late_tell_a_narrow_way() {
+fn segments_that_stay_on_this_machine_tell_a_narrow_way() {
     let late = NetworkCounters {
-        needless: 36,
+        still_queued: 36,
         ..counted(40)
     };
     let mut shop = late_answers(12, Some(late));

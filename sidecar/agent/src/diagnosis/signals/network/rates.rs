@@ -11,8 +11,6 @@ const USUAL: f64 = 0.005;
 const LOST: f64 = 0.01;
 /// In multiples of the normal share.
 const MORE: f64 = 5.0;
-/// Of the segments sent again, so many did not have to be where they were only held back.
-const NEEDLESS: f64 = 0.7;
 const LASTS: Nanos = 2 * SECOND;
 /// Messages that there is no way are others when none came for this long.
 const QUIET: Nanos = 10 * SECOND;
@@ -23,10 +21,7 @@ pub(super) struct Rates {
     lost: ShareTest,
     queued: ShareTest,
     limit: f64,
-    /// Segments sent again, and those of them that were needless, since the share first rose.
-    again: u64,
-    needless: u64,
-    /// Share of segments sent again in the last reading.
+    /// Share of segments sent or received again in the last reading.
     now: f64,
     /// When messages began to come that there is no way, and when they last did.
     no_way: Option<(Nanos, Nanos)>,
@@ -40,8 +35,6 @@ impl Default for Rates {
             lost: ShareTest::new(),
             queued: ShareTest::new(),
             limit: f64::INFINITY,
-            again: 0,
-            needless: 0,
             now: 0.0,
             no_way: None,
             learned: None,
@@ -79,14 +72,10 @@ impl Rates {
             self.no_way = Some((known.map_or(state.at_ns, |(first, _)| first), state.at_ns));
         }
         let again = counted.data_again();
-        let queued = counted.needless + counted.still_queued;
-        let lost = again.saturating_sub(counted.needless) + counted.received_again;
-        if self.lost.run().is_none() && self.queued.run().is_none() {
-            (self.again, self.needless) = (0, 0);
-        }
-        self.again = self.again.saturating_add(again + counted.still_queued);
-        self.needless = self.needless.saturating_add(queued);
-        self.now = (again + counted.received_again) as f64 / counted.sent.max(1) as f64;
+        // That a peer got something twice says nothing of why: an acknowledgement may be lost, or late.
+        let lost = again + counted.received_again;
+        let queued = counted.still_queued;
+        self.now = lost as f64 / counted.sent.max(1) as f64;
         let p0 = learned.map_or(USUAL, |share| (2.0 * share).clamp(0.002, 0.2));
         let p1 = (MORE * p0).clamp(LOST, 0.9);
         for (test, hits) in [(&mut self.lost, lost), (&mut self.queued, queued)] {
@@ -104,10 +93,9 @@ impl Rates {
         self.higher(&self.lost, now)
     }
 
-    /// Where most of what was sent again was only late.
+    /// When segments began to stay on this machine for longer than their timers ran.
     pub(super) fn queued(&self, now: Nanos) -> Option<Higher> {
-        let mostly = self.needless as f64 >= NEEDLESS * self.again as f64;
-        self.higher(&self.queued, now).filter(|_| mostly)
+        self.higher(&self.queued, now)
     }
 
     fn higher(&self, test: &ShareTest, now: Nanos) -> Option<Higher> {
