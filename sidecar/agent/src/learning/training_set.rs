@@ -345,7 +345,7 @@ impl Sink for Pass<'_> {
                 if let Some(counted) = before.and_then(|before| state.since(&before)) {
                     for name in self.names.values() {
                         if let Some(set) = self.sets.get_mut(name) {
-                            set.baseline.segments(counted.sent, counted.data_again());
+                            set.baseline.segments(counted.sent, counted.again());
                         }
                     }
                 }

@@ -68,10 +68,11 @@ impl NetworkState {
 }
 
 impl NetworkCounters {
-    /// Segments sent again on connections: a peer that takes no more of them makes them be asked for
-    /// again, too.
-    pub fn data_again(&self) -> u64 {
-        self.sent_again.saturating_sub(self.syn_again)
+    /// Segments of connections that were sent or came again. Those that ask for one are left out: a peer
+    /// that takes no more makes them be sent again, too.
+    pub fn again(&self) -> u64 {
+        let sent = self.sent_again.saturating_sub(self.syn_again);
+        sent.saturating_add(self.received_again)
     }
 }
 

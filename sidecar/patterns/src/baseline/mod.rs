@@ -60,7 +60,7 @@ pub struct Baseline {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segments {
     pub sent: u64,
-    /// Sent again, without those that ask for a connection.
+    /// Sent or received again, without those that ask for a connection.
     pub again: u64,
 }
 

@@ -71,9 +71,8 @@ impl Rates {
                 .filter(|(_, last)| state.at_ns.saturating_sub(*last) < QUIET);
             self.no_way = Some((known.map_or(state.at_ns, |(first, _)| first), state.at_ns));
         }
-        let again = counted.data_again();
-        // That a peer got something twice says nothing of why: an acknowledgement may be lost, or late.
-        let lost = again + counted.received_again;
+        // That somebody got something twice says nothing of why: what acknowledged it may be lost, or late.
+        let lost = counted.again();
         let queued = counted.still_queued;
         self.now = lost as f64 / counted.sent.max(1) as f64;
         let p0 = learned.map_or(USUAL, |share| (2.0 * share).clamp(0.002, 0.2));
