@@ -88,8 +88,10 @@ impl Rates {
         self.lost.run().map(|run| run.first_ns)
     }
 
+    /// None while segments stay on this machine: what is held back for long is sent again, too.
     pub(super) fn lost(&self, now: Nanos) -> Option<Higher> {
-        self.higher(&self.lost, now)
+        let queues = self.queued.evidence() > RESTLESS;
+        self.higher(&self.lost, now).filter(|_| !queues)
     }
 
     /// When segments began to stay on this machine for longer than their timers ran.
