@@ -62,6 +62,12 @@ pub enum Thing {
     ProcessEnded {
         executable: String,
     },
+    Lossy {
+        peer: String,
+    },
+    Narrow {
+        peer: String,
+    },
 }
 
 /// How long something slow took.

@@ -136,6 +136,7 @@ impl Pipeline {
             self.on_tick(tick, &mut outcome).await;
         }
         self.direct(tick, &mut outcome);
+        outcome.sockets = self.engine.as_mut().and_then(Engine::sockets);
         self.publish(&mut outcome);
         outcome
     }

@@ -1,6 +1,9 @@
 //! What capture hands on, live or from a recording. Everything after capture depends on these
 //! values alone: no clock, no `/proc`, no kernel.
 
+mod network;
+
+pub use network::{NetworkCounters, NetworkState, SocketState};
 use serde::{Deserialize, Serialize};
 use stethos_patterns::{Role, Token, descriptors::Exchange};
 
@@ -41,6 +44,7 @@ pub enum Record {
     Counts(CallCounts),
     Exchange(TimedExchange),
     Life(DescriptorLife),
+    Network(NetworkState),
 }
 
 /// A container (or a process tree that was named by pid). Sent again when its name was not known

@@ -1,6 +1,7 @@
 //! What only `/proc` and the cgroup tree can tell: names of containers, processes and
 //! descriptors.
 
+mod network;
 mod sockets;
 mod threads;
 
@@ -16,7 +17,7 @@ use procfs::process::{FDTarget, Process};
 
 use super::{
     kernel::{Found, PID_TARGET},
-    node::{ContainerFacts, ProcessFacts},
+    node::{ContainerFacts, NetworkFacts, ProcessFacts},
     runtime,
     thread_context::Objects,
 };
@@ -149,6 +150,19 @@ impl Lookup {
         let process = self.open(pid)?;
         let found = process.fd_from_fd(fd).ok()?;
         Some(target(fd, &found.target, &Sockets::of(&process)))
+    }
+
+    /// The network namespace of a process, and sockets of processes.
+    pub fn network(&self, pid: u32, sockets: &[(u32, i32)]) -> Option<NetworkFacts> {
+        let process = self.open(pid)?;
+        let owners: HashMap<u32, Process> = sockets
+            .iter()
+            .filter_map(|(owner, _)| Some((*owner, self.open(*owner)?)))
+            .collect();
+        let sockets = sockets
+            .iter()
+            .filter_map(|(owner, fd)| Some((owners.get(owner)?, *fd)));
+        Some(network::facts(&process, sockets))
     }
 
     /// The name that a process goes by, which a link to its executable decides.

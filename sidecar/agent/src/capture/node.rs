@@ -16,7 +16,7 @@ use super::{
     pod::{Pod, PodMaps},
     thread_context::ThreadContext,
 };
-use crate::record::{DescriptorTarget, RunState};
+use crate::record::{DescriptorTarget, NetworkCounters, RunState, SocketState};
 
 /// Name, place and image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,15 @@ pub struct ThreadFacts {
     pub call: Option<(u16, u64)>,
 }
 
+/// What a network namespace counted, and how the sockets stand that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkFacts {
+    pub counters: Option<NetworkCounters>,
+    pub sockets: Vec<SocketState>,
+}
+
+/// Sockets in one question of [`Node::network`] at most.
+pub const SOCKETS_MAX: usize = 32;
 /// Threads in one answer of [`Node::threads`] at most.
 pub const THREADS_MAX: usize = 2048;
 /// Threads in one question of [`Node::thread_facts`] at most.
@@ -110,6 +119,11 @@ pub trait Node: Send {
     /// What these threads are doing, without those that ended; at most [`THREAD_FACTS_MAX`]. None
     /// when the node does not answer now.
     fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>>;
+    /// The network namespace of a process of the pod, and some sockets of its processes; at most
+    /// [`SOCKETS_MAX`]. None when the node does not answer, or knows nothing of it.
+    fn network(&mut self, _pid: u32, _sockets: &[(u32, i32)]) -> Option<NetworkFacts> {
+        None
+    }
     /// New maps that replace the pod's, when there are: counters then began again.
     fn renewed(&mut self) -> Option<(Pod, PodMaps)> {
         None
@@ -236,5 +250,9 @@ impl Node for OwnNode {
     fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>> {
         let facts = tids.iter().filter_map(|tid| self.lookup.thread(*tid));
         Some(facts.collect())
+    }
+
+    fn network(&mut self, pid: u32, sockets: &[(u32, i32)]) -> Option<NetworkFacts> {
+        self.lookup.network(pid, sockets)
     }
 }

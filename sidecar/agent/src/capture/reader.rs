@@ -2,6 +2,7 @@
 
 mod counting;
 mod in_place;
+mod network;
 mod older;
 mod reduced;
 mod renewal;
@@ -61,6 +62,8 @@ pub struct Reader {
     next_snapshot: Instant,
     next_tick: Instant,
     listen_call: Option<u16>,
+    /// A process in the network namespace that is looked at; 0 for none yet.
+    network_of: u32,
 }
 
 impl Reader {
@@ -87,6 +90,7 @@ impl Reader {
             next_snapshot: now,
             next_tick: now + TICK,
             listen_call,
+            network_of: 0,
         }
     }
 
@@ -106,6 +110,7 @@ impl Reader {
         if now >= self.next_snapshot {
             self.next_snapshot = now + self.settings.snapshot_interval;
             self.snapshot(&mut out);
+            self.network(now >= self.next_tick, &mut out);
         }
         if now >= self.next_tick {
             self.next_tick = now + TICK;

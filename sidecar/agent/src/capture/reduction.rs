@@ -104,6 +104,8 @@ pub struct Reducer {
     /// Counts that were told, by row.
     told: HashMap<u32, Counted>,
     containers: HashMap<ContainerIndex, u64>,
+    /// Sockets that diagnosis wants to know about: process and descriptor.
+    sockets: Vec<(u32, i32)>,
 }
 
 struct Mapped {
@@ -144,12 +146,22 @@ impl Reducer {
             sample: (0, 0),
             told: HashMap::new(),
             containers: HashMap::new(),
+            sockets: Vec::new(),
         })
     }
 
     /// The cgroup of a container.
     pub fn know(&mut self, container: ContainerIndex, cgroup: u64) {
         self.containers.insert(container, cgroup);
+    }
+
+    /// Has these sockets looked at from now on, until others are.
+    pub fn look_at(&mut self, sockets: Vec<(u32, i32)>) {
+        self.sockets = sockets;
+    }
+
+    pub fn looked_at(&self) -> &[(u32, i32)] {
+        &self.sockets
     }
 
     pub fn cgroup(&self, container: ContainerIndex) -> Option<u64> {

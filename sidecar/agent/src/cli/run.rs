@@ -169,6 +169,9 @@ impl Sidecar {
     /// Hands on what came of a batch: to the collector, to standard output, to the log.
     fn tell(&mut self, outcome: Outcome) -> anyhow::Result<()> {
         self.carry_out(&outcome.orders);
+        if let Some(sockets) = &outcome.sockets {
+            self.reducer.lock().look_at(sockets.clone());
+        }
         for change in &outcome.changes {
             self.tell_change(change)?;
         }

@@ -63,7 +63,12 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
         },
         Kind::ConnectFailed { peer, quick } => Thing::ConnectFailed { peer, quick },
         Kind::ClosedEarly { peer } => Thing::ClosedEarly { peer },
-        Kind::NoAnswer { peer } => Thing::NoAnswer { peer },
+        Kind::NoAnswer { peer }
+        | Kind::Heard { peer }
+        | Kind::Unheard { peer, .. }
+        | Kind::NoWay { peer } => Thing::NoAnswer { peer },
+        Kind::Lossy { peer } => Thing::Lossy { peer },
+        Kind::Narrow { peer } => Thing::Narrow { peer },
         Kind::SlowExchange { peer } => Thing::SlowExchange { peer },
         Kind::SlowService => Thing::SlowService,
         Kind::SlowCall { token } => Thing::SlowCall {

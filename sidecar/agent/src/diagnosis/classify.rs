@@ -10,6 +10,8 @@
 //! that a frozen process does) does not speak for a class of its own: it supports the class of
 //! what explains it.
 
+mod way;
+
 use std::collections::BTreeMap;
 
 use crate::diagnosis::errno::*;
@@ -161,8 +163,12 @@ fn tier(evidence: &Evidence) -> u8 {
             ..
         } => 2,
         Kind::DescriptorLeak { .. } | Kind::Flood => 1,
+        Kind::NoWay { .. } | Kind::Lossy { .. } | Kind::Narrow { .. } => 1,
         Kind::Error { .. } => 1,
-        Kind::ConnectFailed { .. } | Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } => 2,
+        Kind::ConnectFailed { .. }
+        | Kind::NoAnswer { .. }
+        | Kind::ClosedEarly { .. }
+        | Kind::Unheard { .. } => 2,
         Kind::Mines { .. } => 2,
         Kind::UnexpectedExec { .. } => 3,
         Kind::SlowExchange { .. } | Kind::SlowCall { .. } => 3,
@@ -234,6 +240,9 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
             _ => vec![(DnsFailure, 1.0)],
         };
     }
+    if let Some(way) = way::supports(evidence, roots) {
+        return way;
+    }
     match &evidence.kind {
         Kind::Error { cause, .. } => error_supports(cause, evidence.errno().unwrap_or(0), roots),
         Kind::ConnectFailed { quick: true, .. } => {
@@ -261,6 +270,11 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
             }
         }
         Kind::SlowExchange { .. } => vec![(DependencySlow, 0.95), (DependencyHung, 0.1)],
+        Kind::Heard { .. }
+        | Kind::Unheard { .. }
+        | Kind::NoWay { .. }
+        | Kind::Lossy { .. }
+        | Kind::Narrow { .. } => vec![],
         Kind::SlowCall { .. } => vec![(DiskSlow, 0.9)],
         Kind::DescriptorLeak { .. } => vec![(FdLeak, 1.0)],
         Kind::HeldUp => vec![(LockContention, 0.95), (Deadlock, 0.1)],

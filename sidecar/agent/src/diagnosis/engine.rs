@@ -1,6 +1,7 @@
 //! The engine: observations in, reports out. Everything depends on the times in the records.
 
 mod exchanges;
+mod network;
 pub mod operator;
 mod sequences;
 
@@ -24,6 +25,8 @@ use crate::diagnosis::signals::exchanges::Exchanges;
 use crate::diagnosis::signals::flood::Flood;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
+use crate::diagnosis::signals::network::Network;
+use crate::diagnosis::signals::pieces::Pieces;
 use crate::diagnosis::signals::processes::Processes;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
@@ -73,6 +76,8 @@ pub struct Engine {
     ends: Ends,
     processes: Processes,
     flood: Flood,
+    network: Network,
+    pieces: Pieces,
     board: Board,
 }
 
@@ -102,6 +107,8 @@ impl Engine {
             ends: Ends::default(),
             processes: Processes::default(),
             flood: Flood::default(),
+            network: Network::default(),
+            pieces: Pieces::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -136,6 +143,7 @@ impl Engine {
                 for thread in snapshot.threads.iter().filter(|t| t.inside.is_some()) {
                     self.board.runs(thread.pid, snapshot.at_ns);
                 }
+                self.connecting(snapshot);
                 if snapshot.at_ns >= self.stalled_until {
                     let models = &self.models;
                     let mut signals =
@@ -158,6 +166,7 @@ impl Engine {
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
+            Record::Network(state) => self.on_network(state),
             Record::Window(_) | Record::Http(_) | Record::Exchange(_) => {}
         }
     }
@@ -174,8 +183,9 @@ impl Engine {
         for row in &counts.rows {
             match &row.kind {
                 CountedKind::Answers { peer } => {
+                    let between = (counts.at_ns.saturating_sub(SECOND), counts.at_ns);
                     self.exchanges
-                        .answered(counts.container, peer, counts.at_ns);
+                        .answered_between(counts.container, peer, between);
                 }
                 CountedKind::Service => self.flood.answered(counts.container, None, row.count),
                 CountedKind::Call(_) => {}
@@ -213,6 +223,7 @@ impl Engine {
             }
             self.connections.observe(&scene, call);
             signals.extend(self.processes.judge(&scene, call));
+            signals.extend(self.pieces.observe(&scene, call));
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
             }
@@ -299,6 +310,7 @@ impl Engine {
         let signal = self.ends.judge(record, ended.as_ref(), model, &self.pod);
         if ended.is_some() {
             self.connections.forget(record.pid);
+            self.network.forget(record.pid);
             self.board.ended(record.pid, record.at_ns);
         }
         signal.into_iter().for_each(|signal| self.take(signal));
@@ -338,6 +350,9 @@ impl Engine {
             .settle(self.now, normal, |container, peer| {
                 self.exchanges.last_answer(container, peer)
             });
+        let no_way = signals.iter().filter_map(|s| self.network.has_no_way(s));
+        let no_way: Vec<_> = no_way.collect();
+        signals.extend(no_way);
         signals.extend(self.ends.settle(self.now));
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
@@ -365,7 +380,10 @@ impl Engine {
         }
         self.stepped = self.now;
         let restless = self.exchanges.restless() || self.durations.restless();
-        let restless = restless || self.errors.restless() || self.processes.restless();
+        let restless = restless
+            || self.network.restless()
+            || self.errors.restless()
+            || self.processes.restless();
         if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }
@@ -389,6 +407,8 @@ impl Engine {
             self.stability.reset(container);
             self.processes.reset(container);
             self.flood.reset(container);
+            self.network.reset(container);
+            self.pieces.reset(container);
         }
     }
 }

@@ -372,12 +372,19 @@ fn persists(evidence: &Evidence) -> bool {
     let lasted = evidence.last_ns.saturating_sub(evidence.first_ns);
     match (&evidence.kind, evidence.standing) {
         (Kind::OutOfMemory | Kind::CrashLoop { .. } | Kind::UnexpectedExec { .. }, _) => true,
+        (Kind::NoWay { .. }, Standing::Hard) => evidence.count >= 2 || lasted >= SECOND,
         (_, Standing::Hard) => evidence.count >= 2,
         // Found after seconds.
         (
-            Kind::DescriptorLeak { .. } | Kind::HeldUp | Kind::Flood | Kind::Mines { .. },
+            Kind::DescriptorLeak { .. }
+            | Kind::HeldUp
+            | Kind::Flood
+            | Kind::Mines { .. }
+            | Kind::Lossy { .. }
+            | Kind::Narrow { .. },
             Standing::Opens,
         ) => true,
+        (Kind::Unheard { .. }, Standing::Opens) => evidence.count >= 3 || lasted >= 2 * SECOND,
         (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (Kind::Frozen { .. }, Standing::Opens) => lasted >= 3 * SECOND,
         (

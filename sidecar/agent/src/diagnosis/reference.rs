@@ -14,6 +14,8 @@ use crate::diagnosis::signal::is_resolver;
 const MIN_DURATIONS: u64 = 20;
 /// Fewer answers than this have no rate.
 const ENOUGH_ANSWERS: u64 = 100;
+/// Fewer segments than this have no share that were sent again.
+const ENOUGH_SEGMENTS: u64 = 1000;
 const MS: u64 = 1_000_000;
 /// Of a name server of which too little was learned. The shortest time-out that resolvers can be
 /// set to is a second; three times the ceiling stays below it.
@@ -252,6 +254,13 @@ impl Reference {
         // A request may come in several reads.
         let share = answers as f64 / reads.max(answers).max(1) as f64;
         (answers >= ENOUGH_ANSWERS).then(|| (self.per_second(answers), most as f64 * share))
+    }
+
+    /// Share of TCP segments of its network that were sent again; none where too few were seen.
+    pub(crate) fn sent_again(&self) -> Option<f64> {
+        let segments = self.model.baseline.segments;
+        let enough = segments.sent >= ENOUGH_SEGMENTS;
+        enough.then(|| segments.again as f64 / segments.sent as f64)
     }
 
     /// Whether learning saw this address connected to.

@@ -21,6 +21,10 @@ pub enum FaultClass {
     DependencyHung,
     #[serde(rename = "network.unreachable")]
     NetworkUnreachable,
+    #[serde(rename = "network.loss")]
+    NetworkLoss,
+    #[serde(rename = "network.throttled")]
+    NetworkThrottled,
     #[serde(rename = "dns.failure")]
     DnsFailure,
     #[serde(rename = "disk.full")]

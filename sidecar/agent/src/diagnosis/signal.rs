@@ -53,6 +53,28 @@ pub(crate) enum Kind {
     SlowExchange {
         peer: String,
     },
+    /// The peer's kernel acknowledged what it owes an answer to.
+    Heard {
+        peer: String,
+    },
+    /// Nothing of a peer acknowledges what is sent to it again and again; `connecting`: what asks for a
+    /// connection.
+    Unheard {
+        peer: String,
+        connecting: bool,
+    },
+    /// The same, while messages come that there is no way.
+    NoWay {
+        peer: String,
+    },
+    /// Segments are lost on the way to or from a peer that answers.
+    Lossy {
+        peer: String,
+    },
+    /// What is sent to a peer, or comes from it, queues on the way.
+    Narrow {
+        peer: String,
+    },
     /// This container's own answers take longer.
     SlowService,
     SlowCall {
@@ -98,7 +120,12 @@ impl Kind {
             Kind::ConnectFailed { peer, .. }
             | Kind::ClosedEarly { peer }
             | Kind::NoAnswer { peer }
-            | Kind::SlowExchange { peer } => Cause::Peer(peer.clone()),
+            | Kind::SlowExchange { peer }
+            | Kind::Heard { peer }
+            | Kind::Unheard { peer, .. }
+            | Kind::NoWay { peer }
+            | Kind::Lossy { peer }
+            | Kind::Narrow { peer } => Cause::Peer(peer.clone()),
             Kind::SlowCall { .. } => Cause::Disk,
             Kind::Frozen { .. } | Kind::CrashLoop { .. } => Cause::Process,
             Kind::OutOfMemory => Cause::Memory,

@@ -17,7 +17,8 @@ pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
     use FaultClass::*;
     match class {
         DependencyRefused | DependencyReset | DependencyBlackhole | DependencySlow
-        | DependencyHung | NetworkUnreachable | DnsFailure | RequestFlood => false,
+        | DependencyHung | NetworkUnreachable | NetworkLoss | NetworkThrottled | DnsFailure
+        | RequestFlood => false,
         Unknown => root.peer().is_none(),
         _ => true,
     }
@@ -161,6 +162,24 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
                 baseline(&evidence.normal)
             )
         }
+        Kind::Heard { .. } => {
+            format!("requests to{about} acknowledged by its kernel and not answered: {count}")
+        }
+        Kind::Unheard { connecting, .. } => {
+            let what = if *connecting { "connects" } else { "requests" };
+            format!("{what} to{about} sent again and again without an acknowledgement: {count}")
+        }
+        Kind::NoWay { .. } => {
+            format!("messages that there is no way to{about}; requests stuck: {count}")
+        }
+        Kind::Lossy { .. } => format!(
+            "TCP segments sent again, answers from{about} late{}",
+            baseline(&evidence.normal)
+        ),
+        Kind::Narrow { .. } => format!(
+            "what is sent to{about} queues on the way, for {}",
+            time(evidence.last_ns.saturating_sub(evidence.first_ns))
+        ),
         Kind::SlowService => {
             format!(
                 "{count} own answers slow, median {median}{}",

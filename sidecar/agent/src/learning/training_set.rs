@@ -19,7 +19,8 @@ use super::held;
 use crate::{
     capture::recording::{RecordingError, RecordingReader},
     record::{
-        ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Nanos, Record, Subject,
+        ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Nanos, NetworkState,
+        Record, Subject,
     },
     windows::{Piece, Windows},
 };
@@ -227,6 +228,8 @@ struct Pass<'a> {
     calls: &'static CallTable,
     selection: Selection<'a>,
     names: BTreeMap<ContainerIndex, String>,
+    /// As last told.
+    network: Option<NetworkState>,
     sets: &'a mut BTreeMap<String, Collected>,
 }
 
@@ -282,6 +285,7 @@ fn add(
         calls: names::table(&header.arch),
         selection,
         names: BTreeMap::new(),
+        network: None,
         sets,
     };
     pass_on(reader, &mut pass)?;
@@ -332,6 +336,18 @@ impl Sink for Pass<'_> {
                 if matches!(token.outcome, Outcome::Errno(_)) {
                     let (Subject::Path(subject) | Subject::Peer(subject)) = &detail.subject;
                     set.baseline.failure(token, subject);
+                }
+            }
+            // Containers of a pod share their network.
+            Record::Network(state) => {
+                let before = self.network.replace(state.clone());
+                let before = before.filter(|before| !self.is_left_out(before.at_ns, state.at_ns));
+                if let Some(counted) = before.and_then(|before| state.since(&before)) {
+                    for name in self.names.values() {
+                        if let Some(set) = self.sets.get_mut(name) {
+                            set.baseline.segments(counted.sent, counted.again());
+                        }
+                    }
                 }
             }
             _ => {}

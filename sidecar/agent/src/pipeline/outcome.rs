@@ -28,6 +28,8 @@ pub struct Outcome {
     pub tick: Option<Tick>,
     /// What the capture is asked to do, in order.
     pub orders: Vec<Order>,
+    /// Sockets that the capture is to look at from now on, process and descriptor, where others were before.
+    pub sockets: Option<Vec<(u32, i32)>>,
 }
 
 impl Outcome {

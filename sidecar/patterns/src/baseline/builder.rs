@@ -68,6 +68,13 @@ impl BaselineBuilder {
         self.baseline.normal_ns = self.baseline.normal_ns.saturating_add(ns);
     }
 
+    /// TCP segments of the container's network that were sent, and those that were sent or came again.
+    pub fn segments(&mut self, sent: u64, again: u64) {
+        let segments = &mut self.baseline.segments;
+        segments.sent = segments.sent.saturating_add(sent);
+        segments.again = segments.again.saturating_add(again);
+    }
+
     pub fn window(&mut self, window: &Window) {
         for call in &window.calls {
             self.call(call);

@@ -49,8 +49,19 @@ pub struct Baseline {
     /// Highest number of a descriptor that a call worked on; 0 where that is not known.
     #[serde(default)]
     pub highest_descriptor: u32,
+    /// Of the container's network.
+    #[serde(default)]
+    pub segments: Segments,
     /// Observations for which there was no room.
     pub left_out: u64,
+}
+
+/// TCP segments; none where they were not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segments {
+    pub sent: u64,
+    /// Sent or received again, without those that ask for a connection.
+    pub again: u64,
 }
 
 /// One token on one role of descriptor.
@@ -200,6 +211,8 @@ impl Baseline {
         self.calls = self.calls.saturating_add(other.calls);
         self.left_out = self.left_out.saturating_add(other.left_out);
         self.highest_descriptor = self.highest_descriptor.max(other.highest_descriptor);
+        self.segments.sent = self.segments.sent.saturating_add(other.segments.sent);
+        self.segments.again = self.segments.again.saturating_add(other.segments.again);
         self.service.merge(&other.service);
         for statistics in &other.statistics {
             self.merge_statistics(statistics);

@@ -301,3 +301,20 @@ fn the_highest_descriptor_is_one_that_worked() {
     let older: Baseline = serde_json::from_value(json).unwrap();
     assert_eq!((older.highest_descriptor, older.calls), (0, merged.calls));
 }
+
+#[test]
+fn segments_add_up_and_older_baselines_have_none() {
+    let counted = |sent, again| {
+        let mut builder = BaselineBuilder::new();
+        builder.segments(sent, again);
+        builder.finish()
+    };
+    let mut merged = counted(100, 1);
+    merged.merge(&counted(50, 2));
+    assert_eq!((merged.segments.sent, merged.segments.again), (150, 3));
+
+    let mut json = serde_json::to_value(&merged).unwrap();
+    json.as_object_mut().unwrap().remove("segments");
+    let older: Baseline = serde_json::from_value(json).unwrap();
+    assert_eq!(older.segments.sent, 0);
+}

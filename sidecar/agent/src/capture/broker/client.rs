@@ -13,14 +13,15 @@ use super::{
     again::join_again,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, Status, VERSIONS, Versions, WITH_THREADS, Welcome, decode, encode,
+        Request, Status, VERSIONS, Versions, WITH_NETWORK, WITH_THREADS, Welcome, decode, encode,
     },
     socket::{Message, Socket},
 };
 use crate::{
     capture::{
         node::{
-            ContainerFacts, Counters, Node, ProcessFacts, ThreadFacts, ThreadPlace, Unanswered,
+            ContainerFacts, Counters, NetworkFacts, Node, ProcessFacts, ThreadFacts, ThreadPlace,
+            Unanswered,
         },
         pod::{MappingError, Pod, PodMaps},
     },
@@ -365,6 +366,17 @@ impl Node for BrokerNode {
         match self.ask_from(WITH_THREADS, &Request::ThreadFacts(tids.to_vec())) {
             Ok(Some(Answer::ThreadFacts(facts))) => Some(facts),
             Ok(None) => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    fn network(&mut self, pid: u32, sockets: &[(u32, i32)]) -> Option<NetworkFacts> {
+        let request = Request::Network {
+            pid,
+            sockets: sockets.to_vec(),
+        };
+        match self.ask_from(WITH_NETWORK, &request) {
+            Ok(Some(Answer::Network(facts))) => facts,
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     capture::{
-        node::{ContainerFacts, Counters, ProcessFacts, ThreadFacts, ThreadPlace},
+        node::{ContainerFacts, Counters, NetworkFacts, ProcessFacts, ThreadFacts, ThreadPlace},
         targets::Target,
     },
     record::DescriptorTarget,
@@ -26,10 +26,12 @@ use crate::{
 /// Versions that this build speaks.
 pub const VERSIONS: Versions = Versions {
     lowest: 2,
-    highest: 2,
+    highest: 3,
 };
 /// From this version on, a broker answers `Threads` and `ThreadFacts`.
 pub const WITH_THREADS: u16 = 2;
+/// From this version on, it answers `Network`.
+pub const WITH_NETWORK: u16 = 3;
 /// Bytes of a message to the broker at most.
 pub const REQUEST_MAX: usize = 16 << 10;
 /// Bytes of a message to a sidecar at most.
@@ -143,6 +145,10 @@ pub enum Request {
         after: u32,
     },
     ThreadFacts(Vec<u32>),
+    Network {
+        pid: u32,
+        sockets: Vec<(u32, i32)>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +180,7 @@ pub enum Answer {
     Descriptor(Option<DescriptorTarget>),
     Threads(Vec<ThreadPlace>),
     ThreadFacts(Vec<ThreadFacts>),
+    Network(Option<NetworkFacts>),
 }
 
 /// What the broker grants; less than was asked for where its own bounds are lower.
@@ -309,8 +316,8 @@ mod tests {
     use super::*;
     use crate::capture::thread_context::{ThreadContext, TlsKind};
     use crate::{
-        capture::node::{THREAD_FACTS_MAX, THREADS_MAX},
-        record::RunState,
+        capture::node::{SOCKETS_MAX, THREAD_FACTS_MAX, THREADS_MAX},
+        record::{NetworkCounters, RunState, SocketState},
     };
 
     #[test]
@@ -325,9 +332,9 @@ mod tests {
     #[test]
     fn the_frames_of_all_versions_stay_as_they_are() {
         let greeting = encode(&Greeting::new(300), 64).unwrap();
-        assert_eq!(greeting, b"stethos\n\x02\x02\xac\x02\x00");
+        assert_eq!(greeting, b"stethos\n\x02\x03\xac\x02\x00");
         let hello = encode(&Hello::new(VERSIONS, 1), 64).unwrap();
-        assert_eq!(hello, b"stethos\n\x02\x02\x01");
+        assert_eq!(hello, b"stethos\n\x02\x03\x01");
         let refused = encode(&Agreed::Refused("no".to_owned()), 64).unwrap();
         assert_eq!(refused, b"\x01\x02no");
     }
@@ -348,6 +355,28 @@ mod tests {
         more.push(0);
         assert!(decode::<Request>(&more).is_err());
         assert!(decode::<Request>(&whole).is_ok());
+    }
+
+    #[test]
+    fn as_many_sockets_as_are_asked_for_fit() {
+        let sockets = vec![(u32::MAX, i32::MAX); SOCKETS_MAX];
+        let asked = Request::Network {
+            pid: u32::MAX,
+            sockets,
+        };
+        assert!(encode(&asked, REQUEST_MAX).is_ok());
+        let socket = SocketState {
+            peer: Some("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned()),
+            received_bytes: u64::MAX,
+            busy_us: u64::MAX,
+            window_limited_us: u64::MAX,
+            ..SocketState::default()
+        };
+        let facts = NetworkFacts {
+            counters: Some(NetworkCounters::default()),
+            sockets: vec![socket; SOCKETS_MAX],
+        };
+        assert!(encode(&Answer::Network(Some(facts)), ANSWER_MAX).is_ok());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 use crate::capture::{
     kernel::{Capacity, Found, PID_TARGET, Place},
     lookup::Lookup,
-    node::{GoneContainers, PodView, THREAD_FACTS_MAX, THREADS_MAX},
+    node::{GoneContainers, PodView, SOCKETS_MAX, THREAD_FACTS_MAX, THREADS_MAX},
     pod::PodMaps,
     targets::Target,
 };
@@ -341,6 +341,13 @@ impl<'a> Served<'a> {
                 }
                 let facts = tids.iter().filter_map(|tid| self.lookup.thread(*tid));
                 Answer::ThreadFacts(facts.collect())
+            }
+            Request::Network { pid, sockets } => {
+                if sockets.len() > SOCKETS_MAX {
+                    let reason = format!("{} sockets at once", sockets.len());
+                    return Err(End::Refused(Cause::Protocol, reason));
+                }
+                Answer::Network(self.lookup.network(pid, &sockets))
             }
             Request::Status => Answer::Status(self.shared.status()),
             Request::Join(_) => {

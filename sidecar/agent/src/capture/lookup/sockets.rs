@@ -99,7 +99,7 @@ fn option<T: Copy>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> O
     value.filter(|_| length as usize == size_of::<T>())
 }
 
-fn canonical(address: SocketAddr) -> String {
+pub(super) fn canonical(address: SocketAddr) -> String {
     SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 

@@ -95,6 +95,11 @@ impl ReducedPod {
         }
     }
 
+    /// Sockets that diagnosis wants to know about.
+    pub(super) fn looked_at(&self) -> Vec<(u32, i32)> {
+        self.reducer.lock().looked_at().to_vec()
+    }
+
     fn now(&self) -> bool {
         self.stretches.last().is_some_and(|(_, end)| end.is_none())
     }

@@ -186,6 +186,24 @@ fn one_of_each() -> Vec<Record> {
             role: Role::Server,
             peer: None,
         }),
+        Record::Network(NetworkState {
+            at_ns: 13,
+            pid,
+            counters: Some(NetworkCounters {
+                sent: 500,
+                sent_again: 3,
+                ..NetworkCounters::default()
+            }),
+            sockets: vec![SocketState {
+                pid,
+                fd,
+                peer: Some("[::1]:5".into()),
+                state: SocketState::ESTABLISHED,
+                retries: 2,
+                received_bytes: 70_000,
+                ..SocketState::default()
+            }],
+        }),
     ]
 }
 
@@ -282,7 +300,7 @@ fn truncation_at_every_length_keeps_whole_blocks_and_says_so() {
     let (_, error) = read(&bytes[..bytes.len() - 1]);
     let text = error.unwrap().to_string();
     assert!(
-        text.starts_with("a.rec: at byte ") && text.contains("56 records"),
+        text.starts_with("a.rec: at byte ") && text.contains("60 records"),
         "{text}"
     );
 }

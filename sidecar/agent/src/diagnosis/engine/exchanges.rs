@@ -6,6 +6,8 @@ use stethos_patterns::descriptors::Exchange;
 use super::Engine;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::signal::Signal;
+use crate::diagnosis::signals::exchanges::{Beside, place_of};
+use crate::diagnosis::signals::network::Waiting;
 use crate::diagnosis::signals::stuck;
 use crate::record::ContainerIndex;
 
@@ -21,14 +23,15 @@ impl Engine {
         let Some(model) = self.models.get(&container) else {
             return;
         };
-        let judged = self.exchanges.judge(
-            container,
-            exchange,
-            &peer,
+        let in_vain =
+            exchange.role == Role::Client && self.network.ended(container, exchange, &peer, model);
+        let beside = Beside {
             model,
-            &self.pod,
-            (!self.reduced).then_some(self.limit),
-        );
+            pod: &self.pod,
+            limit: (!self.reduced).then_some(self.limit),
+            in_vain,
+        };
+        let judged = self.exchanges.judge(container, exchange, &peer, &beside);
         self.advance(exchange.received_ns);
         if judged.answered {
             let good = match exchange.role {
@@ -51,6 +54,15 @@ impl Engine {
         };
         if self.now < self.stalled_until {
             return;
+        }
+        for exchange in pending.iter().filter(|e| e.role == Role::Client) {
+            let waiting = Waiting {
+                place: place_of(container, exchange),
+                peer: self.peer_of(exchange),
+                told_ns: self.now,
+                in_vain: false,
+            };
+            self.network.waits(waiting, model);
         }
         let signals: Vec<Signal> = pending
             .iter()

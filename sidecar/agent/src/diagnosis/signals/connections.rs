@@ -95,6 +95,21 @@ impl Connections {
         }
     }
 
+    /// Connections that are still asked for: whom, and where.
+    pub(crate) fn asked_for(&self) -> impl Iterator<Item = (&str, Place)> + '_ {
+        self.open.iter().filter_map(|((pid, fd), connection)| {
+            let place = Place {
+                container: connection.container,
+                pid: *pid,
+                tid: connection.tid,
+                fd: *fd,
+                start_ns: connection.opened_ns,
+                end_ns: connection.opened_ns,
+            };
+            Some((connection.peer.as_deref()?, place))
+        })
+    }
+
     /// What is certain by `now`. `exchanges` gives the normal exchanges of a container with a
     /// peer: connections to peers that never answer normally (probes, losers of a race between
     /// addresses) do not count. Nor do those to a peer that answers others (`last_answer`).

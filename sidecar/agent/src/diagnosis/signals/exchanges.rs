@@ -28,9 +28,20 @@ type Key = (ContainerIndex, String);
 pub(crate) struct Exchanges {
     clients: BTreeMap<Key, ShareTest>,
     services: BTreeMap<ContainerIndex, ShareTest>,
-    /// Last answer of a peer.
-    answered: BTreeMap<Key, Nanos>,
+    /// Last answer of a peer: at the latest, and at least.
+    answered: BTreeMap<Key, (Nanos, Nanos)>,
     unanswered: BTreeMap<(ContainerIndex, Kind), (Nanos, u64)>,
+}
+
+/// What is known beside an exchange.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    pub(crate) model: &'a Reference,
+    pub(crate) pod: &'a Pod,
+    /// None while calls are only counted and the test of slow ones rests.
+    pub(crate) limit: Option<f64>,
+    /// Its socket said that no answer would come.
+    pub(crate) in_vain: bool,
 }
 
 /// What an exchange says.
@@ -51,35 +62,39 @@ impl From<Option<Signal>> for Judged {
 }
 
 impl Exchanges {
-    /// `limit`: none while calls are only counted and the test of slow ones rests.
     pub(crate) fn judge(
         &mut self,
         container: ContainerIndex,
         exchange: &Exchange,
         peer: &str,
-        model: &Reference,
-        pod: &Pod,
-        limit: Option<f64>,
+        beside: &Beside<'_>,
     ) -> Judged {
+        let Beside {
+            model,
+            pod,
+            limit,
+            in_vain,
+        } = *beside;
         let place = place_of(container, exchange);
         match (exchange.role, exchange.failed, limit) {
             (Role::Client, Some(Outcome::Ok), _) => {
                 let kind = Kind::ClosedEarly {
                     peer: peer.to_owned(),
                 };
-                self.judge_unanswered(place, kind, "exchange:closed", model)
+                self.judge_unanswered(place, kind, "exchange:closed", model, false)
                     .into()
             }
             (Role::Client, Some(Outcome::NoReturn), _) => {
                 let waited = place.end_ns.saturating_sub(place.start_ns);
                 let patience = model.patience(peer).map(|n| gave_up_after(&n));
-                if patience.is_none_or(|patience| waited < patience) {
+                let patience = patience.filter(|patience| in_vain || waited >= *patience);
+                if patience.is_none() {
                     return Judged::default();
                 }
                 let kind = Kind::NoAnswer {
                     peer: peer.to_owned(),
                 };
-                self.judge_unanswered(place, kind, "exchange:gave_up", model)
+                self.judge_unanswered(place, kind, "exchange:gave_up", model, in_vain)
                     .into()
             }
             (Role::Client, None, Some(limit)) => self.judge_answer(place, peer, model, pod, limit),
@@ -157,6 +172,7 @@ impl Exchanges {
         kind: Kind,
         token: &str,
         model: &Reference,
+        in_vain: bool,
     ) -> Option<Signal> {
         let Cause::Peer(peer) = kind.cause() else {
             return None;
@@ -178,7 +194,11 @@ impl Exchanges {
         *count += 1;
         // Two where normal work has none, well above the usual number where it has some.
         let usual = model.unanswered_in(&peer, UNANSWERED_WITHIN);
-        let needed = if usual > 0.0 { 4.0 + 5.0 * usual } else { 2.0 };
+        let needed = match (in_vain, usual > 0.0) {
+            (_, true) => 4.0 + 5.0 * usual,
+            (true, false) => 1.0,
+            (false, false) => 2.0,
+        };
         let normal = model.patience(&peer);
         let mut signal = Signal::at(place, kind, token).about(Some(peer));
         if let Some(normal) = normal {
@@ -220,12 +240,23 @@ impl Exchanges {
 
     /// A peer answered.
     pub(crate) fn answered(&mut self, container: ContainerIndex, peer: &str, at_ns: Nanos) {
+        self.answered_between(container, peer, (at_ns, at_ns));
+    }
+
+    /// A peer answered at some time between these.
+    pub(crate) fn answered_between(
+        &mut self,
+        container: ContainerIndex,
+        peer: &str,
+        (from_ns, to_ns): (Nanos, Nanos),
+    ) {
         let key = (container, peer.to_owned());
         if self.answered.len() >= MAX_KEYS && !self.answered.contains_key(&key) {
             self.answered.pop_first();
         }
-        let answered = self.answered.entry(key).or_default();
-        *answered = (*answered).max(at_ns);
+        let (latest, least) = self.answered.entry(key).or_default();
+        *latest = (*latest).max(to_ns);
+        *least = (*least).max(from_ns);
     }
 
     pub(crate) fn restless(&self) -> bool {
@@ -234,10 +265,18 @@ impl Exchanges {
     }
 
     pub(crate) fn last_answer(&self, container: ContainerIndex, peer: &str) -> Nanos {
-        self.answered
-            .get(&(container, peer.to_owned()))
-            .copied()
-            .unwrap_or(0)
+        self.last(container, peer).0
+    }
+
+    /// The last answer, no later than it came: when one of those that were only counted came is not known
+    /// to the second.
+    pub(crate) fn surely_answered(&self, container: ContainerIndex, peer: &str) -> Nanos {
+        self.last(container, peer).1
+    }
+
+    fn last(&self, container: ContainerIndex, peer: &str) -> (Nanos, Nanos) {
+        let last = self.answered.get(&(container, peer.to_owned()));
+        last.copied().unwrap_or_default()
     }
 
     /// Forgets what has been counted in a container whose incident is over.

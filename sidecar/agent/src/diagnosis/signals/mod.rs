@@ -11,6 +11,8 @@ pub(crate) mod frozen;
 pub(crate) mod lifecycle;
 pub(crate) mod locks;
 pub(crate) mod miners;
+pub(crate) mod network;
+pub(crate) mod pieces;
 pub(crate) mod processes;
 pub(crate) mod stability;
 pub(crate) mod stuck;

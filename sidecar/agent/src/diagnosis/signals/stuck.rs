@@ -21,8 +21,8 @@ pub(crate) fn stuck_after(normal: &Limit) -> Nanos {
         .max(ceiling.saturating_add(2 * SECOND))
 }
 
-/// Judges an exchange that has no answer at `now`. While the peer answers others it is slow;
-/// when it is silent it hangs.
+/// Judges an exchange that has no answer at `now`. While the peer answers others, in the second half of
+/// the wait, it is slow; when it is silent it hangs.
 pub(crate) fn judge(
     container: ContainerIndex,
     pending: &Exchange,
@@ -40,7 +40,8 @@ pub(crate) fn judge(
     }
     let mut place = place_of(container, pending);
     place.end_ns = now;
-    let kind = match exchanges.last_answer(container, peer) > pending.sent_ns {
+    let half_ns = pending.sent_ns / 2 + now / 2;
+    let kind = match exchanges.last_answer(container, peer) > half_ns {
         true => Kind::SlowExchange {
             peer: peer.to_owned(),
         },

@@ -10,6 +10,7 @@ mod life;
 mod load;
 mod locks;
 mod names;
+mod network;
 mod operator;
 mod pairs;
 mod quiet;

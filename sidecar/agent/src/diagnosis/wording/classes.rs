@@ -25,6 +25,10 @@ pub(super) fn sentence(
             format!("{peer} accepts requests of {container} but does not answer them")
         }
         NetworkUnreachable => format!("{container} has no route to {peer}"),
+        NetworkLoss => format!("packets between {container} and {peer} get lost"),
+        NetworkThrottled => {
+            format!("the way between {container} and {peer} lets little through")
+        }
         DnsFailure => format!("{container} gets no names resolved by {peer}"),
         DiskFull => format!("{container} cannot write to {culprit}: no space left"),
         DiskQuota => {
@@ -83,6 +87,12 @@ pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
         DependencySlow => format!("What keeps {peer} busy, or delays the way to it?"),
         DependencyHung => format!("Is the process behind {peer} stopped, or blocked on something?"),
         NetworkUnreachable => format!("Is there a route to {peer}?"),
+        NetworkLoss => {
+            format!("Where do packets to {peer} get lost (nstat -az TcpRetransSegs; mtr)?")
+        }
+        NetworkThrottled => {
+            format!("What limits the bytes a second to {peer} (tc -s qdisc, a quota, a proxy)?")
+        }
         DnsFailure => {
             let host = peer.strip_suffix(":53").unwrap_or(peer);
             format!(

@@ -1,0 +1,127 @@
+//! What the counters of a network namespace say.
+
+use crate::diagnosis::signal::Normal;
+use crate::diagnosis::signals::RESTLESS;
+use crate::record::{Nanos, NetworkState};
+use crate::sequential::{SECOND, ShareTest};
+
+/// Share of segments sent again that is normal where nothing was learned, and the least that is
+/// tested against.
+const USUAL: f64 = 0.005;
+const LOST: f64 = 0.01;
+/// In multiples of the normal share.
+const MORE: f64 = 5.0;
+const LASTS: Nanos = 2 * SECOND;
+/// Messages that there is no way are others when none came for this long.
+const QUIET: Nanos = 10 * SECOND;
+
+#[derive(Debug)]
+pub(super) struct Rates {
+    before: Option<NetworkState>,
+    lost: ShareTest,
+    queued: ShareTest,
+    limit: f64,
+    /// Share of segments sent or received again in the last reading.
+    now: f64,
+    /// When messages began to come that there is no way, and when they last did.
+    no_way: Option<(Nanos, Nanos)>,
+    learned: Option<f64>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Rates {
+            before: None,
+            lost: ShareTest::new(),
+            queued: ShareTest::new(),
+            limit: f64::INFINITY,
+            now: 0.0,
+            no_way: None,
+            learned: None,
+        }
+    }
+}
+
+/// Since when a share is higher than learned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Higher {
+    pub(super) from_ns: Nanos,
+    pub(super) evidence: f64,
+    pub(super) normal: Normal,
+}
+
+impl Rates {
+    /// `learned`: share of segments sent again in normal time.
+    pub(super) fn take(&mut self, state: &NetworkState, learned: Option<f64>, limit: f64) {
+        if state.counters.is_none() {
+            return;
+        }
+        (self.learned, self.limit) = (learned, limit);
+        let now = NetworkState {
+            sockets: Vec::new(),
+            ..state.clone()
+        };
+        let before = self.before.replace(now);
+        let Some(counted) = before.and_then(|before| state.since(&before)) else {
+            return;
+        };
+        if counted.unreachable > 0 || counted.no_route > 0 {
+            let known = self
+                .no_way
+                .filter(|(_, last)| state.at_ns.saturating_sub(*last) < QUIET);
+            self.no_way = Some((known.map_or(state.at_ns, |(first, _)| first), state.at_ns));
+        }
+        // That somebody got something twice says nothing of why: what acknowledged it may be lost, or late.
+        let lost = counted.again();
+        let queued = counted.still_queued;
+        self.now = lost as f64 / counted.sent.max(1) as f64;
+        let p0 = learned.map_or(USUAL, |share| (2.0 * share).clamp(0.002, 0.2));
+        let p1 = (MORE * p0).clamp(LOST, 0.9);
+        for (test, hits) in [(&mut self.lost, lost), (&mut self.queued, queued)] {
+            let misses = counted.sent.saturating_sub(hits);
+            test.observe_many(state.at_ns, hits, misses, p0, p1);
+        }
+    }
+
+    /// When segments began to be lost more than usual.
+    pub(super) fn lost_since(&self) -> Option<Nanos> {
+        self.lost.run().map(|run| run.first_ns)
+    }
+
+    /// None while segments stay on this machine: what is held back for long is sent again, too.
+    pub(super) fn lost(&self, now: Nanos) -> Option<Higher> {
+        let queues = self.queued.evidence() > RESTLESS;
+        self.higher(&self.lost, now).filter(|_| !queues)
+    }
+
+    /// When segments began to stay on this machine for longer than their timers ran.
+    pub(super) fn queued(&self, now: Nanos) -> Option<Higher> {
+        self.higher(&self.queued, now)
+    }
+
+    fn higher(&self, test: &ShareTest, now: Nanos) -> Option<Higher> {
+        let run = test.run()?;
+        let evidence = test.evidence();
+        let lasts = run.last_ns.saturating_sub(run.first_ns) >= LASTS;
+        let recent = now.saturating_sub(run.last_ns) <= LASTS;
+        (evidence >= self.limit && lasts && recent).then_some(Higher {
+            from_ns: run.first_ns,
+            evidence,
+            normal: Normal::Share {
+                calibrated: self.learned.unwrap_or(0.0),
+                now: self.now,
+            },
+        })
+    }
+
+    /// Whether messages came since then, and none long before: some peers are never there.
+    pub(super) fn no_way_since(&self, at_ns: Nanos) -> bool {
+        let new =
+            |(first, last): (Nanos, Nanos)| last >= at_ns && first >= at_ns.saturating_sub(QUIET);
+        self.no_way.is_some_and(new)
+    }
+
+    pub(super) fn restless(&self) -> bool {
+        self.lost.evidence() > RESTLESS || self.queued.evidence() > RESTLESS
+    }
+}
