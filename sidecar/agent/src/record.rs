@@ -1,8 +1,12 @@
 //! What capture hands on, live or from a recording. Everything after capture depends on these
 //! values alone: no clock, no `/proc`, no kernel.
 
+mod resources;
+
 use serde::{Deserialize, Serialize};
 use stethos_patterns::{Role, Token, descriptors::Exchange};
+
+pub use resources::{ContainerResources, MemoryUse, Throttling};
 
 /// Nanoseconds of the recorded machine's monotonic clock. [`Header::unix_offset_ns`] makes it
 /// Unix time.
@@ -41,6 +45,7 @@ pub enum Record {
     Counts(CallCounts),
     Exchange(TimedExchange),
     Life(DescriptorLife),
+    Resources(ContainerResources),
 }
 
 /// A container (or a process tree that was named by pid). Sent again when its name was not known

@@ -1,6 +1,7 @@
 //! What only `/proc` and the cgroup tree can tell: names of containers, processes and
 //! descriptors.
 
+pub mod resources;
 mod sockets;
 mod threads;
 
@@ -49,6 +50,7 @@ pub struct Lookup {
     /// The node's root, below which container runtimes keep their files.
     node_root: PathBuf,
     objects: Objects,
+    sources: resources::Sources,
 }
 
 impl Lookup {
@@ -69,6 +71,7 @@ impl Lookup {
             places: HashMap::new(),
             node_root: "/".into(),
             objects: Objects::default(),
+            sources: resources::Sources::default(),
         }
     }
 

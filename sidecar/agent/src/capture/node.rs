@@ -16,7 +16,7 @@ use super::{
     pod::{Pod, PodMaps},
     thread_context::ThreadContext,
 };
-use crate::record::{DescriptorTarget, RunState};
+use crate::record::{DescriptorTarget, MemoryUse, RunState, Throttling};
 
 /// Name, place and image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,6 +59,18 @@ pub struct EndedThreads {
     pub counted: u64,
 }
 
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourceFacts {
+    /// Cgroup of the container.
+    pub container: u64,
+    /// What its ended threads ran, and what they were ready to run.
+    pub ended_ran_ns: u64,
+    pub ended_ready_ns: u64,
+    pub throttling: Option<Throttling>,
+    pub memory: Option<MemoryUse>,
+}
+
 /// A thread of the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadPlace {
@@ -81,6 +93,9 @@ pub struct ThreadFacts {
 pub const THREADS_MAX: usize = 2048;
 /// Threads in one question of [`Node::thread_facts`] at most.
 pub const THREAD_FACTS_MAX: usize = 256;
+
+/// Containers in one question of [`Node::resources`] at most.
+pub const RESOURCES_MAX: usize = 64;
 
 /// A question to the node that had no answer.
 #[derive(Debug)]
@@ -110,6 +125,11 @@ pub trait Node: Send {
     /// What these threads are doing, without those that ended; at most [`THREAD_FACTS_MAX`]. None
     /// when the node does not answer now.
     fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>>;
+    /// What these containers use; at most [`RESOURCES_MAX`]. None when the node does not answer now,
+    /// or cannot tell.
+    fn resources(&mut self, _containers: &[u64]) -> Option<Vec<ResourceFacts>> {
+        None
+    }
     /// New maps that replace the pod's, when there are: counters then began again.
     fn renewed(&mut self) -> Option<(Pod, PodMaps)> {
         None
@@ -171,6 +191,21 @@ impl PodView<'_> {
             ended,
             skipped_recursion: self.kernel.skipped_recursion(),
         })
+    }
+
+    pub fn resources(&self, containers: &[u64], lookup: &mut Lookup) -> Vec<ResourceFacts> {
+        let facts = containers.iter().map(|cgroup| {
+            let ended = self.kernel.ended(self.place.index, *cgroup);
+            let used = lookup.used(*cgroup);
+            ResourceFacts {
+                container: *cgroup,
+                ended_ran_ns: ended.ran,
+                ended_ready_ns: ended.run_delay,
+                throttling: used.throttling,
+                memory: used.memory,
+            }
+        });
+        facts.collect()
     }
 }
 
@@ -236,5 +271,13 @@ impl Node for OwnNode {
     fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>> {
         let facts = tids.iter().filter_map(|tid| self.lookup.thread(*tid));
         Some(facts.collect())
+    }
+
+    fn resources(&mut self, containers: &[u64]) -> Option<Vec<ResourceFacts>> {
+        let view = PodView {
+            kernel: &self.kernel,
+            place: &self.place,
+        };
+        Some(view.resources(containers, &mut self.lookup))
     }
 }

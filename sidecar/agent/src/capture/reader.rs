@@ -5,6 +5,7 @@ mod in_place;
 mod older;
 mod reduced;
 mod renewal;
+mod resources;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -53,6 +54,7 @@ pub struct Reader {
     reduced: reduced::ReducedPod,
     /// Change of reduction that was told last.
     reduced_told: Nanos,
+    used: resources::UsedTimes,
     /// Threads without a slot.
     older: older::OlderThreads,
     /// Processes whose end was told of, and when they ended.
@@ -82,6 +84,7 @@ impl Reader {
             before: renewal::Before::default(),
             reduced: reduced::ReducedPod::new(reducer),
             reduced_told: 0,
+            used: resources::UsedTimes::default(),
             older: older::OlderThreads::default(),
             ended: HashMap::new(),
             unanswered: false,
@@ -337,6 +340,7 @@ impl Reader {
         self.tell_lost();
         self.tell_counts(now, out);
         self.tell_pending(now, out);
+        self.tell_resources(now, out);
         let mut accounts: Vec<_> = accounts.into_iter().collect();
         accounts.sort_by_key(|(container, _)| *container);
         out.push(Record::Tick(Tick {

@@ -2,6 +2,7 @@
 
 mod exchanges;
 pub mod operator;
+mod resources;
 mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::diagnosis::signals::flood::Flood;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
 use crate::diagnosis::signals::processes::Processes;
+use crate::diagnosis::signals::resources::Resources;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
 use crate::diagnosis::signals::{Scene, test_limit};
@@ -73,6 +75,7 @@ pub struct Engine {
     ends: Ends,
     processes: Processes,
     flood: Flood,
+    resources: Resources,
     board: Board,
 }
 
@@ -102,6 +105,7 @@ impl Engine {
             ends: Ends::default(),
             processes: Processes::default(),
             flood: Flood::default(),
+            resources: Resources::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -158,6 +162,7 @@ impl Engine {
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
+            Record::Resources(resources) => self.resources.look(resources),
             Record::Window(_) | Record::Http(_) | Record::Exchange(_) => {}
         }
     }
@@ -331,6 +336,7 @@ impl Engine {
         signals.extend(self.ends.settle(self.now));
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
+        self.judge_resources();
         self.step();
     }
 
@@ -379,6 +385,7 @@ impl Engine {
             self.stability.reset(container);
             self.processes.reset(container);
             self.flood.reset(container);
+            self.resources.reset(container);
         }
     }
 }

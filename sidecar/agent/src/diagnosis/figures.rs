@@ -41,6 +41,19 @@ pub(crate) fn grouped(number: u64) -> String {
     groups.join(" ")
 }
 
+/// `400 KiB`, `31 MiB`, `1.3 GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    let kib = bytes as f64 / KIB;
+    if kib < KIB {
+        format!("{kib:.0} KiB")
+    } else if kib < KIB * KIB {
+        format!("{:.0} MiB", kib / KIB)
+    } else {
+        format!("{:.1} GiB", kib / KIB / KIB)
+    }
+}
+
 /// `210 ms`, `15.8 s`, `80 µs`.
 pub(crate) fn time(ns: u64) -> String {
     let duration = Duration::from_nanos(ns);

@@ -375,7 +375,13 @@ fn persists(evidence: &Evidence) -> bool {
         (_, Standing::Hard) => evidence.count >= 2,
         // Found after seconds.
         (
-            Kind::DescriptorLeak { .. } | Kind::HeldUp | Kind::Flood | Kind::Mines { .. },
+            Kind::DescriptorLeak { .. }
+            | Kind::MemoryClimbs
+            | Kind::Throttled
+            | Kind::Contended
+            | Kind::HeldUp
+            | Kind::Flood
+            | Kind::Mines { .. },
             Standing::Opens,
         ) => true,
         (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 3 * SECOND,

@@ -21,6 +21,7 @@ use crate::{
     record::{
         ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Nanos, Record, Subject,
     },
+    resources::Meter,
     windows::{Piece, Windows},
 };
 
@@ -227,6 +228,7 @@ struct Pass<'a> {
     calls: &'static CallTable,
     selection: Selection<'a>,
     names: BTreeMap<ContainerIndex, String>,
+    meter: Meter,
     sets: &'a mut BTreeMap<String, Collected>,
 }
 
@@ -282,6 +284,7 @@ fn add(
         calls: names::table(&header.arch),
         selection,
         names: BTreeMap::new(),
+        meter: Meter::default(),
         sets,
     };
     pass_on(reader, &mut pass)?;
@@ -332,6 +335,12 @@ impl Sink for Pass<'_> {
                 if matches!(token.outcome, Outcome::Errno(_)) {
                     let (Subject::Path(subject) | Subject::Peer(subject)) = &detail.subject;
                     set.baseline.failure(token, subject);
+                }
+            }
+            Record::Resources(look) => {
+                let used = self.meter.used(look);
+                if let Some(used) = used.filter(|u| !self.is_left_out(u.from_ns, u.to_ns)) {
+                    self.set(look.container).baseline.used(&used);
                 }
             }
             _ => {}

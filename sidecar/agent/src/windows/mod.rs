@@ -121,7 +121,7 @@ impl Windows {
                 life.peer.clone(),
                 life.since_ns,
             ),
-            Record::Container(_) | Record::Http(_) | Record::Counts(_) => {}
+            Record::Container(_) | Record::Http(_) | Record::Counts(_) | Record::Resources(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! peers, failures that happen in normal time too.
 
 mod builder;
+mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use crate::histogram::DurationHistogram;
 use crate::token::{Outcome, Token};
 use crate::window::Role;
 pub use builder::BaselineBuilder;
+pub use resources::{Resources, Used};
 
 /// Most entries of each kind in one baseline; further ones are counted in
 /// [`Baseline::left_out`].
@@ -49,6 +51,8 @@ pub struct Baseline {
     /// Highest number of a descriptor that a call worked on; 0 where that is not known.
     #[serde(default)]
     pub highest_descriptor: u32,
+    #[serde(default)]
+    pub resources: Resources,
     /// Observations for which there was no room.
     pub left_out: u64,
 }
@@ -200,6 +204,7 @@ impl Baseline {
         self.calls = self.calls.saturating_add(other.calls);
         self.left_out = self.left_out.saturating_add(other.left_out);
         self.highest_descriptor = self.highest_descriptor.max(other.highest_descriptor);
+        self.resources.merge(&other.resources);
         self.service.merge(&other.service);
         for statistics in &other.statistics {
             self.merge_statistics(statistics);

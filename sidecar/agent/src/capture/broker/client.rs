@@ -13,14 +13,15 @@ use super::{
     again::join_again,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, Status, VERSIONS, Versions, WITH_THREADS, Welcome, decode, encode,
+        Request, Status, VERSIONS, Versions, WITH_RESOURCES, WITH_THREADS, Welcome, decode, encode,
     },
     socket::{Message, Socket},
 };
 use crate::{
     capture::{
         node::{
-            ContainerFacts, Counters, Node, ProcessFacts, ThreadFacts, ThreadPlace, Unanswered,
+            ContainerFacts, Counters, Node, ProcessFacts, ResourceFacts, ThreadFacts, ThreadPlace,
+            Unanswered,
         },
         pod::{MappingError, Pod, PodMaps},
     },
@@ -365,6 +366,13 @@ impl Node for BrokerNode {
         match self.ask_from(WITH_THREADS, &Request::ThreadFacts(tids.to_vec())) {
             Ok(Some(Answer::ThreadFacts(facts))) => Some(facts),
             Ok(None) => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    fn resources(&mut self, containers: &[u64]) -> Option<Vec<ResourceFacts>> {
+        match self.ask_from(WITH_RESOURCES, &Request::Resources(containers.to_vec())) {
+            Ok(Some(Answer::Resources(facts))) => Some(facts),
             _ => None,
         }
     }

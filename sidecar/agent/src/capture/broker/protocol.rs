@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     capture::{
-        node::{ContainerFacts, Counters, ProcessFacts, ThreadFacts, ThreadPlace},
+        node::{ContainerFacts, Counters, ProcessFacts, ResourceFacts, ThreadFacts, ThreadPlace},
         targets::Target,
     },
     record::DescriptorTarget,
@@ -26,10 +26,12 @@ use crate::{
 /// Versions that this build speaks.
 pub const VERSIONS: Versions = Versions {
     lowest: 2,
-    highest: 2,
+    highest: 3,
 };
 /// From this version on, a broker answers `Threads` and `ThreadFacts`.
 pub const WITH_THREADS: u16 = 2;
+/// From this version on, a broker answers `Resources`.
+pub const WITH_RESOURCES: u16 = 3;
 /// Bytes of a message to the broker at most.
 pub const REQUEST_MAX: usize = 16 << 10;
 /// Bytes of a message to a sidecar at most.
@@ -143,6 +145,7 @@ pub enum Request {
         after: u32,
     },
     ThreadFacts(Vec<u32>),
+    Resources(Vec<u64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +177,7 @@ pub enum Answer {
     Descriptor(Option<DescriptorTarget>),
     Threads(Vec<ThreadPlace>),
     ThreadFacts(Vec<ThreadFacts>),
+    Resources(Vec<ResourceFacts>),
 }
 
 /// What the broker grants; less than was asked for where its own bounds are lower.
@@ -325,9 +329,9 @@ mod tests {
     #[test]
     fn the_frames_of_all_versions_stay_as_they_are() {
         let greeting = encode(&Greeting::new(300), 64).unwrap();
-        assert_eq!(greeting, b"stethos\n\x02\x02\xac\x02\x00");
+        assert_eq!(greeting, b"stethos\n\x02\x03\xac\x02\x00");
         let hello = encode(&Hello::new(VERSIONS, 1), 64).unwrap();
-        assert_eq!(hello, b"stethos\n\x02\x02\x01");
+        assert_eq!(hello, b"stethos\n\x02\x03\x01");
         let refused = encode(&Agreed::Refused("no".to_owned()), 64).unwrap();
         assert_eq!(refused, b"\x01\x02no");
     }

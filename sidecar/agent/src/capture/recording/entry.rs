@@ -20,6 +20,7 @@ const REDUCED: u8 = 10;
 const COUNTS: u8 = 11;
 const EXCHANGE: u8 = 12;
 const LIFE: u8 = 13;
+const RESOURCES: u8 = 14;
 
 /// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
 /// one to the end of the call before it; differences wrap, so that any times survive.
@@ -68,6 +69,7 @@ pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Resul
         Record::Counts(fields) => put(COUNTS, fields),
         Record::Exchange(fields) => put(EXCHANGE, fields),
         Record::Life(fields) => put(LIFE, fields),
+        Record::Resources(fields) => put(RESOURCES, fields),
     }
 }
 
@@ -95,6 +97,7 @@ pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record
         COUNTS => Record::Counts(take(bytes)?),
         EXCHANGE => Record::Exchange(take(bytes)?),
         LIFE => Record::Life(take(bytes)?),
+        RESOURCES => Record::Resources(take(bytes)?),
         kind => return Err(Reason::UnknownRecord { kind }),
     })
 }
@@ -115,6 +118,7 @@ pub(super) fn time_of(record: &Record) -> Option<Nanos> {
         Record::Counts(r) => r.at_ns,
         Record::Exchange(r) => r.at_ns,
         Record::Life(r) => r.since_ns,
+        Record::Resources(r) => r.at_ns,
     })
 }
 
