@@ -24,6 +24,8 @@ pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent < 1.0 {
         format!("{percent:.2} %")
+    } else if percent > 99.0 && percent < 100.0 {
+        format!("{percent:.1} %")
     } else {
         format!("{percent:.0} %")
     }
