@@ -212,7 +212,7 @@ pub(crate) enum Normal {
         taken: u64,
         given: u64,
     },
-    /// Share of the periods of a limit that it cut; a second of now: stood still, ran; and what ran in
+    /// Share of the periods of a limit that it cut; a second of now: held back on all processors, ran; and what ran in
     /// one of learning.
     Throttled {
         learned: f64,

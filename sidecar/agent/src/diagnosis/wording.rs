@@ -299,8 +299,8 @@ fn baseline(normal: &Normal) -> String {
             ran_ns,
             usual_ns,
         } => format!(
-            " reached in {} of its periods, standing still {} of each second (baseline {} of the \
-             periods); ran {} in a second (baseline {})",
+            " reached in {} of its periods, its processors held back for {} a second (baseline {} of \
+             the periods); ran {} a second (baseline {})",
             percent(*now),
             time(*still_ns),
             percent(*learned),

@@ -109,7 +109,7 @@ fn a_limit_that_was_not_there() {
     let line = &diagnosis.evidence[0];
     assert!(
         line.starts_with(
-            "processor limit reached in 90 % of its periods, standing still 810 ms of"
+            "processor limit reached in 90 % of its periods, its processors held back for 810 ms a second"
         ),
         "{line}"
     );

@@ -115,7 +115,10 @@ fn classes_without_a_source_are_named() {
         let judgement = judged(change);
         assert_eq!(judgement.exit_code(), 1);
         let found = &check(&judgement, "resource use").found;
-        assert!(found.contains(&format!("{class} is not separable")), "{found}");
+        assert!(
+            found.contains(&format!("{class} is not separable")),
+            "{found}"
+        );
     }
     let processes = judged(|p| p.memory_controller = false);
     assert_eq!(check(&processes, "resource use").state, State::Works);
