@@ -41,6 +41,15 @@ pub(crate) struct Second<'a> {
 }
 
 impl Second<'_> {
+    /// Of the processor's time: now, and in learning.
+    fn runs(&self) -> f64 {
+        self.used.ran_ns as f64 / (self.used.seconds() * 1e9).max(1.0)
+    }
+
+    fn ran(&self) -> f64 {
+        self.learned.ran_ns as f64 / self.learned.observed_ns.max(1) as f64
+    }
+
     fn threshold(&self) -> u64 {
         let usual = self.learned.ready.quantile(0.95);
         usual.saturating_mul(LONGER).max(WAITS)
@@ -65,12 +74,8 @@ impl Contention {
         seconds: &[Second<'_>],
         limit: f64,
     ) -> Vec<(ContainerIndex, Judged)> {
-        let ran = |second: &Second<'_>| second.used.ran_ns as f64 / second.used.seconds() / 1e9;
-        let usual = |second: &Second<'_>| {
-            second.learned.ran_ns as f64 / second.learned.observed_ns.max(1) as f64
-        };
-        let runs: f64 = seconds.iter().map(ran).sum();
-        let ran: f64 = seconds.iter().map(usual).sum();
+        let runs: f64 = seconds.iter().map(Second::runs).sum();
+        let ran: f64 = seconds.iter().map(Second::ran).sum();
         if runs > 2.0 * ran + MORE || seconds.iter().any(Second::is_own_doing) {
             return Vec::new();
         }

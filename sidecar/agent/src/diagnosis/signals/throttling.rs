@@ -18,10 +18,12 @@ use crate::sequential::ShareTest;
 const MATTERS: f64 = 0.05;
 /// In multiples of the learned time.
 const LONGER: f64 = 3.0;
-/// Shares of periods: the least and the most that is taken as learned, and the least that is
-/// tested against.
+/// Shares of periods that are taken as learned and that are tested against where there was no limit.
+const UNLIMITED: (f64, f64) = (0.02, 0.2);
+/// The least and the most that is taken as learned where there was one, and the least that is tested
+/// against.
 const LEARNED: (f64, f64) = (0.05, 0.6);
-const CUT: f64 = 0.5;
+const CUT: f64 = 0.25;
 
 #[derive(Debug, Default)]
 pub(crate) struct Throttling {
@@ -57,12 +59,13 @@ impl Throttling {
         let cut = is_cut(used) && now >= LONGER * usual;
         let hits = if cut { throttled.min(periods) } else { 0 };
         let share = 2.0 * (learned.throttled as f64 + 1.0) / (learned.periods as f64 + 2.0);
-        let (least, most) = LEARNED;
-        let p0 = match learned.periods {
-            0 => least,
-            _ => share.clamp(least, most),
+        let (p0, p1) = match learned.periods {
+            0 => UNLIMITED,
+            _ => {
+                let p0 = share.clamp(LEARNED.0, LEARNED.1);
+                (p0, (2.5 * p0).clamp(CUT, 0.97))
+            }
         };
-        let p1 = (2.5 * p0).clamp(CUT, 0.97);
         let test = self.tests.entry(container).or_insert_with(ShareTest::new);
         let evidence = test.observe_many(used.to_ns, hits, periods - hits.min(periods), p0, p1);
         let Some(run) = test.run().filter(|_| cut) else {

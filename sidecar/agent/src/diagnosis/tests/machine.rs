@@ -119,6 +119,28 @@ fn a_limit_that_was_not_there() {
 }
 
 #[test]
+fn a_limit_that_cuts_a_part_of_its_periods() {
+    let mut shop = Shop::learnt_using(USUAL);
+    shop.using(REDIS, 20, 20, |_| Uses {
+        periods: (10, 2),
+        ..USUAL
+    });
+    shop.using(REDIS, 50, 20, |_| USUAL);
+    shop.expect(CpuThrottled, "processor limit of redis");
+}
+
+#[test]
+fn a_limit_that_is_met_now_and_then() {
+    // Of which learning saw nothing.
+    let mut shop = Shop::learnt_using(USUAL);
+    shop.using(API, 300, 20, |second| Uses {
+        periods: (10, u64::from(second % 10 == 0)),
+        ..USUAL
+    });
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
 fn a_limit_that_makes_everything_slow_is_one_incident() {
     let mut shop = Shop::learnt_using(USUAL);
     shop.machine.uses[usize::from(REDIS)] = Some(cut(USUAL));
