@@ -18,7 +18,7 @@ use crate::sequential::{SECOND, ShareTest};
 /// Ready for so many ns for each ms that they ran, at least.
 const WAITS: u64 = 4_000_000;
 /// In multiples of the longest that seconds of learning had, but for one in twenty.
-const LONGER: u64 = 3;
+const LONGER: u64 = 2;
 /// Seconds of learning that say what is usual.
 const ENOUGH: u64 = 20;
 /// Of the processor's time: what the pod may run more than it did, beside twice as much.
