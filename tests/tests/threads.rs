@@ -147,3 +147,71 @@ fn threads_and_processes_that_come_and_go_leave_nothing_behind() {
         }
     }
 }
+
+/// What the threads of a process ran, and what they were ready to run, by `/proc`.
+fn times(pid: u32) -> (u64, u64) {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let times = threads.map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).unwrap();
+        let mut fields = text.split(' ').map(|field| field.trim().parse().unwrap());
+        (fields.next().unwrap(), fields.next().unwrap())
+    });
+    times.fold((0, 0), |sum: (u64, u64), (ran, ready): (u64, u64)| {
+        (sum.0 + ran, sum.1 + ready)
+    })
+}
+
+#[test]
+fn what_threads_run_and_are_ready_to_run_is_told() {
+    if !kernel_or_skip("what_threads_run_and_are_ready_to_run_is_told") {
+        return;
+    }
+    let pod = Cgroup::new("uses").unwrap();
+    let endless = u64::MAX.to_string();
+    // Both share a processor, and so do their threads.
+    let one = ["one", "other"].map(|name| pod.child(name).unwrap());
+    let programs = one.each_ref().map(|container| {
+        Stepped::start(container, KNOWN_CALLS, &["flood", "2", &endless]).unwrap()
+    });
+    let live = start(&pod, settings(1 << 20, 1024, 10));
+    for program in &programs {
+        let threads = fs::read_dir(format!("/proc/{}/task", program.child.id())).unwrap();
+        for thread in threads.flatten() {
+            let tid = thread.file_name().to_string_lossy().parse().unwrap();
+            // SAFETY: an empty set is valid, and so is its size.
+            unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(0, &mut set);
+                let size = size_of_val(&set);
+                assert_eq!(libc::sched_setaffinity(tid, size, &raw const set), 0);
+            }
+        }
+    }
+    let before = programs.each_ref().map(|program| times(program.child.id()));
+    let programs = programs.map(|program| program.begin().unwrap());
+    std::thread::sleep(Duration::from_millis(4000));
+    let after = programs.each_ref().map(|program| times(program.child.id()));
+    let records = finish(live);
+    let names = names(&records);
+    for ((name, before), after) in ["one", "other"].into_iter().zip(before).zip(after) {
+        let told = records.iter().rev().find_map(|record| match record {
+            Record::Resources(told) if names[&told.container] == name => Some(*told),
+            _ => None,
+        });
+        let told = told.unwrap();
+        let (ran, ready) = (after.0 - before.0, after.1 - before.1);
+        let ready_told = told.ready_ns.unwrap();
+        // The last look was up to a second and a half before, or a little later.
+        for (told, is) in [(told.ran_ns, ran), (ready_told, ready)] {
+            assert!(
+                told >= is / 2 && told <= is + is / 4,
+                "{name}: {told} of {is}"
+            );
+        }
+        assert!(ready_told > told.ran_ns, "{told:?}");
+        assert!(
+            told.memory.is_some_and(|memory| memory.anonymous > 0),
+            "{told:?}"
+        );
+    }
+}

@@ -49,6 +49,9 @@ pub enum Thing {
         executable: String,
     },
     OutOfMemory,
+    MemoryClimbs,
+    Throttled,
+    Contended,
     Flood,
     Mines {
         executable: String,

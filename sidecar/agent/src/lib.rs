@@ -22,6 +22,7 @@ pub mod models;
 pub mod pipeline;
 pub mod plugin;
 pub mod record;
+mod resources;
 mod sequential;
 pub mod trace;
 pub mod windows;

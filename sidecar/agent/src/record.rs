@@ -2,10 +2,13 @@
 //! values alone: no clock, no `/proc`, no kernel.
 
 mod network;
+mod resources;
 
 pub use network::{NetworkCounters, NetworkState, SocketState};
 use serde::{Deserialize, Serialize};
 use stethos_patterns::{Role, Token, descriptors::Exchange};
+
+pub use resources::{ContainerResources, MemoryUse, Throttling};
 
 /// Nanoseconds of the recorded machine's monotonic clock. [`Header::unix_offset_ns`] makes it
 /// Unix time.
@@ -45,6 +48,7 @@ pub enum Record {
     Exchange(TimedExchange),
     Life(DescriptorLife),
     Network(NetworkState),
+    Resources(ContainerResources),
 }
 
 /// A container (or a process tree that was named by pid). Sent again when its name was not known

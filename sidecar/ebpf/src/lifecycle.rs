@@ -8,7 +8,7 @@ use stethos_events::{EndedAccount, Event, ThreadSlot, kind, lost};
 
 use crate::{
     events,
-    kernel::{Current, of_task, offset, task_ids},
+    kernel::{Current, clocks_of, of_task, offset, task_ids},
     maps::{ENDED, EVENT_SCRATCH, EXCLUDED, SCOPE_PIDS, count_lost},
     registers::PtRegs,
     scope, threads,
@@ -158,15 +158,18 @@ pub fn oom_kill_task(task: u64) {
 fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
     threads::end_thread(slot, inside);
     // SAFETY: plain integers of the slot of a thread that makes no further call.
-    let (cgroup, seen, lost_calls, counted, pod) = unsafe {
+    let (cgroup, seen, lost_calls, counted, pod, task, first) = unsafe {
         (
             (*slot).window.header.cgroup,
             (*slot).seen,
             (*slot).lost,
             (*slot).counted,
             (*slot).pod,
+            (*slot).task,
+            (*slot).first,
         )
     };
+    let last = clocks_of(task).unwrap_or(first);
     if ENDED.get_ptr_mut(cgroup).is_none() {
         let _ = ENDED.insert(
             cgroup,
@@ -174,6 +177,8 @@ fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
                 seen: 0,
                 lost: 0,
                 counted: 0,
+                ran: 0,
+                run_delay: 0,
                 threads: 0,
                 pod,
             },
@@ -187,6 +192,8 @@ fn retire(number: u32, slot: *mut ThreadSlot, inside: i32) {
             account.seen += seen;
             account.lost += lost_calls;
             account.counted += counted;
+            account.ran += last.ran.wrapping_sub(first.ran);
+            account.run_delay += last.run_delay.wrapping_sub(first.run_delay);
             account.threads += 1;
             account.pod = pod;
         }

@@ -45,13 +45,23 @@ fn look(slot: *mut ThreadSlot, now: u64) {
         nr: -1,
         state,
         seen,
+        ran: slot.polled.ran,
+        run_delay: slot.polled.run_delay,
     };
+    let clocks = match state {
+        run_state::GONE => None,
+        _ => clocks_of(slot.task),
+    };
+    if let Some(clocks) = clocks {
+        found.ran = clocks.ran.wrapping_sub(slot.first.ran);
+        found.run_delay = clocks.run_delay.wrapping_sub(slot.first.run_delay);
+    }
     if state != run_state::GONE && state != run_state::RUNNING {
         if let Some((nr, first)) = PtRegs::inside(slot.regs) {
             found.nr = nr;
             found.arg_0 = first;
         }
-        if let Some(clocks) = clocks_of(slot.task) {
+        if let Some(clocks) = clocks {
             // It went to sleep when its running time was last added up: as long after its last
             // return as the run queue's clock says, less what it was ready to run.
             let ran = clocks

@@ -220,6 +220,7 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
     slot.task = current.address();
     slot.regs = regs;
     slot.clocks = current.clocks();
+    slot.first = slot.clocks;
     slot.last = CallRecord {
         exit_ns: 0,
         waited_ns: 0,
@@ -243,6 +244,8 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
         nr: -1,
         state: 0,
         seen: 0,
+        ran: 0,
+        run_delay: 0,
     };
     slot.pod = place.pod;
     slot.owner = tid;

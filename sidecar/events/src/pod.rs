@@ -32,6 +32,9 @@ pub struct EndedAccount {
     pub seen: u64,
     pub lost: u64,
     pub counted: u64,
+    /// What they ran, and what they waited while ready to run, since they had their slots.
+    pub ran: u64,
+    pub run_delay: u64,
     pub threads: u32,
     /// Whose they were; without meaning while `threads` is 0.
     pub pod: u32,

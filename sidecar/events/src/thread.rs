@@ -94,6 +94,9 @@ pub struct Polled {
     pub state: u32,
     /// `ThreadSlot::seen` at that time: what was polled is stale when it differs.
     pub seen: u64,
+    /// Since it has its slot: what it ran, and what it waited while ready to run.
+    pub ran: u64,
+    pub run_delay: u64,
 }
 
 /// Values of `Polled::state`.
@@ -129,6 +132,8 @@ pub struct ThreadSlot {
     pub regs: u64,
     /// As of its last return.
     pub clocks: SchedClocks,
+    /// As of when the slot became its own.
+    pub first: SchedClocks,
     /// The last call that returned.
     pub last: CallRecord,
     /// Calls finished since the slot was made.

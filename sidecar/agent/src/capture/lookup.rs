@@ -2,6 +2,7 @@
 //! descriptors.
 
 mod network;
+pub mod resources;
 mod sockets;
 mod threads;
 
@@ -50,6 +51,7 @@ pub struct Lookup {
     /// The node's root, below which container runtimes keep their files.
     node_root: PathBuf,
     objects: Objects,
+    sources: resources::Sources,
 }
 
 impl Lookup {
@@ -70,6 +72,7 @@ impl Lookup {
             places: HashMap::new(),
             node_root: "/".into(),
             objects: Objects::default(),
+            sources: resources::Sources::default(),
         }
     }
 

@@ -16,7 +16,9 @@ use super::{
     pod::{Pod, PodMaps},
     thread_context::ThreadContext,
 };
-use crate::record::{DescriptorTarget, NetworkCounters, RunState, SocketState};
+use crate::record::{
+    DescriptorTarget, MemoryUse, NetworkCounters, RunState, SocketState, Throttling,
+};
 
 /// Name, place and image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,18 @@ pub struct EndedThreads {
     pub counted: u64,
 }
 
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourceFacts {
+    /// Cgroup of the container.
+    pub container: u64,
+    /// What its ended threads ran, and what they were ready to run.
+    pub ended_ran_ns: u64,
+    pub ended_ready_ns: u64,
+    pub throttling: Option<Throttling>,
+    pub memory: Option<MemoryUse>,
+}
+
 /// A thread of the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadPlace {
@@ -91,6 +105,9 @@ pub const THREADS_MAX: usize = 2048;
 /// Threads in one question of [`Node::thread_facts`] at most.
 pub const THREAD_FACTS_MAX: usize = 256;
 
+/// Containers in one question of [`Node::resources`] at most.
+pub const RESOURCES_MAX: usize = 64;
+
 /// A question to the node that had no answer.
 #[derive(Debug)]
 pub struct Unanswered(pub String);
@@ -122,6 +139,11 @@ pub trait Node: Send {
     /// The network namespace of a process of the pod, and some sockets of its processes; at most
     /// [`SOCKETS_MAX`]. None when the node does not answer, or knows nothing of it.
     fn network(&mut self, _pid: u32, _sockets: &[(u32, i32)]) -> Option<NetworkFacts> {
+        None
+    }
+    /// What these containers use; at most [`RESOURCES_MAX`]. None when the node does not answer now,
+    /// or cannot tell.
+    fn resources(&mut self, _containers: &[u64]) -> Option<Vec<ResourceFacts>> {
         None
     }
     /// New maps that replace the pod's, when there are: counters then began again.
@@ -185,6 +207,21 @@ impl PodView<'_> {
             ended,
             skipped_recursion: self.kernel.skipped_recursion(),
         })
+    }
+
+    pub fn resources(&self, containers: &[u64], lookup: &mut Lookup) -> Vec<ResourceFacts> {
+        let facts = containers.iter().map(|cgroup| {
+            let ended = self.kernel.ended(self.place.index, *cgroup);
+            let used = lookup.used(*cgroup);
+            ResourceFacts {
+                container: *cgroup,
+                ended_ran_ns: ended.ran,
+                ended_ready_ns: ended.run_delay,
+                throttling: used.throttling,
+                memory: used.memory,
+            }
+        });
+        facts.collect()
     }
 }
 
@@ -254,5 +291,13 @@ impl Node for OwnNode {
 
     fn network(&mut self, pid: u32, sockets: &[(u32, i32)]) -> Option<NetworkFacts> {
         self.lookup.network(pid, sockets)
+    }
+
+    fn resources(&mut self, containers: &[u64]) -> Option<Vec<ResourceFacts>> {
+        let view = PodView {
+            kernel: &self.kernel,
+            place: &self.place,
+        };
+        Some(view.resources(containers, &mut self.lookup))
     }
 }

@@ -6,6 +6,7 @@ mod network;
 mod older;
 mod reduced;
 mod renewal;
+mod resources;
 mod standing;
 
 use std::{
@@ -53,6 +54,7 @@ pub struct Reader {
     reduced: reduced::ReducedPod,
     /// Change of reduction that was told last.
     reduced_told: Nanos,
+    used: resources::UsedTimes,
     /// Threads without a slot.
     older: older::OlderThreads,
     /// Processes whose end was told of, and when they ended.
@@ -84,6 +86,7 @@ impl Reader {
             before: renewal::Before::default(),
             reduced: reduced::ReducedPod::new(reducer),
             reduced_told: 0,
+            used: resources::UsedTimes::default(),
             older: older::OlderThreads::default(),
             ended: HashMap::new(),
             unanswered: false,
@@ -328,6 +331,7 @@ impl Reader {
         self.tell_lost();
         self.tell_counts(now, out);
         self.tell_pending(now, out);
+        self.tell_resources(now, out);
         let mut accounts: Vec<_> = accounts.into_iter().collect();
         accounts.sort_by_key(|(container, _)| *container);
         out.push(Record::Tick(Tick {

@@ -162,7 +162,8 @@ fn tier(evidence: &Evidence) -> u8 {
             cause: Cause::Peer(_),
             ..
         } => 2,
-        Kind::DescriptorLeak { .. } | Kind::Flood => 1,
+        Kind::DescriptorLeak { .. } | Kind::MemoryClimbs | Kind::Flood => 1,
+        Kind::Throttled | Kind::Contended => 1,
         Kind::NoWay { .. } | Kind::Lossy { .. } | Kind::Narrow { .. } => 1,
         Kind::Error { .. } => 1,
         Kind::ConnectFailed { .. }
@@ -180,7 +181,13 @@ fn tier(evidence: &Evidence) -> u8 {
 /// True when the trouble that `evidence` shows comes from trouble that other evidence shows.
 fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
     all.iter().any(|other| {
-        if std::ptr::eq(*other, evidence) || other.standing < Standing::Opens || other.is_vague() {
+        if std::ptr::eq(*other, evidence) {
+            return false;
+        }
+        if other.is_significant() && uses_up(evidence, other) {
+            return true;
+        }
+        if other.standing < Standing::Opens || other.is_vague() {
             return false;
         }
         if evidence.kind.points_to(other.container, pod) {
@@ -202,6 +209,8 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             }
             (_, Kind::CrashLoop { .. }) => evidence.standing < Standing::Hard,
             (Kind::HeldUp, Kind::Deadlock { .. }) => true,
+            // The kernel ends what has taken too much.
+            (Kind::MemoryClimbs, _) => false,
             // Connections of requests that are held up stay open.
             (Kind::DescriptorLeak { .. }, kind) if kind.holds_up_requests() => {
                 other.first_ns <= evidence.first_ns.saturating_add(SECOND)
@@ -213,6 +222,28 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
             _ => tier(other) == 0 && tier(evidence) > 0,
         }
     })
+}
+
+/// True when what `other` says of its container's use of the machine makes what `evidence` shows.
+fn uses_up(evidence: &Evidence, other: &Evidence) -> bool {
+    if other.container != evidence.container {
+        return false;
+    }
+    let felt = evidence.kind.is_slow() || evidence.is_vague();
+    match (&other.kind, &evidence.kind) {
+        (Kind::Throttled, Kind::Contended) => true,
+        (Kind::Throttled | Kind::Contended, Kind::NoAnswer { .. } | Kind::ClosedEarly { .. }) => {
+            true
+        }
+        (Kind::Throttled | Kind::Contended, Kind::ConnectFailed { .. } | Kind::Deadlock { .. }) => {
+            true
+        }
+        (Kind::Throttled | Kind::Contended, _) => felt,
+        (Kind::MemoryClimbs, Kind::OutOfMemory) => true,
+        (Kind::MemoryClimbs, Kind::Error { cause, .. }) => *cause == Cause::Memory,
+        (Kind::MemoryClimbs, _) => felt,
+        _ => false,
+    }
 }
 
 /// True when the flood of requests of `other` makes what `evidence` shows: what is slow or does not
@@ -281,6 +312,9 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::Deadlock { .. } => vec![(Deadlock, 0.95), (LockContention, 0.2)],
         Kind::Frozen { .. } => vec![(ProcessFrozen, 1.0)],
         Kind::OutOfMemory => vec![(MemoryLimit, 1.0)],
+        Kind::MemoryClimbs => vec![(MemoryLeak, 1.0)],
+        Kind::Throttled => vec![(CpuThrottled, 1.0)],
+        Kind::Contended => vec![(CpuContention, 1.0)],
         Kind::CrashLoop { .. } => vec![(ProcessCrashLoop, 1.0)],
         Kind::Flood => vec![(RequestFlood, 1.0)],
         Kind::Mines { .. } => vec![(CpuMiner, 1.0)],

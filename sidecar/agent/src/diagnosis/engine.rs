@@ -3,6 +3,7 @@
 mod exchanges;
 mod network;
 pub mod operator;
+mod resources;
 mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use crate::diagnosis::signals::lifecycle::Ends;
 use crate::diagnosis::signals::network::Network;
 use crate::diagnosis::signals::pieces::Pieces;
 use crate::diagnosis::signals::processes::Processes;
+use crate::diagnosis::signals::resources::Resources;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
 use crate::diagnosis::signals::{Scene, test_limit};
@@ -78,6 +80,7 @@ pub struct Engine {
     flood: Flood,
     network: Network,
     pieces: Pieces,
+    resources: Resources,
     board: Board,
 }
 
@@ -109,6 +112,7 @@ impl Engine {
             flood: Flood::default(),
             network: Network::default(),
             pieces: Pieces::default(),
+            resources: Resources::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
     }
@@ -167,6 +171,7 @@ impl Engine {
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
             Record::Network(state) => self.on_network(state),
+            Record::Resources(resources) => self.resources.look(resources),
             Record::Window(_) | Record::Http(_) | Record::Exchange(_) => {}
         }
     }
@@ -356,6 +361,7 @@ impl Engine {
         signals.extend(self.ends.settle(self.now));
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
+        self.judge_resources();
         self.step();
     }
 
@@ -409,6 +415,7 @@ impl Engine {
             self.flood.reset(container);
             self.network.reset(container);
             self.pieces.reset(container);
+            self.resources.reset(container);
         }
     }
 }

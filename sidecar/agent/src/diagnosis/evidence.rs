@@ -66,6 +66,10 @@ pub(crate) enum Good<'a> {
     },
     Familiar,
     Stable,
+    /// What this kind is about is as learned.
+    Eased {
+        kind: &'a Kind,
+    },
 }
 
 impl Evidence {
@@ -103,7 +107,13 @@ impl Evidence {
         self.last_ns = self.last_ns.max(signal.end_ns);
         if matches!(
             self.normal,
-            Normal::None | Normal::Share { .. } | Normal::Climb { .. } | Normal::Rate { .. }
+            Normal::None
+                | Normal::Share { .. }
+                | Normal::Climb { .. }
+                | Normal::Rate { .. }
+                | Normal::Throttled { .. }
+                | Normal::Ready { .. }
+                | Normal::Memory { .. }
         ) {
             self.normal = signal.normal;
         }
@@ -249,6 +259,7 @@ impl Evidence {
             (Kind::HeldUp, Good::Served) => true,
             (Kind::Surprise | Kind::SlowService, Good::Familiar) => true,
             (Kind::Unstable, Good::Stable) => true,
+            (mine, Good::Eased { kind }) => mine == kind,
             (_, Good::Answer { peer }) => {
                 matches!(self.kind.cause(), Cause::Peer(mine) if mine.is_empty() || mine == peer)
             }

@@ -24,6 +24,8 @@ pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent < 1.0 {
         format!("{percent:.2} %")
+    } else if percent > 99.0 && percent < 100.0 {
+        format!("{percent:.1} %")
     } else {
         format!("{percent:.0} %")
     }
@@ -39,6 +41,19 @@ pub(crate) fn grouped(number: u64) -> String {
         .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
         .collect();
     groups.join(" ")
+}
+
+/// `400 KiB`, `31 MiB`, `1.3 GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    let kib = bytes as f64 / KIB;
+    if kib < KIB {
+        format!("{kib:.0} KiB")
+    } else if kib < KIB * KIB {
+        format!("{:.0} MiB", kib / KIB)
+    } else {
+        format!("{:.1} GiB", kib / KIB / KIB)
+    }
 }
 
 /// `210 ms`, `15.8 s`, `80 µs`.

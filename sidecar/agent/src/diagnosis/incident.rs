@@ -377,6 +377,9 @@ fn persists(evidence: &Evidence) -> bool {
         // Found after seconds.
         (
             Kind::DescriptorLeak { .. }
+            | Kind::MemoryClimbs
+            | Kind::Throttled
+            | Kind::Contended
             | Kind::HeldUp
             | Kind::Flood
             | Kind::Mines { .. }

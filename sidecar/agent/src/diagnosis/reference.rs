@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use stethos_patterns::baseline::Resources;
 use stethos_patterns::histogram::DurationHistogram;
 use stethos_patterns::names::{self, CallTable};
 use stethos_patterns::{Outcome, Role, Token, Vocabulary};
@@ -16,6 +17,8 @@ const MIN_DURATIONS: u64 = 20;
 const ENOUGH_ANSWERS: u64 = 100;
 /// Fewer segments than this have no share that were sent again.
 const ENOUGH_SEGMENTS: u64 = 1000;
+/// Less time than this does not say what is usual.
+const ENOUGH_OBSERVED: u64 = 10_000_000_000;
 const MS: u64 = 1_000_000;
 /// Of a name server of which too little was learned. The shortest time-out that resolvers can be
 /// set to is a second; three times the ceiling stays below it.
@@ -237,6 +240,12 @@ impl Reference {
     pub(crate) fn highest_descriptor(&self) -> Option<u64> {
         let highest = u64::from(self.model.baseline.highest_descriptor);
         (highest > 0).then_some(highest)
+    }
+
+    /// What it uses of the machine; none when that was not learned.
+    pub(crate) fn resources(&self) -> Option<&Resources> {
+        let resources = &self.model.baseline.resources;
+        (resources.observed_ns >= ENOUGH_OBSERVED).then_some(resources)
     }
 
     /// Requests that it answers in a second, and in its busiest one; none where it answered few.

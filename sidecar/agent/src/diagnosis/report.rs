@@ -49,6 +49,12 @@ pub enum FaultClass {
     ThreadLimit,
     #[serde(rename = "memory.limit")]
     MemoryLimit,
+    #[serde(rename = "memory.leak")]
+    MemoryLeak,
+    #[serde(rename = "cpu.throttled")]
+    CpuThrottled,
+    #[serde(rename = "cpu.contention")]
+    CpuContention,
     #[serde(rename = "lock.contention")]
     LockContention,
     #[serde(rename = "deadlock")]

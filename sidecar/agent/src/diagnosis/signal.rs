@@ -18,6 +18,8 @@ pub(crate) enum Cause {
     Memory,
     Ports,
     Locks,
+    /// Time on the processor.
+    Processor,
     /// What clients ask for.
     Load,
     /// The process as a whole.
@@ -94,6 +96,12 @@ pub(crate) enum Kind {
         pid: u32,
     },
     OutOfMemory,
+    /// Memory is taken and not given back.
+    MemoryClimbs,
+    /// A limit of processor time cuts what was always enough.
+    Throttled,
+    /// Threads are ready to run and do not get a processor.
+    Contended,
     /// Many more requests than ever.
     Flood,
     /// A program that computes all the time, with a connection on which little moves.
@@ -128,7 +136,8 @@ impl Kind {
             | Kind::Narrow { peer } => Cause::Peer(peer.clone()),
             Kind::SlowCall { .. } => Cause::Disk,
             Kind::Frozen { .. } | Kind::CrashLoop { .. } => Cause::Process,
-            Kind::OutOfMemory => Cause::Memory,
+            Kind::OutOfMemory | Kind::MemoryClimbs => Cause::Memory,
+            Kind::Throttled | Kind::Contended => Cause::Processor,
             Kind::DescriptorLeak { .. } => Cause::Descriptors,
             Kind::HeldUp | Kind::Deadlock { .. } => Cause::Locks,
             Kind::Flood => Cause::Load,
@@ -162,7 +171,12 @@ impl Kind {
     /// Requests that stay open meanwhile keep their connections open.
     pub(crate) fn holds_up_requests(&self) -> bool {
         let waits = matches!(self, Kind::Deadlock { .. } | Kind::NoAnswer { .. });
-        waits || self.is_slow()
+        waits || self.is_slow() || self.lacks_processor()
+    }
+
+    /// Everything that its container does takes longer.
+    pub(crate) fn lacks_processor(&self) -> bool {
+        matches!(self, Kind::Throttled | Kind::Contended)
     }
 
     /// Something took longer than it may.
@@ -224,6 +238,31 @@ pub(crate) enum Normal {
         now: u64,
         taken: u64,
         given: u64,
+    },
+    /// Share of the periods of a limit that it cut; a second of now: held back on all processors, ran; and what ran in
+    /// one of learning.
+    Throttled {
+        learned: f64,
+        now: f64,
+        still_ns: u64,
+        ran_ns: u64,
+        usual_ns: u64,
+    },
+    /// Share of the time in which threads wanted to run that they waited: median and 95th percentile
+    /// of the seconds of learning, and now.
+    Ready {
+        learned: f64,
+        most: f64,
+        now: f64,
+    },
+    /// Bytes of memory: at most while learning, when it began to climb, now, and more each second;
+    /// its limit, and ns until that is reached.
+    Memory {
+        learned: u64,
+        from: u64,
+        now: u64,
+        per_second: u64,
+        limit: Option<(u64, u64)>,
     },
     /// Requests a second: as learned, in the busiest second of learning, and now.
     Rate {

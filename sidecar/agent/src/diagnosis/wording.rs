@@ -3,7 +3,7 @@
 mod classes;
 
 use crate::diagnosis::evidence::Evidence;
-use crate::diagnosis::figures::{figure, grouped, percent, plural, time};
+use crate::diagnosis::figures::{bytes, figure, grouped, percent, plural, time};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{FaultClass, IncidentState};
 use crate::diagnosis::signal::{Kind, Normal, Standing};
@@ -18,7 +18,7 @@ pub(crate) fn is_local(class: FaultClass, root: &Evidence) -> bool {
     match class {
         DependencyRefused | DependencyReset | DependencyBlackhole | DependencySlow
         | DependencyHung | NetworkUnreachable | NetworkLoss | NetworkThrottled | DnsFailure
-        | RequestFlood => false,
+        | RequestFlood | CpuContention => false,
         Unknown => root.peer().is_none(),
         _ => true,
     }
@@ -43,6 +43,9 @@ pub(crate) fn culprit(class: FaultClass, root: &Evidence, pod: &Pod) -> String {
             | ExecUnexpected
             | PortInUse
     );
+    if class == CpuThrottled {
+        return format!("processor limit of {container}");
+    }
     match root.subject() {
         Some(target) if about_file => target.to_owned(),
         _ => process(root, pod),
@@ -211,6 +214,12 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             time(evidence.last_ns.saturating_sub(evidence.first_ns))
         ),
         Kind::OutOfMemory => "the kernel killed a process for lack of memory".to_owned(),
+        Kind::MemoryClimbs => format!("anonymous memory{}", baseline(&evidence.normal)),
+        Kind::Throttled => format!("processor limit{}", baseline(&evidence.normal)),
+        Kind::Contended => format!(
+            "process ready but not running{}",
+            baseline(&evidence.normal)
+        ),
         Kind::CrashLoop { executable } => format!(
             "{executable} ended {} times in {}, last with {}",
             count.max(1) + 2,
@@ -306,6 +315,47 @@ fn baseline(normal: &Normal) -> String {
             grouped(*given),
             grouped(*learned)
         ),
+        Normal::Throttled {
+            learned,
+            now,
+            still_ns,
+            ran_ns,
+            usual_ns,
+        } => format!(
+            " reached in {} of its periods, its processors held back for {} a second (baseline {} of \
+             the periods); ran {} a second (baseline {})",
+            percent(*now),
+            time(*still_ns),
+            percent(*learned),
+            time(*ran_ns),
+            time(*usual_ns)
+        ),
+        Normal::Ready { learned, most, now } => format!(
+            " {} of the time (baseline {}, at most {}); no limit was reached",
+            percent(*now),
+            percent(*learned),
+            percent(*most)
+        ),
+        Normal::Memory {
+            learned,
+            from,
+            now,
+            per_second,
+            limit,
+        } => {
+            let left = limit.map(|(limit, left_ns)| {
+                let (limit, left) = (bytes(limit), time(left_ns));
+                format!("; at this rate the limit of {limit} is reached in {left}")
+            });
+            format!(
+                " climbs from {} to {}, {} a second (baseline at most {}){}",
+                bytes(*from),
+                bytes(*now),
+                bytes(*per_second),
+                bytes(*learned),
+                left.unwrap_or_default()
+            )
+        }
         Normal::Rate { usual, most, now } => format!(
             ": {}/s (baseline {}/s, at most {} in a second)",
             figure(*now),

@@ -1,6 +1,7 @@
 //! What the findings mean. Pure: every case can be tested anywhere.
 
 mod broker;
+mod resources;
 
 use serde::Serialize;
 
@@ -72,6 +73,7 @@ impl Check {
             "eBPF",
             "lockdown",
             "process details",
+            resources::NAME,
         ];
         self.state > State::Note && own.contains(&self.name)
     }
@@ -93,6 +95,7 @@ pub fn judge(probes: &Probes) -> Judgement {
         bpf(probes),
         lockdown(probes),
         processes(probes),
+        resources::check(probes),
     ];
     // The broker has what the sidecar then needs no right for.
     if let Broker::Answers { .. } = probes.broker {

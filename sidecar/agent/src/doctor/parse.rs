@@ -30,6 +30,16 @@ pub(super) fn mount(mounts: &str, kind: &str) -> Option<PathBuf> {
     })
 }
 
+/// Whether a file system of `kind` is mounted with this option.
+pub(super) fn has_option(mounts: &str, kind: &str, option: &str) -> bool {
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let of_kind = fields.next() == Some(kind);
+        let mut options = fields.next().unwrap_or_default().split(',');
+        of_kind && options.any(|one| one == option)
+    })
+}
+
 /// Major and minor of `uname -r`.
 pub(super) fn kernel_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -74,6 +84,9 @@ mod tests {
         );
         assert_eq!(mount(mounts, "cgroup"), Some("/sys/fs/cgroup/cpu".into()));
         assert_eq!(mount(mounts, "bpf"), None);
+        assert!(has_option(mounts, "cgroup", "cpu"));
+        assert!(!has_option(mounts, "cgroup", "memory"));
+        assert!(!has_option(mounts, "cgroup2", "cpu"));
     }
 
     #[test]

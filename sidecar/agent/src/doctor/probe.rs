@@ -37,6 +37,11 @@ pub struct Probes {
     /// Lockdown mode, where securityfs shows it.
     pub lockdown: Option<String>,
     pub pressure: bool,
+    /// Whether the kernel keeps how long threads are ready to run.
+    pub run_delay: bool,
+    /// Controllers, in either version of cgroups.
+    pub cpu_controller: bool,
+    pub memory_controller: bool,
     pub bpffs: Option<PathBuf>,
     /// Whether `/proc` shows the process ids that kernel programs see.
     pub first_pid_namespace: bool,
@@ -81,6 +86,9 @@ pub fn probe(setup: &Setup) -> Probes {
         unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         lockdown: parse::lockdown(&text("/sys/kernel/security/lockdown")).map(str::to_string),
         pressure: fs::read_to_string("/proc/pressure/cpu").is_ok(),
+        run_delay: fs::read_to_string("/proc/self/schedstat").is_ok(),
+        cpu_controller: has_controller(&mounts, "cpu"),
+        memory_controller: has_controller(&mounts, "memory"),
         bpffs: parse::mount(&mounts, "bpf"),
         first_pid_namespace: fs::read_link("/proc/self/ns/pid")
             .is_ok_and(|link| link == Path::new(FIRST_PID_NAMESPACE)),
@@ -95,6 +103,14 @@ pub fn probe(setup: &Setup) -> Probes {
             _ => Vec::new(),
         },
     }
+}
+
+fn has_controller(mounts: &str, name: &str) -> bool {
+    let of_version_2 = parse::mount(mounts, "cgroup2").is_some_and(|mount| {
+        let names = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+        names.split_whitespace().any(|one| one == name)
+    });
+    of_version_2 || parse::has_option(mounts, "cgroup", name)
 }
 
 fn state_dir(path: &Path) -> StateDir {

@@ -22,6 +22,7 @@ use crate::{
         ContainerIndex, Direction, Header, HttpMessage, LifecycleEvent, Nanos, NetworkState,
         Record, Subject,
     },
+    resources::Meter,
     windows::{Piece, Windows},
 };
 
@@ -230,6 +231,7 @@ struct Pass<'a> {
     names: BTreeMap<ContainerIndex, String>,
     /// As last told.
     network: Option<NetworkState>,
+    meter: Meter,
     sets: &'a mut BTreeMap<String, Collected>,
 }
 
@@ -286,6 +288,7 @@ fn add(
         selection,
         names: BTreeMap::new(),
         network: None,
+        meter: Meter::default(),
         sets,
     };
     pass_on(reader, &mut pass)?;
@@ -348,6 +351,12 @@ impl Sink for Pass<'_> {
                             set.baseline.segments(counted.sent, counted.again());
                         }
                     }
+                }
+            }
+            Record::Resources(look) => {
+                let used = self.meter.used(look);
+                if let Some(used) = used.filter(|u| !self.is_left_out(u.from_ns, u.to_ns)) {
+                    self.set(look.container).baseline.used(&used);
                 }
             }
             _ => {}

@@ -121,7 +121,11 @@ impl Windows {
                 life.peer.clone(),
                 life.since_ns,
             ),
-            Record::Container(_) | Record::Http(_) | Record::Counts(_) | Record::Network(_) => {}
+            Record::Container(_)
+            | Record::Http(_)
+            | Record::Counts(_)
+            | Record::Network(_)
+            | Record::Resources(_) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use super::{
     Baseline, BaselineBounds, CallStatistics, KnownFailure, PeerStatistics, bounded_entry,
     insert_bounded,
+    resources::{Collecting, Used},
 };
 use crate::descriptors::Exchange;
 use crate::histogram::DurationHistogram;
@@ -21,6 +22,7 @@ pub struct BaselineBuilder {
     baseline: Baseline,
     counting: HashMap<(Token, Role), Counting>,
     failures: HashMap<(Token, Option<String>), u64>,
+    resources: Collecting,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,10 @@ impl BaselineBuilder {
         let segments = &mut self.baseline.segments;
         segments.sent = segments.sent.saturating_add(sent);
         segments.again = segments.again.saturating_add(again);
+    }
+
+    pub fn used(&mut self, used: &Used) {
+        self.resources.used(used);
     }
 
     pub fn window(&mut self, window: &Window) {
@@ -157,6 +163,7 @@ impl BaselineBuilder {
 
     pub fn finish(self) -> Baseline {
         let mut baseline = self.baseline;
+        baseline.resources = self.resources.finish();
         baseline.statistics = self
             .counting
             .into_iter()

@@ -2,6 +2,7 @@
 //! peers, failures that happen in normal time too.
 
 mod builder;
+mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use crate::histogram::DurationHistogram;
 use crate::token::{Outcome, Token};
 use crate::window::Role;
 pub use builder::BaselineBuilder;
+pub use resources::{Resources, Used};
 
 /// Most entries of each kind in one baseline; further ones are counted in
 /// [`Baseline::left_out`].
@@ -52,6 +54,8 @@ pub struct Baseline {
     /// Of the container's network.
     #[serde(default)]
     pub segments: Segments,
+    #[serde(default)]
+    pub resources: Resources,
     /// Observations for which there was no room.
     pub left_out: u64,
 }
@@ -213,6 +217,7 @@ impl Baseline {
         self.highest_descriptor = self.highest_descriptor.max(other.highest_descriptor);
         self.segments.sent = self.segments.sent.saturating_add(other.segments.sent);
         self.segments.again = self.segments.again.saturating_add(other.segments.again);
+        self.resources.merge(&other.resources);
         self.service.merge(&other.service);
         for statistics in &other.statistics {
             self.merge_statistics(statistics);

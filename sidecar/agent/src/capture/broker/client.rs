@@ -13,15 +13,16 @@ use super::{
     again::join_again,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, Status, VERSIONS, Versions, WITH_NETWORK, WITH_THREADS, Welcome, decode, encode,
+        Request, Status, VERSIONS, Versions, WITH_NETWORK, WITH_RESOURCES, WITH_THREADS, Welcome,
+        decode, encode,
     },
     socket::{Message, Socket},
 };
 use crate::{
     capture::{
         node::{
-            ContainerFacts, Counters, NetworkFacts, Node, ProcessFacts, ThreadFacts, ThreadPlace,
-            Unanswered,
+            ContainerFacts, Counters, NetworkFacts, Node, ProcessFacts, ResourceFacts, ThreadFacts,
+            ThreadPlace, Unanswered,
         },
         pod::{MappingError, Pod, PodMaps},
     },
@@ -377,6 +378,13 @@ impl Node for BrokerNode {
         };
         match self.ask_from(WITH_NETWORK, &request) {
             Ok(Some(Answer::Network(facts))) => facts,
+            _ => None,
+        }
+    }
+
+    fn resources(&mut self, containers: &[u64]) -> Option<Vec<ResourceFacts>> {
+        match self.ask_from(WITH_RESOURCES, &Request::Resources(containers.to_vec())) {
+            Ok(Some(Answer::Resources(facts))) => Some(facts),
             _ => None,
         }
     }

@@ -17,7 +17,10 @@ use thiserror::Error;
 
 use crate::{
     capture::{
-        node::{ContainerFacts, Counters, NetworkFacts, ProcessFacts, ThreadFacts, ThreadPlace},
+        node::{
+            ContainerFacts, Counters, NetworkFacts, ProcessFacts, ResourceFacts, ThreadFacts,
+            ThreadPlace,
+        },
         targets::Target,
     },
     record::DescriptorTarget,
@@ -32,6 +35,8 @@ pub const VERSIONS: Versions = Versions {
 pub const WITH_THREADS: u16 = 2;
 /// From this version on, it answers `Network`.
 pub const WITH_NETWORK: u16 = 3;
+/// From this version on, a broker answers `Resources`.
+pub const WITH_RESOURCES: u16 = 3;
 /// Bytes of a message to the broker at most.
 pub const REQUEST_MAX: usize = 16 << 10;
 /// Bytes of a message to a sidecar at most.
@@ -149,6 +154,7 @@ pub enum Request {
         pid: u32,
         sockets: Vec<(u32, i32)>,
     },
+    Resources(Vec<u64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -181,6 +187,7 @@ pub enum Answer {
     Threads(Vec<ThreadPlace>),
     ThreadFacts(Vec<ThreadFacts>),
     Network(Option<NetworkFacts>),
+    Resources(Vec<ResourceFacts>),
 }
 
 /// What the broker grants; less than was asked for where its own bounds are lower.

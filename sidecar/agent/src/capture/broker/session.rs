@@ -25,7 +25,7 @@ use super::{
 use crate::capture::{
     kernel::{Capacity, Found, PID_TARGET, Place},
     lookup::Lookup,
-    node::{GoneContainers, PodView, SOCKETS_MAX, THREAD_FACTS_MAX, THREADS_MAX},
+    node::{GoneContainers, PodView, RESOURCES_MAX, SOCKETS_MAX, THREAD_FACTS_MAX, THREADS_MAX},
     pod::PodMaps,
     targets::Target,
 };
@@ -348,6 +348,17 @@ impl<'a> Served<'a> {
                     return Err(End::Refused(Cause::Protocol, reason));
                 }
                 Answer::Network(self.lookup.network(pid, &sockets))
+            }
+            Request::Resources(containers) => {
+                if containers.len() > RESOURCES_MAX {
+                    let reason = format!("resources of {} containers at once", containers.len());
+                    return Err(End::Refused(Cause::Protocol, reason));
+                }
+                let view = PodView {
+                    kernel: &self.shared.kernel,
+                    place,
+                };
+                Answer::Resources(view.resources(&containers, &mut self.lookup))
             }
             Request::Status => Answer::Status(self.shared.status()),
             Request::Join(_) => {

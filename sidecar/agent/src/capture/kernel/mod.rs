@@ -250,6 +250,8 @@ impl Kernel {
                 sum.seen += part.seen;
                 sum.lost += part.lost;
                 sum.counted += part.counted;
+                sum.ran += part.ran;
+                sum.run_delay += part.run_delay;
                 sum.threads += part.threads;
             }
         }

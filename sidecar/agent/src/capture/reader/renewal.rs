@@ -65,6 +65,7 @@ impl Reader {
             );
         }
         self.before.cut = last.into_keys().collect();
+        self.used.begin_again();
         self.counters = HeardCounters::default();
         self.lost_told = Default::default();
         self.in_place.clear();

@@ -21,6 +21,7 @@ const COUNTS: u8 = 11;
 const EXCHANGE: u8 = 12;
 const LIFE: u8 = 13;
 const NETWORK: u8 = 15;
+const RESOURCES: u8 = 14;
 
 /// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
 /// one to the end of the call before it; differences wrap, so that any times survive.
@@ -70,6 +71,7 @@ pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Resul
         Record::Exchange(fields) => put(EXCHANGE, fields),
         Record::Life(fields) => put(LIFE, fields),
         Record::Network(fields) => put(NETWORK, fields),
+        Record::Resources(fields) => put(RESOURCES, fields),
     }
 }
 
@@ -98,6 +100,7 @@ pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record
         EXCHANGE => Record::Exchange(take(bytes)?),
         LIFE => Record::Life(take(bytes)?),
         NETWORK => Record::Network(take(bytes)?),
+        RESOURCES => Record::Resources(take(bytes)?),
         kind => return Err(Reason::UnknownRecord { kind }),
     })
 }
@@ -119,6 +122,7 @@ pub(super) fn time_of(record: &Record) -> Option<Nanos> {
         Record::Exchange(r) => r.at_ns,
         Record::Life(r) => r.since_ns,
         Record::Network(r) => r.at_ns,
+        Record::Resources(r) => r.at_ns,
     })
 }
 

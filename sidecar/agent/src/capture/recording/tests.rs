@@ -204,6 +204,21 @@ fn one_of_each() -> Vec<Record> {
                 ..SocketState::default()
             }],
         }),
+        Record::Resources(ContainerResources {
+            at_ns: 13,
+            container,
+            ran_ns: 300,
+            ready_ns: Some(9),
+            throttling: Some(Throttling {
+                periods: 40,
+                throttled: 30,
+                throttled_ns: 500,
+            }),
+            memory: Some(MemoryUse {
+                anonymous: 4096,
+                limit: None,
+            }),
+        }),
     ]
 }
 

@@ -31,6 +31,10 @@ impl Incident {
             if same && piles && evidence.kind.holds_up_requests() {
                 return true;
             }
+            // Neighbours take the processor from all containers alike.
+            if evidence.kind == Kind::Contended && signal.kind == Kind::Contended {
+                return true;
+            }
             let flood = evidence.kind == Kind::Flood && signal.kind == Kind::Flood;
             match same {
                 false if frozen || flood => pod.connected(evidence.container, signal.container),
@@ -43,7 +47,10 @@ impl Incident {
 
 /// Causes that make everything else in their container go wrong.
 fn is_whole(cause: &Cause) -> bool {
-    matches!(cause, Cause::Process | Cause::Memory | Cause::Load)
+    matches!(
+        cause,
+        Cause::Process | Cause::Memory | Cause::Processor | Cause::Load
+    )
 }
 
 /// Trouble with a peer belongs to the trouble in the peer's container, and to that of others

@@ -2,6 +2,7 @@
 
 pub(crate) mod climb;
 pub(crate) mod connections;
+pub(crate) mod contention;
 pub(crate) mod descriptors;
 pub(crate) mod durations;
 pub(crate) mod errors;
@@ -10,13 +11,16 @@ pub(crate) mod flood;
 pub(crate) mod frozen;
 pub(crate) mod lifecycle;
 pub(crate) mod locks;
+pub(crate) mod memory;
 pub(crate) mod miners;
 pub(crate) mod network;
 pub(crate) mod pieces;
 pub(crate) mod processes;
+pub(crate) mod resources;
 pub(crate) mod stability;
 pub(crate) mod stuck;
 pub(crate) mod surprise;
+pub(crate) mod throttling;
 
 use stethos_patterns::WindowCall;
 use stethos_patterns::names::CallTable;

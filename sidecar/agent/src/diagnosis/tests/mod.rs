@@ -9,6 +9,7 @@ mod leaks;
 mod life;
 mod load;
 mod locks;
+mod machine;
 mod names;
 mod network;
 mod operator;

@@ -13,6 +13,7 @@ use crate::diagnosis::{ContainerModel, DiagnosisConfig, Engine, JudgedWindow};
 use crate::record::*;
 
 pub(super) use super::calls::{Calls, nr};
+use super::machine::Machine;
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
@@ -45,14 +46,16 @@ pub(super) struct Shop {
     pub(super) stands: Vec<(u16, u32, &'static str, Nanos)>,
     /// Latencies with a heavy tail: every second one half as long again, and so on.
     pub(super) heavy_tail: bool,
+    /// What each container uses in a second.
+    pub(super) machine: Machine,
     table: DescriptorTable,
-    learning: Option<[BaselineBuilder; 3]>,
+    pub(super) learning: Option<[BaselineBuilder; 3]>,
     pub(super) pairs: BTreeMap<(u16, Option<Token>), BTreeSet<Token>>,
     pub(super) tokens: [BTreeSet<Token>; 3],
     pub(super) vocabularies: Vec<Vocabulary>,
     last: [Option<Call>; 3],
     sequence: u64,
-    seen: u64,
+    seen: [u64; 3],
     lost: u64,
     jitter: u64,
 }
@@ -78,6 +81,7 @@ impl Shop {
             computes: None,
             stands: Vec::new(),
             heavy_tail: false,
+            machine: Machine::default(),
             table: DescriptorTable::new("x86_64"),
             learning: None,
             pairs: BTreeMap::new(),
@@ -85,7 +89,7 @@ impl Shop {
             vocabularies: Vec::new(),
             last: [None; 3],
             sequence: 0,
-            seen: 0,
+            seen: [0; 3],
             lost: 0,
             jitter: 1,
         };
@@ -202,6 +206,7 @@ impl Shop {
                 self.snapshot(at_ns);
             }
             self.now += SECOND;
+            self.look();
             self.tick();
         }
     }
@@ -258,13 +263,14 @@ impl Shop {
     }
 
     fn tick(&mut self) {
-        let account = Account {
-            seen: self.seen,
-            delivered: self.seen - self.lost,
-            lost_ring_full: self.lost,
+        let (seen, lost) = (self.seen, self.lost);
+        let account = |container: u16| Account {
+            seen: seen[usize::from(container)],
+            delivered: seen[usize::from(container)] - lost,
+            lost_ring_full: lost,
             ..Account::default()
         };
-        let accounts = [API, CATALOG, REDIS].map(|c| (c, account)).to_vec();
+        let accounts = [API, CATALOG, REDIS].map(|c| (c, account(c))).to_vec();
         self.engine.on_record(&Record::Tick(Tick {
             at_ns: self.now,
             accounts,
@@ -283,7 +289,7 @@ impl Shop {
     }
 
     pub(super) fn lose(&mut self, calls: u64) {
-        self.seen += calls;
+        self.seen.iter_mut().for_each(|seen| *seen += calls);
         self.lost += calls;
     }
 
@@ -352,7 +358,7 @@ impl Shop {
             calls: Vec::new(),
         };
         self.sequence += 1;
-        self.seen += calls.calls.len() as u64;
+        self.seen[usize::from(calls.container)] += calls.calls.len() as u64;
         for detail in &calls.details {
             if let Subject::Peer(peer) = &detail.subject {
                 self.table

@@ -51,6 +51,13 @@ pub(super) fn sentence(
         Deadlock => format!("threads of {culprit} in {container} wait for each other"),
         ThreadLimit => format!("{culprit} in {container} cannot start another thread or process"),
         MemoryLimit => format!("{culprit} in {container} has reached its memory limit"),
+        MemoryLeak => format!("{culprit} takes memory and does not give it back"),
+        CpuThrottled => {
+            format!("{container} stands still again and again: it has used up its processor limit")
+        }
+        CpuContention => {
+            format!("{container} waits for a processor: others on this machine take the time")
+        }
         ProcessFrozen => format!("{culprit} in {container} stands still: stopped or frozen"),
         ProcessCrashLoop => {
             format!("{culprit} in {container} ends again and again soon after its start")
@@ -120,6 +127,13 @@ pub(crate) fn suggestion(class: FaultClass, culprit: &str) -> String {
             "Which locks do its threads hold and wait for (a dump of all stacks)?".to_owned()
         }
         ThreadLimit => "How many threads are there against pids.max?".to_owned(),
+        MemoryLeak => {
+            "What do requests leave behind in memory (a heap profile says it)?".to_owned()
+        }
+        CpuThrottled => "How much processor time does it need against cpu.max?".to_owned(),
+        CpuContention => {
+            "What else runs on this machine (top), and what is requested for it?".to_owned()
+        }
         MemoryLimit => "How much memory does it use against memory.max?".to_owned(),
         ProcessFrozen => "Is its state T, or its cgroup frozen (cgroup.freeze)?".to_owned(),
         ProcessCrashLoop => "What are its last log lines before the end?".to_owned(),

@@ -23,6 +23,9 @@ fn sound() -> Probes {
         unprivileged_bpf_disabled: Some(2),
         lockdown: Some("integrity".into()),
         pressure: true,
+        run_delay: true,
+        cpu_controller: true,
+        memory_controller: true,
         bpffs: Some("/sys/fs/bpf".into()),
         first_pid_namespace: true,
         io_uring_disabled: Some(0),
@@ -97,6 +100,28 @@ fn a_sound_machine_works_and_blind_spots_are_named() {
             .iter()
             .any(|check| check.found.contains("io_uring"))
     );
+}
+
+#[test]
+fn classes_without_a_source_are_named() {
+    let cases: [(&str, Change); 3] = [
+        ("cpu.contention", |p| p.run_delay = false),
+        ("cpu.throttled", |p| p.cpu_controller = false),
+        ("memory.leak", |p| {
+            (p.memory_controller, p.first_pid_namespace) = (false, false)
+        }),
+    ];
+    for (class, change) in cases {
+        let judgement = judged(change);
+        assert_eq!(judgement.exit_code(), 1);
+        let found = &check(&judgement, "resource use").found;
+        assert!(
+            found.contains(&format!("{class} is not separable")),
+            "{found}"
+        );
+    }
+    let processes = judged(|p| p.memory_controller = false);
+    assert_eq!(check(&processes, "resource use").state, State::Works);
 }
 
 #[test]
