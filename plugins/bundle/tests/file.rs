@@ -6,6 +6,7 @@
 )]
 
 use safetensors::tensor::{Dtype, TensorView};
+use stethos_bundle::file::VERSION;
 use stethos_bundle::{Bundle, BundleError, ModelCard, Subject, Thresholds, WIDENED};
 use stethos_patterns::baseline::BaselineBuilder;
 use stethos_patterns::cluster::FrozenPattern;
@@ -232,7 +233,7 @@ fn foreign_files_are_refused() {
 #[test]
 fn another_version_is_named() {
     let bytes = bundle().write().unwrap();
-    let wanted = b"\"stethos.version\":\"3\"";
+    let wanted = format!("\"stethos.version\":\"{VERSION}\"").into_bytes();
     let at = bytes
         .windows(wanted.len())
         .position(|window| window == wanted)
@@ -244,7 +245,7 @@ fn another_version_is_named() {
         name: "new.bundle".to_owned(),
         position: at,
         found: "9".to_owned(),
-        supported: 3,
+        supported: VERSION,
     };
     assert_eq!(error, expected);
 }

@@ -21,10 +21,10 @@ impl Incident {
             );
             let frozen = matches!(evidence.kind, Kind::Frozen { .. })
                 && matches!(signal.kind, Kind::Frozen { .. });
+            // A script starts many programs, and a shell what it was started for.
             let started =
                 |kind: &Kind| matches!(kind, Kind::UnexpectedExec { .. } | Kind::Mines { .. });
-            let one_process = started(&signal.kind) && started(&evidence.kind);
-            if same && one_process && signal.pid == evidence.pid {
+            if same && started(&signal.kind) && started(&evidence.kind) {
                 return true;
             }
             let piles = matches!(signal.kind, Kind::DescriptorLeak { .. });

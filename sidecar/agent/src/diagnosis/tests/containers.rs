@@ -219,6 +219,28 @@ fn unexpected_exec() {
 }
 
 #[test]
+fn a_script_and_what_it_starts_are_one_incident() {
+    let mut shop = Shop::learnt();
+    for (pid, program) in [
+        (901, "/bin/sh"),
+        (902, "/usr/bin/id"),
+        (903, "/usr/bin/curl"),
+    ] {
+        shop.exec(pid, program);
+        shop.work(1, 20);
+    }
+    for pid in [903, 902, 901] {
+        shop.exit(pid);
+    }
+    shop.work(20, 20);
+    let diagnosis = shop.expect(ExecUnexpected, "/bin/sh");
+    let evidence = diagnosis.evidence.join("\n");
+    assert!(evidence.contains("/bin/sh"), "{evidence}");
+    let ended = shop.diagnoses().last().unwrap().evidence.join("\n");
+    assert!(ended.contains("/usr/bin/curl"), "{ended}");
+}
+
+#[test]
 fn crash_loop_and_its_end() {
     let mut shop = Shop::learnt();
     let killed = || LifecycleEvent::Exit {
