@@ -22,7 +22,10 @@ use self::application::Application;
 pub use self::{commands::CommandError, outcome::Outcome};
 use crate::{
     diagnosis::{
-        attention::Attention, engine::Engine, observation::DiagnosisConfig, reference::Reference,
+        attention::Attention,
+        engine::Engine,
+        observation::{DiagnosisConfig, Stray},
+        reference::Reference,
         report::Report,
     },
     export::{Contexts, Published, Resource},
@@ -164,7 +167,13 @@ impl Pipeline {
         };
         attention.disturbed(engine.disturbed_ns(), "diagnosis found something");
         for stability in &outcome.stability {
-            attention.on_stability(stability.container, stability.at_ns, stability.stability);
+            let astray = stability.strays.iter().any(Stray::is_far_off);
+            attention.on_stability(
+                stability.container,
+                stability.at_ns,
+                stability.stability,
+                astray,
+            );
         }
         if let Some(tick) = tick {
             attention.on_tick(tick, |container| {

@@ -115,13 +115,10 @@ pub(crate) fn run(workspace: &Workspace, options: &LabOptions) -> Result<()> {
     let seeds: Vec<u64> = (options.seed..options.seed + options.rounds).collect();
     let mut trials = catalogue.trials(&options.only, &seeds)?;
     if options.list {
+        let mut out = std::io::stdout().lock();
         for trial in &trials {
-            println!(
-                "{:<64} {}: {}",
-                trial.id(),
-                trial.app.about,
-                trial.fault.about
-            );
+            let (id, app, fault) = (trial.id(), &trial.app.about, &trial.fault.about);
+            writeln!(out, "{id:<64} {app}: {fault}").context("standard output")?;
         }
         return Ok(());
     }

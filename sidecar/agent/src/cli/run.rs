@@ -23,7 +23,10 @@ use crate::{
     },
     config::Config,
     control::Control,
-    diagnosis::attention::{Attention, Familiar, Order},
+    diagnosis::{
+        attention::{Attention, Familiar, Order},
+        observation::Stray,
+    },
     export::{self, ExportConfig, Exporter},
     learning::{Change, Learning},
     models::{Models, application::GENERIC},
@@ -388,7 +391,7 @@ impl Sidecar {
                 "lost": lost,
                 "reduced": reduced,
                 "shipped_because": shipped_because.filter(|_| !reduced),
-                "strays": self.pipeline.models().strays(*container),
+                "strays": strays(self.pipeline.models().strays(*container)),
                 "stability": attention.and_then(|attention| attention.stability(*container)),
             }))?;
         }
@@ -435,4 +438,9 @@ impl Sidecar {
         }
         Ok(())
     }
+}
+
+/// The furthest, for people.
+fn strays(all: &[Stray]) -> Vec<String> {
+    all.iter().take(3).map(Stray::to_string).collect()
 }

@@ -47,7 +47,7 @@ impl Acceptance {
 
 /// What is about the container as a whole: only a new learning makes it normal.
 pub(crate) fn only_models_say(kind: &Kind) -> bool {
-    matches!(kind, Kind::Surprise | Kind::Unstable)
+    matches!(kind, Kind::Surprise | Kind::Unstable | Kind::Astray)
 }
 
 /// None for what cannot be named.
@@ -99,7 +99,7 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
         Kind::CrashLoop { executable } => Thing::CrashLoop { executable },
         Kind::UnexpectedExec { executable } => Thing::UnexpectedExec { executable },
         Kind::ProcessEnded { executable } => Thing::ProcessEnded { executable },
-        Kind::Surprise | Kind::Unstable => return None,
+        Kind::Surprise | Kind::Unstable | Kind::Astray => return None,
     })
 }
 

@@ -324,8 +324,8 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::UnexpectedExec { .. } => vec![(ExecUnexpected, 0.95)],
         Kind::ProcessEnded { .. } if specific => vec![],
         Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],
-        Kind::Surprise | Kind::Unstable if specific => vec![],
-        Kind::Surprise => vec![(ConfigRegression, 0.9)],
+        Kind::Surprise | Kind::Unstable | Kind::Astray if specific => vec![],
+        Kind::Surprise | Kind::Astray => vec![(ConfigRegression, 0.9)],
         Kind::Unstable => vec![(ConfigRegression, 0.5)],
         Kind::SlowService => vec![],
     }

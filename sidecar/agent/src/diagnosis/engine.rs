@@ -273,35 +273,6 @@ impl Engine {
         self.step();
     }
 
-    /// The autoencoder's view of a container's last interval: 1 = as learned.
-    /// `strays`: by what it differs.
-    pub fn on_stability(
-        &mut self,
-        container: ContainerIndex,
-        at_ns: Nanos,
-        stability: f64,
-        strays: &[String],
-    ) {
-        self.advance(at_ns);
-        if self.reduced {
-            // A profile from a sample: attention has it looked at.
-            self.stability.reset(container);
-            return;
-        }
-        let signal = self.stability.observe(container, at_ns, stability);
-        if !self.config.models || !self.models.contains_key(&container) {
-            return;
-        }
-        match signal {
-            Some(signal) => {
-                let strays = (!strays.is_empty()).then(|| strays.join(", "));
-                self.take(signal.about(strays));
-            }
-            None => self.board.relieve(container, Good::Stable, at_ns),
-        }
-        self.step();
-    }
-
     /// What has been found since the last call, in order.
     pub fn drain(&mut self) -> Vec<Report> {
         self.board.drain()

@@ -258,7 +258,7 @@ impl Evidence {
             (Kind::CrashLoop { executable }, Good::Settled { executable: up }) => executable == up,
             (Kind::HeldUp, Good::Served) => true,
             (Kind::Surprise | Kind::SlowService, Good::Familiar) => true,
-            (Kind::Unstable, Good::Stable) => true,
+            (Kind::Unstable | Kind::Astray, Good::Stable) => true,
             (mine, Good::Eased { kind }) => mine == kind,
             (_, Good::Answer { peer }) => {
                 matches!(self.kind.cause(), Cause::Peer(mine) if mine.is_empty() || mine == peer)

@@ -1,8 +1,11 @@
 //! Signals that belong together, and how an incident lives: suspected, confirmed, resolved.
 
+mod confirmation;
 mod relations;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use confirmation::persists;
 
 use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::pod::Pod;
@@ -301,6 +304,12 @@ impl Incident {
         (opened && significant.len() >= 2) || significant.iter().any(|e| persists(e))
     }
 
+    /// Neighbours take the processor, and nothing is slow by that.
+    fn is_unfelt(&self) -> bool {
+        let mut significant = self.evidence.values().filter(|e| e.is_significant());
+        significant.all(|evidence| evidence.kind == Kind::Contended)
+    }
+
     fn is_over(&self, now: Nanos) -> bool {
         let quiet = now.saturating_sub(self.last_ns());
         let gap = self
@@ -331,6 +340,12 @@ impl Incident {
         let settle = if nameless { NAME_SETTLE } else { SETTLE };
         let settled = self.announced.is_some() || now >= self.opened_ns.saturating_add(settle);
         if !self.is_open() || !settled {
+            return None;
+        }
+        if self.announced.is_none() && self.is_unfelt() {
+            if self.is_over(now) {
+                self.resolved_ns = Some(now);
+            }
             return None;
         }
         let confirmed = self.is_confirmed();
@@ -364,39 +379,5 @@ impl Incident {
     pub(crate) fn is_past(&self, now: Nanos) -> bool {
         self.resolved_ns
             .is_some_and(|at| now.saturating_sub(at) >= GRACE)
-    }
-}
-
-/// Evidence that needs no other.
-fn persists(evidence: &Evidence) -> bool {
-    let lasted = evidence.last_ns.saturating_sub(evidence.first_ns);
-    match (&evidence.kind, evidence.standing) {
-        (Kind::OutOfMemory | Kind::CrashLoop { .. } | Kind::UnexpectedExec { .. }, _) => true,
-        (Kind::NoWay { .. }, Standing::Hard) => evidence.count >= 2 || lasted >= SECOND,
-        (_, Standing::Hard) => evidence.count >= 2,
-        // Found after seconds.
-        (
-            Kind::DescriptorLeak { .. }
-            | Kind::MemoryClimbs
-            | Kind::Throttled
-            | Kind::Contended
-            | Kind::HeldUp
-            | Kind::Flood
-            | Kind::Mines { .. }
-            | Kind::Lossy { .. }
-            | Kind::Narrow { .. },
-            Standing::Opens,
-        ) => true,
-        (Kind::Unheard { .. }, Standing::Opens) => evidence.count >= 3 || lasted >= 2 * SECOND,
-        (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 3 * SECOND,
-        (Kind::Frozen { .. }, Standing::Opens) => lasted >= 3 * SECOND,
-        (
-            Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } | Kind::ConnectFailed { .. },
-            Standing::Opens,
-        ) => evidence.count >= 3 || lasted >= 3 * SECOND,
-        (Kind::Surprise, Standing::Opens) => lasted >= 15 * SECOND,
-        (Kind::Unstable, _) => false,
-        (_, Standing::Opens) => evidence.count >= 3 && lasted >= 3 * SECOND,
-        _ => false,
     }
 }

@@ -69,3 +69,28 @@ impl Default for DiagnosisConfig {
         }
     }
 }
+
+/// A value of a profile that is far from its mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stray {
+    /// `share of fdatasync:ok`.
+    pub name: String,
+    /// How far, in learned standard deviations.
+    pub deviations: f32,
+}
+
+/// A value is far off, in standard deviations.
+const FAR_OFF: f32 = 5.0;
+
+impl Stray {
+    /// Too far for chance, and for another mix of what was learned.
+    pub fn is_far_off(&self) -> bool {
+        self.deviations.abs() >= FAR_OFF
+    }
+}
+
+impl std::fmt::Display for Stray {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {:+.1}", self.name, self.deviations)
+    }
+}

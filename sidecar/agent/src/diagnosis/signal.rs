@@ -119,6 +119,8 @@ pub(crate) enum Kind {
     },
     Surprise,
     Unstable,
+    /// One value of the profile is far off.
+    Astray,
 }
 
 impl Kind {
@@ -144,9 +146,11 @@ impl Kind {
             Kind::UnexpectedExec { executable } | Kind::Mines { executable } => {
                 Cause::Executable(executable.clone())
             }
-            Kind::SlowService | Kind::ProcessEnded { .. } | Kind::Surprise | Kind::Unstable => {
-                Cause::Vague
-            }
+            Kind::SlowService
+            | Kind::ProcessEnded { .. }
+            | Kind::Surprise
+            | Kind::Unstable
+            | Kind::Astray => Cause::Vague,
         }
     }
 
@@ -270,6 +274,8 @@ pub(crate) enum Normal {
         most: f64,
         now: f64,
     },
+    /// So many standard deviations from what is usual.
+    Deviations(f64),
     /// Share of observations outside: as calibrated, and now.
     Share {
         calibrated: f64,

@@ -246,6 +246,10 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             "sequences of calls the model did not expect{}",
             baseline(&evidence.normal)
         ),
+        Kind::Astray => {
+            let value = evidence.subject().unwrap_or("a value of the profile");
+            format!("{value} is not as learned{}", baseline(&evidence.normal))
+        }
         Kind::Unstable => {
             let most = evidence.subject().map(|most| format!(", most in {most}"));
             format!(
@@ -362,6 +366,9 @@ fn baseline(normal: &Normal) -> String {
             figure(*usual),
             figure(*most)
         ),
+        Normal::Deviations(deviations) => {
+            format!(": {deviations:+.1} standard deviations from its mean")
+        }
         Normal::Share { calibrated, now } => {
             format!(": {} now (normal {})", percent(*now), percent(*calibrated))
         }

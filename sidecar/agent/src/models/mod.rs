@@ -23,7 +23,10 @@ use stethos_patterns::{
 
 use crate::{
     config::{PluginEntry, PluginSelector, PluginsConfig},
-    diagnosis::{observation::JudgedWindow, verdict::Verdict},
+    diagnosis::{
+        observation::{JudgedWindow, Stray},
+        verdict::Verdict,
+    },
     export::PluginIdentity,
     plugin::{Assessment, HostConfig, ModelId, Plugin, PluginError, PluginHost, TokenWindow},
     record::{ContainerIndex, CountedKind, Nanos, Record},
@@ -80,8 +83,8 @@ pub struct Stability {
     pub at_ns: Nanos,
     pub stability: f64,
     pub latent: Vec<f32>,
-    /// By what it differs from the learned ones: `duration of connect +3.6`, in standard deviations.
-    pub strays: Vec<String>,
+    /// By what it differs from the learned ones, the furthest first.
+    pub strays: Vec<Stray>,
 }
 
 impl Models {
@@ -252,7 +255,7 @@ impl Models {
     }
 
     /// By what a container's last profile differs from the learned ones.
-    pub fn strays(&self, container: ContainerIndex) -> &[String] {
+    pub fn strays(&self, container: ContainerIndex) -> &[Stray] {
         let watched = self.watched.get(&container);
         watched.map_or(&[], |watched| &watched.strays.last)
     }

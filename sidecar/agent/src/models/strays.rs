@@ -3,9 +3,11 @@
 use stethos_bundle::{Bundle, StandardProfile};
 use stethos_patterns::{Vocabulary, profile::ProfileLayout};
 
-/// So many are named.
-const NAMED: usize = 3;
-/// A value this many scales from its mean strays.
+use crate::diagnosis::observation::Stray;
+
+/// So many are told.
+const TOLD: usize = 8;
+/// A value this many standard deviations from its mean strays.
 const FAR: f32 = 2.0;
 
 /// Names what strays.
@@ -14,7 +16,7 @@ pub(super) struct Strays {
     standard: StandardProfile,
     arch: String,
     /// Of the last interval.
-    pub(super) last: Vec<String>,
+    pub(super) last: Vec<Stray>,
 }
 
 impl Strays {
@@ -26,15 +28,14 @@ impl Strays {
         }
     }
 
-    /// Takes an interval's profile. What strays most comes first: `duration of connect +3.6`, in
-    /// standard deviations.
+    /// Takes an interval's profile. What strays most comes first.
     pub(super) fn take(&mut self, values: &[f32], layout: &ProfileLayout, vocabulary: &Vocabulary) {
         let furthest = self.standard.furthest(values).into_iter();
         let far = furthest.filter(|(_, distance)| distance.abs() >= FAR);
-        let names = far.map(|(place, distance)| {
-            let name = layout.name(place, &self.arch, vocabulary);
-            format!("{name} {distance:+.1}")
+        let strays = far.map(|(place, deviations)| Stray {
+            name: layout.name(place, &self.arch, vocabulary),
+            deviations,
         });
-        self.last = names.take(NAMED).collect();
+        self.last = strays.take(TOLD).collect();
     }
 }

@@ -103,6 +103,9 @@ impl Default for Profile {
     }
 }
 
+/// Distance of a profile of which one value is far off.
+const ASTRAY: f64 = 1.5;
+
 /// Decides what is shipped of one pod.
 #[derive(Debug)]
 pub struct Attention {
@@ -226,9 +229,16 @@ impl Attention {
     /// which the limit was calibrated, and where capture costs the application much, it does something
     /// else once it costs little. Several unstable ones in a row say something; when the profile then
     /// turns out as learned, it takes more of them, and twice the distance.
-    pub(crate) fn on_stability(&mut self, container: ContainerIndex, at_ns: Nanos, stability: f64) {
+    /// `astray`: one of its values is far off, which may mean much where all others are as learned.
+    pub(crate) fn on_stability(
+        &mut self,
+        container: ContainerIndex,
+        at_ns: Nanos,
+        stability: f64,
+        astray: bool,
+    ) {
         let profile = self.profiles.entry(container).or_default();
-        let distance = -stability.log2();
+        let distance = (-stability.log2()).max(if astray { ASTRAY } else { 0.0 });
         profile.stability = stability;
         if self.counting_ns.is_some() {
             if distance <= profile.tolerated {

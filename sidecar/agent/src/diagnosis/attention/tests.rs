@@ -376,7 +376,7 @@ fn profiles_that_turn_out_as_learned_may_be_as_far_again() {
     let mut pod = Pod::calm();
     let profiles = |pod: &mut Pod, times: u32, stability: f64| {
         for _ in 0..times {
-            pod.attention.on_stability(0, pod.now(), stability);
+            pod.attention.on_stability(0, pod.now(), stability, false);
         }
         pod.attention.is_counting()
     };

@@ -5,9 +5,9 @@ use stethos_patterns::score::window_score;
 
 use super::Engine;
 use crate::diagnosis::evidence::Good;
-use crate::diagnosis::observation::JudgedWindow;
+use crate::diagnosis::observation::{JudgedWindow, Stray};
 use crate::diagnosis::reference::Reference;
-use crate::record::ContainerIndex;
+use crate::record::{ContainerIndex, Nanos};
 
 impl Engine {
     pub(super) fn judge_surprise(&mut self, judged: &JudgedWindow, excess: Option<bool>) {
@@ -18,7 +18,7 @@ impl Engine {
         if self.reduced {
             return;
         }
-        let usual = (1.0 / 3.0..=3.0).contains(&self.relative_load(window.container));
+        let usual = self.is_usual_load(window.container);
         let signal =
             self.surprise
                 .judge(window, excess, model.false_alarm_rate(), usual, self.limit);
@@ -27,6 +27,38 @@ impl Engine {
                 .relieve(window.container, Good::Familiar, window.end_ns());
         }
         signal.into_iter().for_each(|signal| self.take(signal));
+    }
+
+    /// The autoencoder's view of a container's last interval: 1 = as learned. `strays`: by what it
+    /// differs, the furthest first.
+    pub fn on_stability(
+        &mut self,
+        container: ContainerIndex,
+        at_ns: Nanos,
+        stability: f64,
+        strays: &[Stray],
+    ) {
+        self.advance(at_ns);
+        if self.reduced {
+            // A profile from a sample: attention has it looked at.
+            self.stability.reset(container);
+            return;
+        }
+        let usual = self.is_usual_load(container);
+        let strays = if usual { strays } else { &[] };
+        let signals = self.stability.observe(container, at_ns, stability, strays);
+        if !self.config.models || !self.models.contains_key(&container) {
+            return;
+        }
+        if signals.is_empty() {
+            self.board.relieve(container, Good::Stable, at_ns);
+        }
+        signals.into_iter().for_each(|signal| self.take(signal));
+        self.step();
+    }
+
+    fn is_usual_load(&self, container: ContainerIndex) -> bool {
+        (1.0 / 3.0..=3.0).contains(&self.relative_load(container))
     }
 
     /// Calls per second of a container in multiples of the learned rate; 1 where either is not known.

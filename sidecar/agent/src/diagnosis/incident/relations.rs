@@ -38,7 +38,11 @@ impl Incident {
             let flood = evidence.kind == Kind::Flood && signal.kind == Kind::Flood;
             match same {
                 false if frozen || flood => pod.connected(evidence.container, signal.container),
-                true => vague || cause == other || is_whole(&cause) || is_whole(&other),
+                true => {
+                    let processor =
+                        slows(&signal.kind, &evidence.kind) || slows(&evidence.kind, &signal.kind);
+                    vague || cause == other || is_whole(&cause) || is_whole(&other) || processor
+                }
                 false => vague && pod.connected(evidence.container, signal.container),
             }
         })
@@ -47,10 +51,20 @@ impl Incident {
 
 /// Causes that make everything else in their container go wrong.
 fn is_whole(cause: &Cause) -> bool {
-    matches!(
-        cause,
-        Cause::Process | Cause::Memory | Cause::Processor | Cause::Load
-    )
+    matches!(cause, Cause::Process | Cause::Memory | Cause::Load)
+}
+
+/// Who gets no processor is slow, and gives up; its errors have other causes.
+fn slows(cause: &Kind, other: &Kind) -> bool {
+    let gives_up = matches!(
+        other,
+        Kind::NoAnswer { .. }
+            | Kind::ClosedEarly { .. }
+            | Kind::ConnectFailed { .. }
+            | Kind::Deadlock { .. }
+    );
+    matches!(cause, Kind::Throttled | Kind::Contended)
+        && (gives_up || other.is_slow() || other.cause() == Cause::Processor)
 }
 
 /// Trouble with a peer belongs to the trouble in the peer's container, and to that of others

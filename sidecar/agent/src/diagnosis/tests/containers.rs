@@ -48,6 +48,24 @@ fn disks() {
 }
 
 #[test]
+fn one_sync_that_fails_is_enough_of_a_failing_disk_and_not_of_a_full_one() {
+    for (ret, confirmed) in [(-5, true), (-28, false)] {
+        let mut shop = Shop::learnt();
+        shop.request_with(
+            |_| {},
+            |c| {
+                c.call("fsync", 4, ret, 9);
+            },
+            400,
+        );
+        shop.work(10, 20);
+        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
+        let said = states.contains(&IncidentState::Confirmed);
+        assert_eq!(said, confirmed, "{ret}: {}", shop.brief());
+    }
+}
+
+#[test]
 fn files() {
     let shop = Shop::broken_catalog(|c| {
         c.open("/data/item", -2);

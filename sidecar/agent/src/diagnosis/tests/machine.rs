@@ -191,30 +191,46 @@ fn waiting(uses: Uses) -> Uses {
 #[test]
 fn neighbours_that_take_the_processor() {
     let mut shop = Shop::learnt_using(USUAL);
-    shop.using(API, 20, 20, |_| waiting(USUAL));
+    shop.machine.uses = [Some(waiting(USUAL)); 3];
+    shop.each_second(20, |shop| {
+        shop.requests(20, |shop| shop.request_with(|_| {}, |_| {}, 90_000));
+    });
     shop.using(API, 50, 20, |_| USUAL);
     let diagnosis = shop.expect(CpuContention, "api");
     assert!(!diagnosis.local);
-    let line = &diagnosis.evidence[0];
+    let evidence = diagnosis.evidence.join("\n");
     assert!(
-        line.starts_with("process ready but not running 9"),
-        "{line}"
+        evidence.contains("process ready but not running 9"),
+        "{evidence}"
     );
-    assert!(line.contains(" % of the time (baseline 3"), "{line}");
+    assert!(
+        evidence.contains(" % of the time (baseline 3"),
+        "{evidence}"
+    );
     let first = shop.diagnoses()[0];
     let delay = first.observed_ns - first.onset_ns;
     assert!(delay <= 9 * SECOND, "{}", shop.brief());
 }
 
 #[test]
-fn neighbours_that_make_everything_slow_are_one_incident() {
+fn neighbours_that_nobody_feels_are_none_and_hide_nothing() {
     let mut shop = Shop::learnt_using(USUAL);
+    shop.using(API, 20, 20, |_| waiting(USUAL));
+    assert_eq!(shop.reports, []);
     shop.machine.uses = [Some(waiting(USUAL)); 3];
-    shop.each_second(20, |shop| {
-        shop.requests(20, |shop| shop.request_with(|_| {}, |_| {}, 90_000));
+    shop.each_second(5, |shop| {
+        shop.requests(20, |shop| {
+            shop.request_with(
+                |_| {},
+                |c| {
+                    c.open("/etc/key", -13);
+                },
+                400,
+            );
+        });
     });
-    shop.using(API, 50, 20, |_| USUAL);
-    shop.expect(CpuContention, "api");
+    shop.using(API, 60, 20, |_| USUAL);
+    shop.expect(PermissionDenied, "/etc/key");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod names;
 mod network;
 mod operator;
 mod pairs;
+mod profiles;
 mod quiet;
 mod requests;
 mod shop;

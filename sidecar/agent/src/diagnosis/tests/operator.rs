@@ -47,12 +47,12 @@ impl Shop {
         });
     }
 
-    fn exec(&mut self, pid: u32, executable: &str) {
+    pub(super) fn exec(&mut self, pid: u32, executable: &str) {
         let executable = executable.to_owned();
         self.lifecycle(API, pid, LifecycleEvent::Exec { executable });
     }
 
-    fn exit(&mut self, pid: u32) {
+    pub(super) fn exit(&mut self, pid: u32) {
         let event = LifecycleEvent::Exit {
             code: 0,
             group_dead: true,

@@ -1,0 +1,48 @@
+//! What confirms an incident.
+
+use crate::diagnosis::errno::EIO;
+use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::signal::{Cause, Kind, Standing};
+use crate::sequential::SECOND;
+
+/// Evidence that needs no other.
+pub(super) fn persists(evidence: &Evidence) -> bool {
+    let lasted = evidence.last_ns.saturating_sub(evidence.first_ns);
+    match (&evidence.kind, evidence.standing) {
+        (Kind::OutOfMemory | Kind::CrashLoop { .. } | Kind::UnexpectedExec { .. }, _) => true,
+        (Kind::NoWay { .. }, Standing::Hard) => evidence.count >= 2 || lasted >= SECOND,
+        // Who does not know what was lost may never ask again.
+        (
+            Kind::Error {
+                cause: Cause::Disk, ..
+            },
+            Standing::Hard,
+        ) if evidence.errno() == Some(EIO) => true,
+        (_, Standing::Hard) => evidence.count >= 2,
+        // Found after seconds.
+        (
+            Kind::DescriptorLeak { .. }
+            | Kind::MemoryClimbs
+            | Kind::Throttled
+            | Kind::Contended
+            | Kind::HeldUp
+            | Kind::Flood
+            | Kind::Mines { .. }
+            | Kind::Lossy { .. }
+            | Kind::Narrow { .. },
+            Standing::Opens,
+        ) => true,
+        (Kind::Unheard { .. }, Standing::Opens) => evidence.count >= 3 || lasted >= 2 * SECOND,
+        (Kind::Deadlock { .. }, Standing::Opens) => lasted >= 3 * SECOND,
+        (Kind::Frozen { .. }, Standing::Opens) => lasted >= 3 * SECOND,
+        (
+            Kind::NoAnswer { .. } | Kind::ClosedEarly { .. } | Kind::ConnectFailed { .. },
+            Standing::Opens,
+        ) => evidence.count >= 3 || lasted >= 3 * SECOND,
+        (Kind::Surprise, Standing::Opens) => lasted >= 15 * SECOND,
+        (Kind::Astray, Standing::Opens) => lasted >= 14 * SECOND,
+        (Kind::Unstable, _) => false,
+        (_, Standing::Opens) => evidence.count >= 3 && lasted >= 3 * SECOND,
+        _ => false,
+    }
+}

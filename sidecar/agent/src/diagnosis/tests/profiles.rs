@@ -1,0 +1,57 @@
+//! Profiles that change.
+
+use super::shop::*;
+use crate::diagnosis::observation::Stray;
+use crate::diagnosis::report::FaultClass::*;
+
+impl Shop {
+    /// Work whose profiles are as stable as this, with these values far from their means.
+    fn profiles(&mut self, seconds: u64, rate: u64, stability: f64, strays: &[(&str, f32)]) {
+        let strays = strays.iter().map(|(name, deviations)| Stray {
+            name: (*name).to_owned(),
+            deviations: *deviations,
+        });
+        let strays: Vec<Stray> = strays.collect();
+        for _ in 0..seconds / 2 {
+            self.work(2, rate);
+            let now = self.now;
+            self.engine.on_stability(API, now, stability, &strays);
+        }
+        self.work(1, rate);
+    }
+}
+
+const SYNCS: (&str, f32) = ("share of fdatasync:ok", 6.3);
+
+#[test]
+fn a_share_that_is_far_off_and_stays_so_is_another_configuration() {
+    let mut shop = Shop::learnt();
+    shop.profiles(30, 20, 0.6, &[SYNCS]);
+    shop.profiles(20, 20, 1.0, &[]);
+    let diagnosis = shop.expect(ConfigRegression, "api");
+    let line = &diagnosis.evidence[0];
+    assert!(
+        line.contains("share of fdatasync:ok is not as learned: +6.3"),
+        "{line}"
+    );
+}
+
+#[test]
+fn what_is_off_for_a_while_or_not_far_or_under_another_load_is_none() {
+    for (seconds, rate, deviations) in [(10, 20, 6.3), (60, 20, 4.5), (60, 100, 6.3)] {
+        let mut shop = Shop::learnt();
+        shop.profiles(seconds, rate, 0.6, &[(SYNCS.0, deviations)]);
+        shop.profiles(20, rate, 1.0, &[]);
+        assert_eq!(shop.reports, [], "{seconds} {rate} {deviations}");
+    }
+}
+
+#[test]
+fn values_that_are_far_off_in_turn_are_none() {
+    let mut shop = Shop::learnt();
+    for _ in 0..10 {
+        shop.profiles(4, 20, 0.6, &[SYNCS]);
+        shop.profiles(4, 20, 0.6, &[("share of openat:ok", -7.0)]);
+    }
+    assert_eq!(shop.reports, []);
+}
