@@ -9,6 +9,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
 };
 
 use serde::Deserialize;
@@ -80,17 +81,25 @@ fn wrong(case: &Case, lines: &[Value]) -> Option<String> {
 #[test]
 fn recorded_trials_are_diagnosed_as_they_were() {
     let cases = cases();
-    let mut failures = Vec::new();
-    for folder in &cases {
-        let path = folder.join("case.json");
-        let text = fs::read_to_string(&path).unwrap();
-        let case: Case = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        if let Some(wrong) = wrong(&case, &replayed(folder, &case)) {
-            let (trial, classes) = (&case.trial, &case.classes);
-            failures.push(format!("{trial} is {classes:?}, said is {wrong}"));
-        }
-    }
     assert!(!cases.is_empty());
+    // Each takes some seconds of a processor, most of which go into compiling the plugin.
+    let failures: Vec<String> = thread::scope(|scope| {
+        let halves = cases.chunks(cases.len().div_ceil(2));
+        let judging: Vec<_> = halves
+            .map(|half| scope.spawn(|| half.iter().filter_map(|case| failure(case)).collect()))
+            .collect();
+        let failures = judging.into_iter().map(|half| half.join().unwrap());
+        failures.collect::<Vec<Vec<_>>>().concat()
+    });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn failure(folder: &Path) -> Option<String> {
+    let path = folder.join("case.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let case: Case =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let wrong = wrong(&case, &replayed(folder, &case))?;
+    let (trial, classes) = (&case.trial, &case.classes);
+    Some(format!("{trial} is {classes:?}, said is {wrong}"))
 }
