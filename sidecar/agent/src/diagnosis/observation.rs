@@ -77,15 +77,17 @@ pub struct Stray {
     pub name: String,
     /// How far, in learned standard deviations.
     pub deviations: f32,
+    /// It is the share of a call that went well.
+    pub success: bool,
 }
 
 /// A value is far off, in standard deviations.
 const FAR_OFF: f32 = 5.0;
 
 impl Stray {
-    /// Too far for chance, and for another mix of what was learned.
+    /// Too far for chance, and for another mix of what was learned; errors are judged by themselves.
     pub fn is_far_off(&self) -> bool {
-        self.deviations.abs() >= FAR_OFF
+        self.success && self.deviations.abs() >= FAR_OFF
     }
 }
 

@@ -35,6 +35,7 @@ impl Strays {
         let strays = far.map(|(place, deviations)| Stray {
             name: layout.name(place, &self.arch, vocabulary),
             deviations,
+            success: layout.is_success(place, vocabulary),
         });
         self.last = strays.take(TOLD).collect();
     }

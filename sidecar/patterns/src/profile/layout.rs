@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::{self, CallKind};
+use crate::token::Outcome;
 use crate::vocabulary::Vocabulary;
 use crate::window::Role;
 
@@ -128,6 +129,16 @@ impl ProfileLayout {
 
     pub(super) fn typical(&self) -> &[f32] {
         &self.typical
+    }
+
+    /// Whether a value is the share of one known call that went well. (What fails is a signal of its own,
+    /// and may have been accepted.)
+    pub fn is_success(&self, index: usize, vocabulary: &Vocabulary) -> bool {
+        let rare = index + 1 == MAX_TOKEN_SLOTS;
+        let id = u16::try_from(index).ok();
+        let id = id.filter(|_| index < self.token_slots() && !rare);
+        let token = id.and_then(|id| vocabulary.token(id));
+        token.is_some_and(|token| token.outcome == Outcome::Ok)
     }
 
     /// What a value means, for a person: `share of connect:ECONNREFUSED`, `duration of sync`.

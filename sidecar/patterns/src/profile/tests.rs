@@ -169,6 +169,12 @@ fn places_have_fixed_meanings() {
     };
     // 100 requests of five calls and 200 of four.
     let share = |calls: f32| (calls / 1300.0).sqrt();
+    let successes = (0..layout.dimension()).filter(|index| layout.is_success(*index, &vocabulary));
+    assert_eq!(
+        successes.count(),
+        vocabulary.len() - 2,
+        "not unknown, gap, errors, means"
+    );
     assert_eq!(profile.calls, 1300);
     assert!((value("share of openat:ok") - share(100.0)).abs() < 1e-6);
     assert!((value("share of sendto:ok") - share(200.0)).abs() < 1e-6);
