@@ -85,9 +85,10 @@ pub struct Stray {
 const FAR_OFF: f32 = 5.0;
 
 impl Stray {
-    /// Too far for chance, and for another mix of what was learned; errors are judged by themselves.
+    /// Too much for chance, and for another mix of what was learned. Errors are judged by themselves, and
+    /// what is done less follows from them.
     pub fn is_far_off(&self) -> bool {
-        self.success && self.deviations.abs() >= FAR_OFF
+        self.success && self.deviations >= FAR_OFF
     }
 }
 

@@ -4,6 +4,7 @@ use stethos_patterns::Token;
 use stethos_patterns::score::window_score;
 
 use super::Engine;
+use crate::accepted::Accepted;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::observation::{JudgedWindow, Stray};
 use crate::diagnosis::reference::Reference;
@@ -44,8 +45,13 @@ impl Engine {
             self.stability.reset(container);
             return;
         }
-        let usual = self.is_usual_load(container);
-        let strays = if usual { strays } else { &[] };
+        // What was accepted changes what else is done.
+        let accepted = self.accepted.get(&container);
+        let as_learned = accepted.is_none_or(Accepted::is_empty);
+        let strays = match as_learned && self.is_usual_load(container) {
+            true => strays,
+            false => &[],
+        };
         let signals = self.stability.observe(container, at_ns, stability, strays);
         if !self.config.models || !self.models.contains_key(&container) {
             return;
