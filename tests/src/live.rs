@@ -76,12 +76,7 @@ pub fn is(call: &Call, sysno: Sysno) -> bool {
 
 impl Checked for Account {
     fn accounted(&self) -> u64 {
-        self.delivered
-            + self.counted
-            + self.held
-            + self.lost_ring_full
-            + self.lost_no_slot
-            + self.lost_decode
+        self.delivered + self.counted + self.held + self.lost()
     }
 }
 

@@ -362,11 +362,10 @@ enum Step<'a> {
 
 /// Share of calls lost in an account, 0…1.
 pub fn loss_ratio(account: &Account) -> f64 {
-    let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
     if account.seen == 0 {
         0.0
     } else {
-        lost as f64 / account.seen as f64
+        account.lost() as f64 / account.seen as f64
     }
 }
 

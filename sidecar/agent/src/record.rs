@@ -374,3 +374,12 @@ pub struct Account {
     pub lost_no_slot: u64,
     pub lost_decode: u64,
 }
+
+impl Account {
+    /// Lost by any cause.
+    pub fn lost(&self) -> u64 {
+        self.lost_ring_full
+            .saturating_add(self.lost_no_slot)
+            .saturating_add(self.lost_decode)
+    }
+}

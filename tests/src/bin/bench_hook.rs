@@ -237,7 +237,7 @@ fn saturated(target: &Target, ring: u32) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let (came, account) = reading.end()?;
     let account = account.context("no account was given")?;
-    let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
+    let lost = account.lost();
     say(&format!(
         "seen {} delivered {came} counted {} held {} lost {lost}",
         account.seen, account.counted, account.held

@@ -71,10 +71,7 @@ impl Recorder {
             .map_err(|error| error.into_error())
             .and_then(|file| file.sync_all())
             .with_context(context)?;
-        let accounts = self.accounts.iter();
-        let lost: u64 = accounts
-            .map(|(_, account)| account.lost_ring_full + account.lost_no_slot + account.lost_decode)
-            .sum();
+        let lost: u64 = self.accounts.iter().map(|(_, one)| one.lost()).sum();
         tracing::info!(%counts, lost, left_out = self.left_out, "recorded");
         Ok(())
     }

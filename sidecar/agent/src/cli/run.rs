@@ -380,7 +380,6 @@ impl Sidecar {
         let attention = self.pipeline.attention();
         let shipped_because = attention.and_then(Attention::reason);
         for (container, account) in &tick.accounts {
-            let lost = account.lost_ring_full + account.lost_no_slot + account.lost_decode;
             self.print(&json!({
                 "stethos.phase": "capturing",
                 "container": self.pipeline.name(*container),
@@ -388,7 +387,7 @@ impl Sidecar {
                 "delivered": account.delivered,
                 "counted": account.counted,
                 "held": account.held,
-                "lost": lost,
+                "lost": account.lost(),
                 "reduced": reduced,
                 "shipped_because": shipped_because.filter(|_| !reduced),
                 "strays": strays(self.pipeline.models().strays(*container)),

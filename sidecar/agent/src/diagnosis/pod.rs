@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stethos_patterns::Role;
 
 use crate::record::{
-    Account, ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorLife, DescriptorTarget,
-    Detail, Lifecycle, LifecycleEvent, Nanos, ProcessInfo, Subject, Tick,
+    ContainerIndex, ContainerInfo, DescriptorInfo, DescriptorLife, DescriptorTarget, Detail,
+    Lifecycle, LifecycleEvent, Nanos, ProcessInfo, Subject, Tick,
 };
 use crate::sequential::SECOND;
 
@@ -402,7 +402,7 @@ impl Pod {
                 .fold((0u64, 0u64), |(seen, lost), (_, account)| {
                     (
                         seen.saturating_add(account.seen),
-                        lost.saturating_add(lost_of(account)),
+                        lost.saturating_add(account.lost()),
                     )
                 })
         };
@@ -429,11 +429,4 @@ fn title(info: &ProcessInfo) -> String {
 /// File name of an executable: the kernel and `/proc` do not always name it by the same path.
 fn base(executable: &str) -> &str {
     executable.rsplit('/').next().unwrap_or(executable)
-}
-
-fn lost_of(account: &Account) -> u64 {
-    account
-        .lost_ring_full
-        .saturating_add(account.lost_no_slot)
-        .saturating_add(account.lost_decode)
 }
