@@ -28,7 +28,7 @@ pub(crate) use interrupt::{is_interrupted, listen_for_interrupts, not_interrupte
 pub(crate) use relay::{Relay, RelayState, Settings as RelaySettings};
 pub(crate) use report::{Capturing, Diagnosis, Line, Phase};
 pub(crate) use server::{is_installed, processes_in, system_path, wait_for_end, wait_for_listener};
-pub(crate) use sidecar::{Sidecar, SidecarOptions, Usage, collector};
+pub(crate) use sidecar::{Sidecar, SidecarOptions, Usage, collector, without_build_variables};
 
 /// Waits for end of file on standard input, which comes when the runner is gone, then takes
 /// everything down. Arguments: the cgroup and the folder of a lab, where cgroup v1

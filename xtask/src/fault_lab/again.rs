@@ -12,7 +12,7 @@ use super::judge::{self, Broken, Said};
 use super::record::{Kept, Record, SidecarUse};
 use super::trial::GRACE;
 use super::{Results, in_parallel};
-use crate::lab::{Line, is_interrupted};
+use crate::lab::{Line, is_interrupted, without_build_variables};
 
 const NS: f64 = 1e9;
 
@@ -69,9 +69,7 @@ impl Again<'_> {
         if self.without_models {
             command.env("STETHOS_DIAGNOSIS_MODELS", "false");
         }
-        for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
-            command.env_remove(variable);
-        }
+        without_build_variables(&mut command);
         let output = command.stdin(Stdio::null()).output();
         let output = output.with_context(|| self.binary.display().to_string())?;
         ensure!(
@@ -91,15 +89,8 @@ fn said(all: &Value) -> Option<Said> {
     let Line::Diagnosis(diagnosis) = Line::parse(&all.to_string())? else {
         return None;
     };
-    Some(Said {
-        at: all["observed_timestamp"].as_u64()? as f64 / NS,
-        confirmed: diagnosis.state == "confirmed",
-        hypotheses: judge::hypotheses(all, &diagnosis.class),
-        incident: diagnosis.incident,
-        class: diagnosis.class,
-        confidence: diagnosis.confidence,
-        message: diagnosis.message,
-    })
+    let at = all["observed_timestamp"].as_u64()? as f64 / NS;
+    Some(Said::new(at, *diagnosis, all))
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::record::{FalseAlarm, Judged, Outcome};
+use crate::lab::Diagnosis;
 
 /// A line of a diagnosis.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,21 @@ pub(super) struct Said {
     /// Best first.
     pub(super) hypotheses: Vec<String>,
     pub(super) message: String,
+}
+
+impl Said {
+    /// `all` is the whole line of the diagnosis.
+    pub(super) fn new(at: f64, diagnosis: Diagnosis, all: &Value) -> Self {
+        Self {
+            at,
+            confirmed: diagnosis.state == "confirmed",
+            hypotheses: hypotheses(all, &diagnosis.class),
+            incident: diagnosis.incident,
+            class: diagnosis.class,
+            confidence: diagnosis.confidence,
+            message: diagnosis.message,
+        }
+    }
 }
 
 /// When something was broken.
@@ -94,7 +110,7 @@ pub(super) fn judge(said: &[Said], broken: Option<Broken>, from: f64, to: f64) -
 }
 
 /// The classes of a diagnosis's hypotheses, best first.
-pub(super) fn hypotheses(line: &Value, class: &str) -> Vec<String> {
+fn hypotheses(line: &Value, class: &str) -> Vec<String> {
     let key = "stethos.fault.hypotheses";
     let places = [&line[key], &line["attributes"][key]];
     let list = places.into_iter().find_map(Value::as_array);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::bundles::Bundles;
 use super::doing::Doing;
-use super::judge::{self, Said};
+use super::judge::Said;
 use super::pod::{POD, Pod};
 use super::record::SidecarUse;
 use super::script::Script;
@@ -146,15 +146,7 @@ impl<'a> Watched<'a> {
             }
             Line::Diagnosis(diagnosis) => {
                 let at = seconds(heard.at);
-                self.said.push(Said {
-                    at,
-                    confirmed: diagnosis.state == "confirmed",
-                    hypotheses: judge::hypotheses(&all, &diagnosis.class),
-                    incident: diagnosis.incident,
-                    class: diagnosis.class,
-                    confidence: diagnosis.confidence,
-                    message: diagnosis.message,
-                });
+                self.said.push(Said::new(at, *diagnosis, &all));
                 all["lab.heard_at"] = at.into();
                 self.lines.push(all);
             }

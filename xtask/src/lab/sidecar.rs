@@ -40,6 +40,13 @@ pub(crate) fn collector<'c>(command: &'c mut Command, endpoint: Option<&str>) ->
     }
 }
 
+/// Variables of the build are not `stethos`'s, which refuses those that it does not know.
+pub(crate) fn without_build_variables(command: &mut Command) {
+    for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
+        command.env_remove(variable);
+    }
+}
+
 /// A line that it printed.
 pub(crate) struct Heard {
     pub(crate) at: SystemTime,
@@ -118,10 +125,7 @@ impl Sidecar {
         if let Some(recording) = options.recording {
             command.arg("--record").arg(recording);
         }
-        // Variables of the build are not the sidecar's, which refuses those that it does not know.
-        for variable in ["STETHOS_ARTIFACTS", "STETHOS_TARGET_DIR"] {
-            command.env_remove(variable);
-        }
+        without_build_variables(&mut command);
         command.envs(options.settings.iter().copied());
         match options.endpoint {
             Some(endpoint) => collector(&mut command, Some(endpoint)),
