@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 
 use anyhow::Context as _;
-use safetensors::SafeTensors;
 use stethos_bundle::{Bundle, PATTERN_FLOOR};
 use stethos_patterns::{
     Vocabulary, Window,
@@ -13,20 +12,13 @@ use stethos_patterns::{
 
 const CACHE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 const INTERVAL_NS: u64 = 2_000_000_000;
+/// So many are told.
+const GREATEST: usize = 8;
 
 /// The values of a run's profiles whose mean distance from the learned mean is greatest, in learned
 /// standard deviations.
 pub(crate) fn greatest(bundle: &Bundle, windows: &[Window]) -> anyhow::Result<Vec<(String, f64)>> {
-    let tensors = SafeTensors::deserialize(&bundle.model)?;
-    let values = |name: &str| -> anyhow::Result<Vec<f32>> {
-        let tensor = tensors.tensor(name).context("no autoencoder")?;
-        let (chunks, _) = tensor.data().as_chunks::<4>();
-        Ok(chunks
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect())
-    };
-    let (mean, scale) = (values("vae.mean")?, values("vae.scale")?);
+    let standard = bundle.standard_profile().context("no autoencoder")?;
     let vocabulary = Vocabulary::new(bundle.vocabulary.iter().copied());
     let layout = bundle.profile_layout.clone();
     let arch = &bundle.card.arch;
@@ -43,15 +35,18 @@ pub(crate) fn greatest(bundle: &Bundle, windows: &[Window]) -> anyhow::Result<Ve
         builder.window(window, pattern);
     }
     profiles.retain(Profile::is_sufficient);
-    let mut all: Vec<(String, f64)> = (0..mean.len())
-        .map(|place| {
-            let of = |profile: &Profile| profile.values[place] - mean[place];
-            let sum: f32 = profiles.iter().map(of).sum();
-            let distance = sum / profiles.len().max(1) as f32 / scale[place];
-            (layout.name(place, arch, &vocabulary), f64::from(distance))
-        })
-        .collect();
-    all.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-    all.truncate(8);
-    Ok(all)
+    if profiles.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mean = |place: usize| {
+        let sum: f32 = profiles.iter().map(|profile| profile.values[place]).sum();
+        sum / profiles.len() as f32
+    };
+    let means: Vec<f32> = (0..layout.dimension()).map(mean).collect();
+    let furthest = standard.furthest(&means).into_iter().take(GREATEST);
+    let named = furthest.map(|(place, distance)| {
+        let name = layout.name(place, arch, &vocabulary);
+        (name, f64::from(distance))
+    });
+    Ok(named.collect())
 }
