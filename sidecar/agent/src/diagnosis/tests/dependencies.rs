@@ -41,17 +41,7 @@ fn refused() {
 fn refused_without_waiting() {
     let mut shop = Shop::learnt();
     shop.each_second(12, |shop| {
-        shop.requests(20, |shop| {
-            let mut calls = shop.calls(CATALOG, 1);
-            calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
-            calls.connect(REDIS_AT, 12, -115);
-            calls
-                .call("poll", -1, 1, 20)
-                .call("getsockopt", 12, 0, 2)
-                .call("close", 12, 0, 2);
-            calls.call("write", 5, 200, 15);
-            shop.run(calls);
-        });
+        shop.requests(20, Shop::request_that_gives_up_connecting);
     });
     shop.work(15, 20);
     shop.expect(DependencyRefused, "catalog → 127.0.0.1:6379");

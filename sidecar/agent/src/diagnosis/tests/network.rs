@@ -226,17 +226,7 @@ fn refused_at_once(unreachable: u64) -> Shop {
     let mut namespace = Namespace::default();
     told(&mut shop, Some(namespace.0), Vec::new());
     shop.each_second(8, |shop| {
-        shop.requests(20, |shop| {
-            let mut calls = shop.calls(CATALOG, 1);
-            calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
-            calls.connect(REDIS_AT, 12, -115);
-            calls
-                .call("poll", -1, 1, 20)
-                .call("getsockopt", 12, 0, 2)
-                .call("close", 12, 0, 2);
-            calls.call("write", 5, 200, 15);
-            shop.run(calls);
-        });
+        shop.requests(20, Shop::request_that_gives_up_connecting);
         let messages = NetworkCounters {
             unreachable,
             ..counted(0)

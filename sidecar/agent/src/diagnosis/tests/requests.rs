@@ -21,6 +21,19 @@ impl Shop {
         self.request_with(|_| {}, |_| {}, 400);
     }
 
+    /// A request whose catalog asks for a connection without waiting, and gives it up at once.
+    pub(super) fn request_that_gives_up_connecting(&mut self) {
+        let mut calls = self.calls(CATALOG, 1);
+        calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
+        calls.connect(REDIS_AT, 12, -115);
+        calls
+            .call("poll", -1, 1, 20)
+            .call("getsockopt", 12, 0, 2)
+            .call("close", 12, 0, 2);
+        calls.call("write", 5, 200, 15);
+        self.run(calls);
+    }
+
     /// A request whose catalog makes other calls: `before` its own, `stored` in place of its
     /// write to the log (none: the normal write), with a redis that answers in `redis_us`.
     pub(super) fn request_with(
