@@ -9,7 +9,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::Serving;
+use super::watched::Serving;
 use crate::plugin::{GENERIC_COMPONENT, Plugin, PluginError, PluginHost};
 
 /// The built-in plugin. Compiling it takes seconds where it was not compiled before; it is not
