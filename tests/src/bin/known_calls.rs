@@ -14,7 +14,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Barrier,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -226,17 +226,26 @@ fn hold(tenths: u64) {
 }
 
 /// A client asks a server, both in this process, in turn through its connection and a copy of it.
-/// An answer takes 2 ms. The server's address stays the same.
+/// An answer takes 2 ms from when the client's `write` has returned, which may be long after the
+/// server got what was written. The server's address stays the same.
 fn talk(rounds: u64) {
     static PORT: AtomicU16 = AtomicU16::new(0);
     let talk = || -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT.load(Ordering::Relaxed)))?;
         let address = listener.local_addr()?;
         PORT.store(address.port(), Ordering::Relaxed);
+        let asked = Arc::new(AtomicU64::new(0));
+        let seen = asked.clone();
         let server = std::thread::spawn(move || -> io::Result<()> {
             let (mut client, _) = listener.accept()?;
             let mut byte = [0];
-            while client.read(&mut byte)? == 1 {
+            for round in 1.. {
+                if client.read(&mut byte)? == 0 {
+                    break;
+                }
+                while seen.load(Ordering::Acquire) < round {
+                    std::thread::yield_now();
+                }
                 std::thread::sleep(Duration::from_millis(2));
                 client.write_all(b"!")?;
             }
@@ -247,6 +256,7 @@ fn talk(rounds: u64) {
         for round in 0..rounds {
             let way = &mut ways[round as usize % 2];
             way.write_all(b"?")?;
+            asked.store(round + 1, Ordering::Release);
             way.read_exact(&mut [0])?;
         }
         drop(ways);
