@@ -298,6 +298,29 @@ fn the_return_of_a_signal_handler_is_a_call_of_its_own() {
     assert_eq!(strange.count(), 0);
 }
 
+/// How a connect went that did not wait, no call returns: `getsockopt` hands it out.
+#[test]
+fn an_error_that_a_socket_hands_out_is_what_the_call_returned() {
+    if !kernel_or_skip("an_error_that_a_socket_hands_out_is_what_the_call_returned") {
+        return;
+    }
+    const ROUNDS: usize = 100;
+    let pod = Cgroup::new("refused").unwrap();
+    let mut program = Stepped::start(&pod, KNOWN_CALLS, &["refused", "1", "100"]).unwrap();
+    let live = start(&pod, settings(1 << 20, 64, 10));
+    program.step().unwrap();
+    program.finish().unwrap();
+    let records = finish(live);
+
+    let calls = by_thread(&records).into_values().flatten();
+    let asked: Vec<i64> = calls
+        .filter(|call| is(call, Sysno::getsockopt))
+        .map(|call| call.ret)
+        .collect();
+    let refused = -i64::from(libc::ECONNREFUSED);
+    assert_eq!(asked, [0, refused, 0].repeat(ROUNDS));
+}
+
 #[test]
 fn a_process_that_moves_before_it_executes_is_another_containers() {
     if !kernel_or_skip("a_process_that_moves_before_it_executes_is_another_containers") {

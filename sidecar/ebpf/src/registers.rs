@@ -6,7 +6,9 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 #[cfg(bpf_target_arch = "x86_64")]
 #[repr(C)]
 pub struct PtRegs {
-    before: [u64; 12],
+    before: [u64; 7],
+    r10: u64,
+    between: [u64; 4],
     rdx: u64,
     rsi: u64,
     rdi: u64,
@@ -36,6 +38,12 @@ impl PtRegs {
     pub fn first_three(regs: *const Self) -> [u64; 3] {
         // SAFETY: as in `number`.
         unsafe { [(*regs).rdi, (*regs).rsi, (*regs).rdx] }
+    }
+
+    #[inline(always)]
+    pub fn fourth(regs: *const Self) -> u64 {
+        // SAFETY: as in `number`.
+        unsafe { (*regs).r10 }
     }
 
     /// Number and first argument of the call that the thread with these registers is inside, by
@@ -89,6 +97,12 @@ impl PtRegs {
     pub fn first_three(regs: *const Self) -> [u64; 3] {
         // SAFETY: as in `number`.
         unsafe { [(*regs).orig_x0, (*regs).regs[1], (*regs).regs[2]] }
+    }
+
+    #[inline(always)]
+    pub fn fourth(regs: *const Self) -> u64 {
+        // SAFETY: as in `number`.
+        unsafe { (*regs).regs[3] }
     }
 
     /// Number and first argument of the call that the thread with these registers is inside, by

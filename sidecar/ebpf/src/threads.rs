@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_ktime_get_ns, generated},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated},
 };
 use stethos_events::{
     CALL_NUMBERS, CallRecord, RECENT_CALLS, ThreadSlot, WINDOW_CALLS, WindowHeader, class,
@@ -37,6 +37,11 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
         CALL_CLASS.get(nr).copied().unwrap_or(0)
     } else {
         0
+    };
+    let ret = if class & class::SOCKET_ERROR != 0 && ret == 0 {
+        socket_error(PtRegs::first_three(regs), PtRegs::fourth(regs))
+    } else {
+        ret
     };
     let mut call = CallRecord {
         exit_ns: now,
@@ -73,6 +78,23 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
     }
     if class & events::CLASSES != 0 && !in_file {
         events::of_call(slot, class, PtRegs::first_three(regs), now, familiar);
+    }
+}
+
+/// What a `getsockopt` with these arguments handed out: the socket's error as a call returns one, or
+/// 0.
+#[inline(always)]
+fn socket_error(args: [u64; 3], value: u64) -> i64 {
+    const SOL_SOCKET: u32 = 1;
+    const SO_ERROR: u32 = 4;
+    const MAX_ERRNO: i32 = 4095;
+    if args[1] as u32 != SOL_SOCKET || args[2] as u32 != SO_ERROR {
+        return 0;
+    }
+    // SAFETY: the helper checks the user address.
+    match unsafe { bpf_probe_read_user(value as *const i32) } {
+        Ok(error @ 1..=MAX_ERRNO) => -i64::from(error),
+        _ => 0,
     }
 }
 

@@ -46,6 +46,8 @@ pub mod class {
     pub const FILE_WORK: u32 = 1 << 20;
     /// `fcntl`: gives a copy of its descriptor when its second argument says so.
     pub const CONTROL: u32 = 1 << 21;
+    /// `getsockopt`: hands out the error of its socket when its arguments say so.
+    pub const SOCKET_ERROR: u32 = 1 << 22;
     /// All calls that the table of descriptors follows.
     pub const FOLLOWED: u32 = MAKE_FILE
         | MAKE_OTHER
@@ -82,6 +84,8 @@ pub struct CallRecord {
     /// How long the thread was off the processor of its own accord since its call before this
     /// one returned: neither running nor ready to run. Calls that do not wait have 0.
     pub waited_ns: u64,
+    /// What it returned. A `getsockopt` that handed out an error of its socket has that error:
+    /// it is how a call before it went that did not wait.
     pub ret: i64,
     /// First argument, cut to 32 bits; a descriptor when the flag says so.
     pub fd: i32,

@@ -48,9 +48,10 @@ fn main() -> io::Result<()> {
         Some("starve") => starve,
         Some("talk") => talk,
         Some("signals") => signals,
+        Some("refused") => refused,
         _ => {
             return Err(io::Error::other(
-                "sequence | flood | paced | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk | signals THREADS ROUNDS",
+                "sequence | flood | paced | bursts | sleep | hold | mixed | threads | processes | grow | starve | talk | signals | refused THREADS ROUNDS",
             ));
         }
     };
@@ -108,16 +109,20 @@ fn sequence(rounds: u64) {
             libc::getuid();
             libc::close(-1);
             libc::openat(libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY);
-            let address = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: 1u16.to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
-                },
-                sin_zero: [0; 8],
-            };
+            let address = loopback(1);
             libc::connect(-1, (&raw const address).cast(), 16);
         }
+    }
+}
+
+fn loopback(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
+        },
+        sin_zero: [0; 8],
     }
 }
 
@@ -264,6 +269,31 @@ fn talk(rounds: u64) {
     };
     if let Err(error) = talk() {
         eprintln!("known-calls: {error}");
+    }
+}
+
+/// A connect that does not wait, to where nothing listens: its socket's type, its error, and that
+/// there is none any more.
+fn refused(rounds: u64) {
+    for _ in 0..rounds {
+        // SAFETY: descriptors of its own, a valid address, room for what is handed out.
+        unsafe {
+            let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
+            let address = loopback(1);
+            libc::connect(fd, (&raw const address).cast(), 16);
+            let mut ready = libc::pollfd {
+                fd,
+                events: libc::POLLOUT,
+                revents: 0,
+            };
+            libc::poll(&raw mut ready, 1, 1000);
+            for name in [libc::SO_TYPE, libc::SO_ERROR, libc::SO_ERROR] {
+                let (mut value, mut len) = (0, 4);
+                let place = (&raw mut value).cast();
+                libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &raw mut len);
+            }
+            libc::close(fd);
+        }
     }
 }
 

@@ -57,6 +57,7 @@ fn of(calls: &CallTable, nr: u16) -> u32 {
         "writev" => class::WRITE | class::VECTOR,
         "recvmsg" => class::READ | class::MESSAGE,
         "sendmsg" => class::WRITE | class::MESSAGE,
+        "getsockopt" => class::SOCKET_ERROR,
         "exit" | "exit_group" => class::EXIT,
         _ => 0,
     }
@@ -82,6 +83,7 @@ mod tests {
             ("accept4", class::ACCEPT | class::DESCRIPTOR),
             ("sendfile", class::SEND | class::DESCRIPTOR),
             ("pread64", class::FILE_WORK),
+            ("getsockopt", class::SOCKET_ERROR | class::DESCRIPTOR),
         ] {
             let Ok(call) = name.parse::<Sysno>() else {
                 continue;

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use stethos_patterns::{Outcome, names::CallKind};
 
 use self::{
-    arguments::{first_descriptor, first_string, peer},
+    arguments::{first_descriptor, first_string, peer, socket_error},
     line::{Returned, Said, Stamp},
 };
 pub(super) use line::time_of_day;
@@ -102,6 +102,13 @@ impl Strace {
                 returned,
             } => {
                 let entered = self.enter(name, arguments, at_ns);
+                let returned = match socket_error(name, arguments) {
+                    Some(error) if returned.ret == 0 => Returned {
+                        ret: -error,
+                        ..returned
+                    },
+                    _ => returned,
+                };
                 let duration_ns = line.duration.unwrap_or(0);
                 self.call(tid, entered, returned, duration_ns);
             }

@@ -1,5 +1,5 @@
-//! Connections that are asked for without waiting (`EINPROGRESS`) and given up unused. Their
-//! error is handed out by `getsockopt`, which no system call's return value shows.
+//! Connections that are asked for without waiting (`EINPROGRESS`) and given up unused. One whose
+//! error `getsockopt` handed out is not among them: that is an error like any other.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -62,6 +62,9 @@ impl Connections {
                     };
                     self.open.insert(key, connection);
                 }
+            }
+            CallKind::Socket if call.token.outcome.is_error() => {
+                self.open.remove(&key);
             }
             CallKind::Read | CallKind::Write if call.token.outcome == Outcome::Ok => {
                 let at_ns = call.end_ns();

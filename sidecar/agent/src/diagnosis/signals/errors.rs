@@ -171,7 +171,8 @@ impl Errors {
             kind,
             CallKind::Open | CallKind::Write | CallKind::Sync | CallKind::File
         );
-        let moves = matches!(kind, CallKind::Read | CallKind::Write | CallKind::Connect);
+        let moves = matches!(kind, CallKind::Read | CallKind::Write | CallKind::Connect)
+            || name == "getsockopt";
         Some(match errno {
             ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | ENETDOWN | EHOSTDOWN if !served => {
                 Cause::Peer(peer())

@@ -53,6 +53,31 @@ fn refused_without_waiting() {
     );
 }
 
+/// One request is enough: its error is as good as one that `connect` returns.
+#[test]
+fn what_a_socket_says_of_its_connect_is_told_at_once() {
+    for (error, class) in [
+        (-111, DependencyRefused),
+        (-110, DependencyBlackhole),
+        (-113, NetworkUnreachable),
+        (-104, DependencyReset),
+    ] {
+        let mut shop = Shop::learnt();
+        shop.each_second(6, |shop| {
+            shop.request_told_by_the_socket(error);
+            shop.requests(20, Shop::request);
+        });
+        shop.work(15, 20);
+        shop.expect(class, "catalog → 127.0.0.1:6379");
+        let first = shop.diagnoses()[0];
+        assert!(
+            first.observed_ns - first.onset_ns <= 3 * SECOND,
+            "{}",
+            shop.brief()
+        );
+    }
+}
+
 #[test]
 fn other_network_errors() {
     connect_fails(-110).expect(DependencyBlackhole, "catalog → 127.0.0.1:6379");

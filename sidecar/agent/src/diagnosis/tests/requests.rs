@@ -16,6 +16,20 @@ impl Shop {
         shop
     }
 
+    /// A request whose catalog asks for a connection without waiting, and is told by the socket that
+    /// it failed.
+    pub(super) fn request_told_by_the_socket(&mut self, error: i64) {
+        let mut calls = self.calls(CATALOG, 1);
+        calls.call("read", 5, 100, 5).call("socket", -1, 12, 5);
+        calls.connect(REDIS_AT, 12, -115);
+        calls
+            .call("poll", -1, 1, 20)
+            .call("getsockopt", 12, error, 2)
+            .call("close", 12, 0, 2);
+        calls.call("write", 5, 200, 15);
+        self.run(calls);
+    }
+
     /// A request to the api as it normally goes.
     pub(super) fn request(&mut self) {
         self.request_with(|_| {}, |_| {}, 400);

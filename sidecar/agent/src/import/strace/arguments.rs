@@ -1,5 +1,7 @@
 //! What the arguments of a call say.
 
+use super::super::calls;
+
 /// Longest string that is taken over: `PATH_MAX`.
 const MAX_STRING: usize = 4096;
 
@@ -43,6 +45,15 @@ pub(super) fn peer(arguments: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The error of a socket that a `getsockopt` with these arguments handed out, which capture takes for
+/// what the call returned.
+pub(super) fn socket_error(name: &str, arguments: &str) -> Option<i64> {
+    let value = arguments.split_once("SOL_SOCKET, SO_ERROR, [")?.1;
+    let value = value.split(']').next()?;
+    let error = calls::errno(value).or_else(|| value.parse::<u8>().ok().map(i64::from))?;
+    (name == "getsockopt" && error > 0).then_some(error)
 }
 
 /// A string of C up to its closing quote.
@@ -99,6 +110,28 @@ mod tests {
         assert_eq!(first_descriptor("3</etc/a(b>"), Some(3));
         for text in ["AT_FDCWD, \"a\"", "-1", "", "3a", "0x7f00", "99999999999"] {
             assert_eq!(first_descriptor(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_that_sockets_hand_out_are_found() {
+        for (name, arguments, error) in [
+            (
+                "getsockopt",
+                "3<socket:[7]>, SOL_SOCKET, SO_ERROR, [ECONNREFUSED], [4]",
+                Some(111),
+            ),
+            (
+                "getsockopt",
+                "3, SOL_SOCKET, SO_ERROR, [113], [4]",
+                Some(113),
+            ),
+            ("getsockopt", "3, SOL_SOCKET, SO_ERROR, [0], [4]", None),
+            ("getsockopt", "3, SOL_SOCKET, SO_TYPE, [1], [4]", None),
+            ("getsockopt", "3, SOL_SOCKET, SO_ERROR, 0x7f00, [4]", None),
+            ("read", "3, \"SOL_SOCKET, SO_ERROR, [111]\"", None),
+        ] {
+            assert_eq!(socket_error(name, arguments), error, "{arguments}");
         }
     }
 
