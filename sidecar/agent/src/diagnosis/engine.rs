@@ -150,9 +150,13 @@ impl Engine {
                 self.connecting(snapshot);
                 if snapshot.at_ns >= self.stalled_until {
                     let models = &self.models;
-                    let mut signals =
-                        self.processes
-                            .on_threads(snapshot, |c| models.get(&c), self.limit);
+                    let unexpected = |pid| self.ends.is_about_to_tell(pid);
+                    let mut signals = self.processes.on_threads(
+                        snapshot,
+                        |c| models.get(&c),
+                        unexpected,
+                        self.limit,
+                    );
                     signals.extend(self.frozen.judge(snapshot));
                     for signal in signals {
                         if self.models.contains_key(&signal.container) {
@@ -329,7 +333,8 @@ impl Engine {
         let no_way = signals.iter().filter_map(|s| self.network.has_no_way(s));
         let no_way: Vec<_> = no_way.collect();
         signals.extend(no_way);
-        signals.extend(self.ends.settle(self.now));
+        let may_mine = |pid, now| self.processes.may_mine(pid, now);
+        signals.extend(self.ends.settle(self.now, may_mine));
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
         self.judge_resources();

@@ -100,18 +100,22 @@ impl Ends {
         }
     }
 
-    /// Started processes that nobody knew by `now`.
-    pub(crate) fn settle(&mut self, now: Nanos) -> Vec<Signal> {
-        let due = |signal: &Signal| now.saturating_sub(signal.end_ns) >= IDENTIFY;
-        let pids: Vec<u32> = self
-            .started
-            .iter()
-            .filter(|(_, s)| due(s))
-            .map(|(pid, _)| *pid)
-            .collect();
-        pids.iter()
-            .filter_map(|pid| self.started.remove(pid))
-            .collect()
+    /// Started processes that nobody knew by `now`, but for those that are about to turn out more.
+    pub(crate) fn settle(
+        &mut self,
+        now: Nanos,
+        may_be_more: impl Fn(u32, Nanos) -> bool,
+    ) -> Vec<Signal> {
+        let due = |pid: &u32, signal: &mut Signal| {
+            now.saturating_sub(signal.end_ns) >= IDENTIFY && !may_be_more(*pid, now)
+        };
+        let due = self.started.extract_if(.., due);
+        due.map(|(_, signal)| signal).collect()
+    }
+
+    /// Whether the process was started from a file that nobody knows, and that is yet to be said.
+    pub(crate) fn is_about_to_tell(&self, pid: u32) -> bool {
+        self.started.contains_key(&pid)
     }
 
     /// First of the ends that make a loop, of a process that is meant to stay and does not.

@@ -10,13 +10,19 @@ use crate::diagnosis::errno::EINPROGRESS;
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
 use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
-use crate::diagnosis::signals::{MAX_KEYS, Scene};
+use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, Nanos, RunState, ThreadsSnapshot};
 use crate::sequential::{SECOND, ShareTest};
 
 /// Share of snapshots in which a thread of the process runs: of others, and of one that computes.
 const RUNS: (f64, f64) = (0.3, 0.95);
 const LASTS: Nanos = 8 * SECOND;
+/// The same where the program as such is unexpected, and evidence enough then, nats.
+const LASTS_UNEXPECTED: Nanos = 3 * SECOND;
+const UNEXPECTED: f64 = RESTLESS;
+/// How long a program may take until it is connected, and then until it is sure to be a miner.
+const CONNECTS: Nanos = 3 * SECOND / 2;
+const TURNS_OUT: Nanos = 9 * SECOND / 2;
 /// Transfers a second on the connection, at most.
 const MOVES: f64 = 2.0;
 /// Share of its calls that are work on files and connections, at most; few a second are always
@@ -39,6 +45,9 @@ struct Started {
     works: u64,
     connection: Option<Connection>,
     computes: ShareTest,
+    /// Snapshots that the process is in, and those in which it runs.
+    snapshots: u32,
+    running: u32,
 }
 
 #[derive(Debug)]
@@ -79,6 +88,8 @@ impl Miners {
             works: 0,
             connection: None,
             computes: ShareTest::new(),
+            snapshots: 0,
+            running: 0,
         };
         self.started.insert(pid, started);
     }
@@ -129,6 +140,7 @@ impl Miners {
         &mut self,
         snapshot: &ThreadsSnapshot,
         model: impl Fn(ContainerIndex) -> Option<&'a Reference>,
+        is_unexpected: impl Fn(u32) -> bool,
         limit: f64,
     ) -> Vec<Signal> {
         let mut running: BTreeMap<u32, bool> = BTreeMap::new();
@@ -139,9 +151,32 @@ impl Miners {
         started
             .filter_map(|(pid, started)| {
                 let runs = *running.get(pid)?;
-                started.judge(*pid, runs, snapshot.at_ns, model(started.container)?, limit)
+                let needed = match is_unexpected(*pid) {
+                    true => (LASTS_UNEXPECTED, limit.min(UNEXPECTED)),
+                    false => (LASTS, limit),
+                };
+                started.judge(
+                    *pid,
+                    runs,
+                    snapshot.at_ns,
+                    model(started.container)?,
+                    needed,
+                )
             })
             .collect()
+    }
+
+    /// A program that was started a short time ago has computed ever since, and is connected or may
+    /// yet be.
+    pub(crate) fn may_mine(&self, pid: u32, now: Nanos) -> bool {
+        self.started.get(&pid).is_some_and(|started| {
+            let time = match started.connection {
+                Some(_) => TURNS_OUT,
+                None => CONNECTS,
+            };
+            let computes = started.running * 4 >= started.snapshots * 3;
+            now.saturating_sub(started.since_ns) < time && computes && started.snapshots > 0
+        })
     }
 }
 
@@ -152,19 +187,21 @@ impl Started {
         runs: bool,
         now: Nanos,
         model: &Reference,
-        limit: f64,
+        (lasts, limit): (Nanos, f64),
     ) -> Option<Signal> {
         let (p0, p1) = RUNS;
+        self.snapshots += 1;
+        self.running += u32::from(runs);
         let evidence = self.computes.observe(now, runs, p0, p1);
         let run = self.computes.run()?;
         let seconds = |since_ns: Nanos| now.saturating_sub(since_ns) as f64 / SECOND as f64;
         let connection = self.connection.as_ref()?;
-        let lasts = now.saturating_sub(run.first_ns.max(connection.since_ns)) >= LASTS;
+        let lasted = now.saturating_sub(run.first_ns.max(connection.since_ns)) >= lasts;
         let still = connection.moved as f64 <= MOVES * seconds(connection.since_ns);
         let few = self.works as f64 <= FEW * seconds(self.since_ns);
         let computes = few || self.works as f64 <= WORKS * self.calls as f64;
         let peer = connection.peer.as_deref()?;
-        if evidence < limit || !lasts || !still || !computes || model.knows_peer(peer) {
+        if evidence < limit || !lasted || !still || !computes || model.knows_peer(peer) {
             return None;
         }
         let place = Place {

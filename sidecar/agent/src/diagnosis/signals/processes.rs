@@ -9,7 +9,7 @@ use crate::diagnosis::signals::Scene;
 use crate::diagnosis::signals::descriptors::Descriptors;
 use crate::diagnosis::signals::locks::Locks;
 use crate::diagnosis::signals::miners::Miners;
-use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, ThreadsSnapshot};
+use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, Nanos, ThreadsSnapshot};
 
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
@@ -33,11 +33,18 @@ impl Processes {
         &mut self,
         snapshot: &ThreadsSnapshot,
         model: impl Fn(ContainerIndex) -> Option<&'a Reference>,
+        is_unexpected: impl Fn(u32) -> bool,
         limit: f64,
     ) -> Vec<Signal> {
         let mut signals = self.locks.stuck(snapshot, &model);
-        signals.extend(self.miners.judge(snapshot, model, limit));
+        let miners = self.miners.judge(snapshot, model, is_unexpected, limit);
+        signals.extend(miners);
         signals
+    }
+
+    /// Whether the process, started a short time ago, may turn out to be a miner.
+    pub(crate) fn may_mine(&self, pid: u32, now: Nanos) -> bool {
+        self.miners.may_mine(pid, now)
     }
 
     pub(crate) fn on_lifecycle(&mut self, record: &Lifecycle, pod: &Pod) {

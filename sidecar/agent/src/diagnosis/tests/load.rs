@@ -72,6 +72,8 @@ fn a_miner() {
         let diagnosis = shop.expect(CpuMiner, &format!("{} (pid 950)", &program[5..]));
         assert!(diagnosis.message.contains(POOL), "{}", diagnosis.message);
         assert_eq!(diagnosis.executable, program);
+        // Nor is it anything else at first.
+        assert_eq!(shop.diagnoses()[0].class, CpuMiner, "{}", shop.brief());
     }
 }
 
