@@ -32,7 +32,7 @@ fn diagnosed(header: Header, records: &[Record]) -> Vec<(String, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
     runtime.block_on(async {
-        let models = Models::for_replay(&PluginsConfig::default()).unwrap();
+        let models = Models::for_replay(&PluginsConfig::default(), None).unwrap();
         let diagnosis = DiagnosisConfig::default();
         let mut pipeline = Pipeline::new(header, models, None, Some(diagnosis));
         let published = pipeline.on_batch(records).await.published;

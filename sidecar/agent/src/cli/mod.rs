@@ -19,6 +19,7 @@ mod train;
 
 use std::{
     io::{self, IsTerminal as _},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -86,6 +87,16 @@ fn start_logging(level: LogLevel) {
         .with(filter)
         .with(format)
         .try_init();
+}
+
+/// Where commands that work on recordings keep compiled plugins: the user's cache, if there is one.
+fn compiled_cache() -> Option<PathBuf> {
+    let folder = |name| {
+        let value = std::env::var_os(name).map(PathBuf::from);
+        value.filter(|path| path.is_absolute())
+    };
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(cache.join("stethos").join("compiled"))
 }
 
 fn diagnosis_config(settings: &DiagnosisSettings) -> DiagnosisConfig {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::args::PluginCommand;
+use super::{args::PluginCommand, compiled_cache};
 use crate::config::{PluginEntry, PluginSelector, PluginsConfig};
 use crate::learning::training_set;
 use crate::models::{
@@ -96,7 +96,7 @@ fn fit(
         load: plugins.iter().map(entry).collect(),
         ..PluginsConfig::default()
     };
-    let models = Models::for_replay(&config)?;
+    let models = Models::for_replay(&config, compiled_cache())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let fits = runtime.block_on(models.fits(&set.usage));
     let best = application::best(&fits);

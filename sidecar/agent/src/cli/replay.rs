@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use stethos_bundle::Bundle;
 
-use super::{args::ReplayArgs, diagnosis_config};
+use super::{args::ReplayArgs, compiled_cache, diagnosis_config};
 use crate::{
     capture::recording::RecordingReader, config::Config, export, models::Models,
     pipeline::Pipeline, record::Record,
@@ -58,7 +58,7 @@ async fn replay(
             foreign.card.arch
         );
     }
-    let mut models = Models::for_replay(&config.plugins)?;
+    let mut models = Models::for_replay(&config.plugins, compiled_cache())?;
     models.begin();
     let diagnosis = diagnosis_config(&config.diagnosis);
     let mut pipeline = Pipeline::new(header, models, None, Some(diagnosis));

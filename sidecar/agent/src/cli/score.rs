@@ -12,7 +12,7 @@ use serde_json::json;
 use stethos_bundle::Bundle;
 use stethos_patterns::score::window_score;
 
-use super::args::ScoreArgs;
+use super::{args::ScoreArgs, compiled_cache};
 use crate::{
     capture::recording::RecordingReader,
     config::PluginsConfig,
@@ -57,7 +57,7 @@ async fn score(bundle: &Bundle, path: &Path, as_json: bool) -> anyhow::Result<()
     }
     let mut windows = Windows::new(arch);
     let mut names = SequenceNames::new(reader.header());
-    let mut models = Models::for_replay(&PluginsConfig::default())?;
+    let mut models = Models::for_replay(&PluginsConfig::default(), compiled_cache())?;
     models.begin();
     let mut sequences: BTreeMap<(u32, u32), Sequence> = BTreeMap::new();
     let mut pieces = Vec::new();

@@ -64,13 +64,13 @@ impl Models {
     }
 
     /// Like [`Models::new`], for recordings: a plugin that fails is tried again at once, because
-    /// recorded time has no waits.
-    pub fn for_replay(config: &PluginsConfig) -> anyhow::Result<Self> {
+    /// recorded time has no waits. Without a `cache`, plugins are compiled anew.
+    pub fn for_replay(config: &PluginsConfig, cache: Option<PathBuf>) -> anyhow::Result<Self> {
         let host = HostConfig {
             backoff: Duration::ZERO,
             ..HostConfig::default()
         };
-        Self::start(config, None, host)
+        Self::start(config, cache, host)
     }
 
     fn start(

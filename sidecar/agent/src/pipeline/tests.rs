@@ -23,7 +23,7 @@ fn header() -> Header {
 
 #[tokio::test]
 async fn whole_streams_are_wanted_until_a_containers_own_models_are_learned() {
-    let models = Models::for_replay(&PluginsConfig::default()).unwrap();
+    let models = Models::for_replay(&PluginsConfig::default(), None).unwrap();
     let mut pipeline = Pipeline::new(header(), models, None, Some(DiagnosisConfig::default()));
     let has = |pipeline: &Pipeline| {
         let engine = pipeline.engine.as_ref().unwrap();

@@ -51,7 +51,7 @@ pub(crate) fn run(folder: &Path) -> anyhow::Result<Figures> {
 }
 
 async fn judge(bundle: &Bundle, windows: Vec<Window>) -> anyhow::Result<Judged> {
-    let mut models = Models::for_replay(&PluginsConfig::default())?;
+    let mut models = Models::for_replay(&PluginsConfig::default(), None)?;
     models.begin();
     models
         .watch(0, &bundle.card.container, None, bundle, &bundle.id())

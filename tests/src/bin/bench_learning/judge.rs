@@ -23,7 +23,7 @@ impl Judge {
                 deadline: std::time::Duration::from_secs(60),
                 ..PluginsConfig::default()
             };
-            let mut models = Models::for_replay(&config)?;
+            let mut models = Models::for_replay(&config, None)?;
             models.begin();
             models
                 .watch(0, &bundle.card.container, None, bundle, &bundle.id())

@@ -162,7 +162,7 @@ async fn three_hours(fault: impl Fn(u64) -> Vec<Record>) -> Vec<(FaultClass, Inc
     let key = Key::new("api", "x86_64", EXECUTABLE, &[]);
     let learned = normal().write().unwrap();
     store.save(&key, &learned).unwrap();
-    let models = Models::for_replay(&PluginsConfig::default()).unwrap();
+    let models = Models::for_replay(&PluginsConfig::default(), None).unwrap();
     let learning = learning(folder.path());
     let diagnosis = Some(DiagnosisConfig::default());
     let mut pipeline = Pipeline::new(header(), models, Some(learning), diagnosis);
