@@ -53,7 +53,8 @@ impl Again<'_> {
             until: record.undone_at.unwrap_or(injected_at) + GRACE.as_secs_f64(),
             right: &record.right_classes,
         });
-        record.judged = judge::judge(&said, broken, record.watching_at, record.ended_at);
+        let watched = (record.watching_at, record.ended_at);
+        record.judged = judge::judge(&said, broken, watched, &record.pressure);
         record.diagnoses = lines;
         record.sidecar = SidecarUse::default();
         record.without_models = self.without_models;

@@ -12,7 +12,7 @@ use super::trial::GRACE;
 
 /// A larger recording is not committed.
 const LARGEST: u64 = 400_000;
-/// Where cases have the models of applications, one folder each.
+/// Where cases have the models of applications.
 const MODELS: &str = "models";
 
 #[derive(Serialize)]
@@ -40,7 +40,9 @@ pub(super) fn write(records: &[Record], folder: &Path) -> Result<BTreeSet<String
         if !written.insert(name.clone()) {
             continue;
         }
-        let models = Path::new(MODELS).join(&record.app);
+        // Applications are learned anew for other files and binaries: their models have a folder each.
+        let of_app = kept.models.file_name().unwrap_or_default();
+        let models = Path::new(MODELS).join(of_app);
         copy_all(&kept.models, &folder.join(&models))?;
         let own = folder.join(&name);
         fs::create_dir_all(&own).with_context(|| own.display().to_string())?;

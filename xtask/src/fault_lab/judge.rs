@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::pressure::{Pressure, is_true_of_machine};
 use super::record::{FalseAlarm, Judged, Outcome};
 use crate::lab::Diagnosis;
 
@@ -51,9 +52,15 @@ pub(super) struct Broken<'a> {
 }
 
 /// What was watched from `from` to `to`.
-pub(super) fn judge(said: &[Said], broken: Option<Broken>, from: f64, to: f64) -> Judged {
+pub(super) fn judge(
+    said: &[Said],
+    broken: Option<Broken>,
+    (from, to): (f64, f64),
+    pressure: &Pressure,
+) -> Judged {
     let mut judged = Judged {
         normal_seconds: to - from,
+        short_seconds: pressure.short_seconds(from, to),
         ..Judged::default()
     };
     if let Some(broken) = broken {
@@ -99,11 +106,13 @@ pub(super) fn judge(said: &[Said], broken: Option<Broken>, from: f64, to: f64) -
                 class: one.class.clone(),
                 confidence: one.confidence,
                 message: one.message.clone(),
+                machine_waits: pressure.before(one.at),
             });
         }
     }
     judged.incidents = incidents.values().filter(|of_fault| **of_fault).count();
-    if broken.is_none() && !judged.false_alarms.is_empty() {
+    let is_false = |alarm: &FalseAlarm| !is_true_of_machine(alarm);
+    if broken.is_none() && judged.false_alarms.iter().any(is_false) {
         judged.outcome = Outcome::Alarmed;
     }
     judged
@@ -155,7 +164,7 @@ mod tests {
             until: 130.0,
             right: &right,
         };
-        judge(said, Some(broken), 10.0, 200.0)
+        judge(said, Some(broken), (10.0, 200.0), &Pressure::default())
     }
 
     #[test]
@@ -206,13 +215,14 @@ mod tests {
 
     #[test]
     fn where_nothing_is_broken_silence_is_right() {
-        assert_eq!(judge(&[], None, 0.0, 60.0).outcome, Outcome::Silent);
-        let alarmed = judge(&[said(5.0, "a", true, "x")], None, 0.0, 60.0);
+        let judge = |said: &[Said], from| judge(said, None, (from, 60.0), &Pressure::default());
+        assert_eq!(judge(&[], 0.0).outcome, Outcome::Silent);
+        let alarmed = judge(&[said(5.0, "a", true, "x")], 0.0);
         assert_eq!(
             (alarmed.outcome, alarmed.normal_seconds),
             (Outcome::Alarmed, 60.0)
         );
-        let before = judge(&[said(5.0, "a", true, "x")], None, 10.0, 60.0);
+        let before = judge(&[said(5.0, "a", true, "x")], 10.0);
         assert_eq!(before.outcome, Outcome::Silent);
     }
 

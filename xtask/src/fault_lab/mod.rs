@@ -12,6 +12,7 @@ mod load;
 mod namespaces;
 mod normal;
 mod pod;
+mod pressure;
 mod record;
 mod script;
 mod spec;

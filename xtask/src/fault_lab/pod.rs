@@ -18,7 +18,7 @@ use super::spec::{App, Process};
 use super::variables::{
     APP, BINARIES, CLIENT_ADDRESS, DEPENDENCY_ADDRESS, LIBRARY, POD_ADDRESS, Variables, WORK,
 };
-use crate::lab::{Inside, Lab, Relay, User, system_path};
+use crate::lab::{Inside, Lab, Relay, User};
 
 /// The cgroup whose children are the containers.
 pub(super) const POD: &str = "pod";
@@ -29,6 +29,8 @@ const STEP: Duration = Duration::from_millis(20);
 const RESTART: Duration = Duration::from_millis(500);
 /// A relayed dependency listens so many ports above where it is asked.
 const BEHIND_RELAY: u16 = 10_000;
+/// Of containers and scripts, whoever runs the lab: recordings name the folders that are searched.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const NETWORK: &str = include_str!("network.sh");
 
 pub(super) struct Pod<'a> {
@@ -105,7 +107,7 @@ impl<'a> Pod<'a> {
             ("LAB_DISK", app.disk.unwrap_or_default().to_string()),
             ("LAB_HOST_WORK", work.display().to_string()),
             ("LAB_OUTSIDE_PID", outside_pause.id().to_string()),
-            ("PATH", system_path()),
+            ("PATH", PATH.to_owned()),
             ("PYTHONUNBUFFERED", "1".to_owned()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ] {
@@ -202,7 +204,7 @@ impl<'a> Pod<'a> {
         let words = variables.fill_all(&spec.command)?;
         let mut command = self.command(&words, &format!("{}.log", spec.name))?;
         // A container is told what its file says, as it would be anywhere.
-        command.env("PATH", system_path());
+        command.env("PATH", PATH);
         for (name, value) in &spec.env {
             command.env(name, variables.fill(value)?);
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::effect::Effect;
+use super::pressure::Pressure;
 use super::spec::Bound;
 
 /// Times are seconds since 1970.
@@ -53,6 +54,9 @@ pub(super) struct Record {
     pub(super) diagnoses: Vec<Value>,
     pub(super) judged: Judged,
     pub(super) sidecar: SidecarUse,
+    /// Of the machine, while the pod was there.
+    #[serde(default)]
+    pub(super) pressure: Pressure,
     /// What it can be judged by again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kept: Option<Kept>,
@@ -94,6 +98,9 @@ pub(super) struct Judged {
     pub(super) false_alarms: Vec<FalseAlarm>,
     /// Watched time in which nothing was broken.
     pub(super) normal_seconds: f64,
+    /// Watched time in which processors of the machine were short.
+    #[serde(default)]
+    pub(super) short_seconds: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +109,9 @@ pub(super) struct FalseAlarm {
     pub(super) class: String,
     pub(super) confidence: Option<f64>,
     pub(super) message: String,
+    /// Share of the seconds before in which somebody on the machine waited for a processor.
+    #[serde(default)]
+    pub(super) machine_waits: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -129,7 +129,9 @@ fn finish(watched: &mut Watched, doing: &Doing, record: &mut Record) -> Result<(
         until: doing.undone_at + GRACE.as_secs_f64(),
         right: &record.right_classes,
     });
-    record.judged = judge::judge(&watched.said, broken, watched.watching_at, record.ended_at);
+    let span = (watched.watching_at, record.ended_at);
+    record.judged = judge::judge(&watched.said, broken, span, &watched.pressure);
+    record.pressure = watched.pressure.clone();
     record.diagnoses = watched.lines.clone();
     record.sidecar = watched.uses()?;
     Ok(())
@@ -140,7 +142,9 @@ pub(super) fn finish_normal(watched: &mut Watched, record: &mut Record) -> Resul
     record.started_at = watched.started_at;
     record.watching_at = watched.watching_at;
     record.ended_at = now();
-    record.judged = judge::judge(&watched.said, None, watched.watching_at, record.ended_at);
+    let span = (watched.watching_at, record.ended_at);
+    record.judged = judge::judge(&watched.said, None, span, &watched.pressure);
+    record.pressure = watched.pressure.clone();
     record.diagnoses = watched.lines.clone();
     record.sidecar = watched.uses()?;
     Ok(())

@@ -13,6 +13,7 @@ use super::bundles::Bundles;
 use super::doing::Doing;
 use super::judge::Said;
 use super::pod::{POD, Pod};
+use super::pressure::Pressure;
 use super::record::SidecarUse;
 use super::script::Script;
 use super::spec::{App, EFFECT, INJECT, UNDO};
@@ -41,6 +42,7 @@ pub(super) struct Watched<'a> {
     /// The last of each container's counts.
     calls: BTreeMap<String, Value>,
     watching: BTreeSet<String>,
+    pub(super) pressure: Pressure,
     pub(super) started_at: f64,
     pub(super) watching_at: f64,
 }
@@ -88,6 +90,7 @@ impl<'a> Watched<'a> {
             lines: Vec::new(),
             calls: BTreeMap::new(),
             watching: BTreeSet::new(),
+            pressure: Pressure::default(),
             started_at,
             watching_at: 0.0,
         })
@@ -116,6 +119,7 @@ impl<'a> Watched<'a> {
         loop {
             not_interrupted()?;
             self.pod.supervise()?;
+            self.pressure.look(now())?;
             if let Some(load) = &mut self.pod.load {
                 load.check()?;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::pressure::is_true_of_machine;
 use super::super::record::{Outcome, Record};
 
 /// The class of a trial in which nothing was confirmed.
@@ -104,14 +105,25 @@ pub(super) fn macro_f1(confusion: &BTreeMap<(String, String), usize>) -> Option<
 pub(super) struct Normal {
     pub(super) hours: f64,
     pub(super) alarms: usize,
+    /// Those that said of the machine what was so.
+    pub(super) of_machine: usize,
+    /// In which processors of the machine were short.
+    pub(super) short_hours: f64,
 }
 
 impl Normal {
     pub(super) fn of<'r>(records: impl IntoIterator<Item = &'r Record>) -> Self {
         let whole = records.into_iter().filter(|record| record.error.is_none());
-        whole.fold(Self::default(), |sum, record| Self {
-            hours: sum.hours + record.judged.normal_seconds / 3600.0,
-            alarms: sum.alarms + record.judged.false_alarms.len(),
+        whole.fold(Self::default(), |sum, record| {
+            let judged = &record.judged;
+            let all = judged.false_alarms.iter();
+            let of_machine = all.filter(|one| is_true_of_machine(one)).count();
+            Self {
+                hours: sum.hours + judged.normal_seconds / 3600.0,
+                alarms: sum.alarms + judged.false_alarms.len() - of_machine,
+                of_machine: sum.of_machine + of_machine,
+                short_hours: sum.short_hours + judged.short_seconds / 3600.0,
+            }
         })
     }
 
@@ -185,7 +197,8 @@ pub(super) fn reliability<'r>(records: impl IntoIterator<Item = &'r Record>) -> 
             record.judged.confidence,
             record.judged.outcome == Outcome::Right,
         );
-        for alarm in &record.judged.false_alarms {
+        let alarms = record.judged.false_alarms.iter();
+        for alarm in alarms.filter(|one| !is_true_of_machine(one)) {
             add(alarm.confidence, false);
         }
     }

@@ -46,6 +46,7 @@ fn four_and_an_alarm() -> Vec<Record> {
         class: "b".to_owned(),
         confidence: Some(0.6),
         message: String::new(),
+        machine_waits: None,
     });
     records
 }
@@ -105,6 +106,17 @@ fn false_alarms_are_counted_per_pod_day() {
         (2.0, 1, 12.0)
     );
     assert!(normal.per_day_at_most() > 50.0);
+}
+
+#[test]
+fn contention_of_the_machine_is_counted_apart() {
+    let mut records = four_and_an_alarm();
+    records[0].judged.false_alarms[0].class = "cpu.contention".to_owned();
+    records[0].judged.false_alarms[0].machine_waits = Some(0.8);
+    records[0].judged.short_seconds = 360.0;
+    let normal = Normal::of(&records);
+    assert_eq!((normal.alarms, normal.of_machine), (0, 1));
+    assert_eq!(normal.short_hours, 0.1);
 }
 
 #[test]

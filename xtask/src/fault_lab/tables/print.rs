@@ -180,12 +180,12 @@ fn normal(text: &mut String, records: &[Record]) {
         line(
             text,
             &format!(
-                "{name:<24} {hours:>10.2} {:>7} {rate:>11.2} {most:>11.2}",
-                normal.alarms
+                "{name:<24} {hours:>10.2} {:>7} {rate:>11.2} {most:>11.2} {:>11} {:>8.2}",
+                normal.alarms, normal.of_machine, normal.short_hours
             ),
         );
     };
-    let head = "pod-hours  alarms  in 24 pod-h  95 % bound";
+    let head = "pod-hours  alarms  in 24 pod-h  95 % bound  of machine  short h";
     line(text, &format!("\n{:<25} {head}", "false alarms"));
     row(text, "all normal time", Normal::of(records));
     let by_app: BTreeSet<&String> = records.iter().map(|one| &one.app).collect();
