@@ -6,5 +6,6 @@ for round in $(seq 100); do
     [ -e "$LAB_NOTES/squatting" ] && break
     sleep 0.05
 done
+[ -e "$LAB_NOTES/squatting" ] || { echo "the port is not free"; exit 1; }
 injected
 let_up
