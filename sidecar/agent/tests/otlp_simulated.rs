@@ -23,7 +23,7 @@ use prost::Message;
 use reports::diagnosis;
 use simulated::{Answer, GrpcServer, HttpServer};
 use stethos::diagnosis::report::IncidentState;
-use stethos::export::{ExportConfig, ExportStats, Exporter, Published};
+use stethos::export::{ExportConfig, ExportStats, Exporter, OutboxConfig, Published};
 use stethos::trace::Context;
 use tonic::{Code, Status};
 
@@ -324,6 +324,35 @@ async fn a_batch_is_given_up_when_its_time_is_over() {
         (0, 2),
         "{stats:?}"
     );
+}
+
+#[tokio::test]
+async fn what_the_collector_does_not_take_is_sent_by_the_next_process_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Some(OutboxConfig {
+        folder: folder.path().to_owned(),
+        bytes: 1 << 20,
+    });
+    let config = |endpoint: &str| ExportConfig {
+        outbox: outbox.clone(),
+        ..settings("http/protobuf", endpoint, &[])
+    };
+    let away = HttpServer::start([Answer::status(503), Answer::hang_up()]).await;
+    let mut exporter = Exporter::new(config(&away.endpoint())).unwrap();
+    exporter.publish(&[report("a"), report("b")]);
+    let stats = exporter.shutdown(SECOND).await.logs;
+    let counts = (stats.accepted, stats.dropped_unsent, stats.kept);
+    assert_eq!(counts, (0, 0, 2), "{stats:?}");
+    assert!(stats.retries > 0);
+
+    let server = HttpServer::start([200, 200, 200].map(Answer::status)).await;
+    let mut exporter = Exporter::new(config(&server.endpoint())).unwrap();
+    exporter.publish(&[report("c")]);
+    let stats = exporter.shutdown(20 * SECOND).await.logs;
+    assert_eq!((stats.accepted, stats.kept), (3, 0), "{stats:?}");
+    assert_eq!(services(&server), [["a"], ["b"], ["c"]]);
+    let left = std::fs::read_dir(folder.path().join("logs")).unwrap();
+    assert_eq!(left.count(), 0);
 }
 
 #[tokio::test]

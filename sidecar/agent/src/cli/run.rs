@@ -27,7 +27,7 @@ use crate::{
         attention::{Attention, Familiar, Order},
         observation::Stray,
     },
-    export::{self, ExportConfig, Exporter},
+    export::{self, ExportConfig, Exporter, OutboxConfig},
     learning::{Change, Learning},
     models::{Models, application::GENERIC},
     pipeline::{Outcome, Pipeline},
@@ -156,6 +156,11 @@ async fn sidecar(
 fn exporter(config: &Config) -> anyhow::Result<Exporter> {
     let mut export = ExportConfig::from_environment()?;
     export.spans_per_minute = config.export.spans_per_minute;
+    let bytes = config.export.outbox.bytes();
+    export.outbox = (bytes > 0).then(|| OutboxConfig {
+        folder: config.state_dir.join("outbox"),
+        bytes,
+    });
     Ok(Exporter::new(export)?)
 }
 

@@ -307,6 +307,10 @@ pub struct ExportSettings {
     /// Spans that one incident may send in a minute; what is held back is counted.
     #[schemars(extend("x-range" = ["0", "10000"]))]
     pub spans_per_minute: u32,
+    /// Bytes that diagnoses may take in `state_dir` until the collector has them, logs and spans each;
+    /// over it, the oldest are dropped and counted. `0B`: they wait in memory, for five minutes.
+    #[schemars(extend("x-range" = ["0B", "64GiB"]))]
+    pub outbox: Size,
 }
 
 impl Default for ExportSettings {
@@ -314,6 +318,7 @@ impl Default for ExportSettings {
         Self {
             otlp: true,
             spans_per_minute: 30,
+            outbox: Size::mib(32),
         }
     }
 }

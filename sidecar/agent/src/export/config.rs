@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 
 pub use limits::{BatchConfig, Limits};
 
+use super::outbox::OutboxConfig;
 use super::resource::{Lookup, Resource};
 
 /// A variable that Stethos cannot follow: the exporter is not started with half a configuration.
@@ -89,8 +90,11 @@ pub struct ExportConfig {
     pub temporality: opentelemetry_sdk::metrics::Temporality,
     /// Request spans a minute and incident; what is over is counted on the incident's span.
     pub spans_per_minute: u32,
-    /// How long a batch is tried again before it is given up.
+    /// How long a batch that waits in memory is tried again before it is given up.
     pub retry_for: Duration,
+    /// Where logs and spans wait for the collector, a folder below this for each; `None`: in memory,
+    /// for [`ExportConfig::retry_for`].
+    pub outbox: Option<OutboxConfig>,
     pub own_resource: Resource,
     /// Values that were ignored, one line each, for the log.
     pub warnings: Vec<String>,
@@ -139,6 +143,7 @@ impl ExportConfig {
             temporality: env.temporality(),
             spans_per_minute: 30,
             retry_for: Duration::from_secs(300),
+            outbox: None,
             own_resource: Resource::of_stethos(lookup),
             warnings: env.warnings,
         })

@@ -1,10 +1,16 @@
-//! The exporters of one signal. An exporter of `opentelemetry-otlp` has one resource: there is one
-//! for every resource that records came with lately, all of them behind one [`Courier`].
+//! Makes requests of records, by the exporters of `opentelemetry-otlp`. One of those has one resource:
+//! there is one for every resource that records came with lately.
+//!
+//! The exporters make one request out of a batch and take any HTTP client: [`Shelf`] keeps the
+//! request's body, and that is sent later. From `OTEL_*` the exporters read headers, time-outs and
+//! compression too; only the body is taken from their requests, everything else comes from
+//! [`super::config`] and is applied once.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     ExporterBuildError, LogExporter, MetricExporter, Protocol, RetryPolicy, SpanExporter,
     WithExportConfig, WithHttpConfig,
@@ -20,10 +26,12 @@ use super::metrics::MetricItem;
 use super::resource::Resource;
 use super::scope;
 use super::span::SpanItem;
-use super::transport::{Courier, Outcome};
 
 /// More than the containers of a pod; what is forgotten is made again when it is needed.
 const MAX_RESOURCES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+
+/// What exporters think that they send to.
+const NOWHERE: &str = "http://localhost";
 
 /// A record that can be queued, and how its signal is exported.
 pub(super) trait Record: Send + Sync + Sized + 'static {
@@ -35,52 +43,62 @@ pub(super) trait Record: Send + Sync + Sized + 'static {
     fn resource(&self) -> &Arc<Resource>;
 
     fn exporter(
-        courier: &Arc<Courier>,
+        shelf: &Arc<Shelf>,
         resource: &Resource,
     ) -> Result<Self::Exporter, ExporterBuildError>;
 
-    /// One attempt; its result says less than the courier's answer.
+    /// Leaves the request on the shelf.
     fn export(
         exporter: &Self::Exporter,
         records: &[Self],
     ) -> impl Future<Output = OTelSdkResult> + Send;
 }
 
+/// The HTTP client of exporters: what they send lies here.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<Option<Bytes>>);
+
+impl Shelf {
+    fn take(&self) -> Option<Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[tonic::async_trait]
+impl HttpClient for Shelf {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.into_body());
+        Ok(Response::new(Bytes::new()))
+    }
+}
+
 pub(super) struct Exporters<T: Record> {
-    courier: Arc<Courier>,
+    shelf: Arc<Shelf>,
     known: LruCache<Arc<Resource>, T::Exporter>,
 }
 
 impl<T: Record> Exporters<T> {
-    pub(super) fn new(courier: Courier) -> Self {
+    pub(super) fn new() -> Self {
         Exporters {
-            courier: Arc::new(courier),
+            shelf: Arc::default(),
             known: LruCache::new(MAX_RESOURCES),
         }
     }
 
-    /// One attempt for one of the [`requests`] of a batch.
-    pub(super) async fn send(&mut self, request: &[T]) -> Outcome {
-        let Some(first) = request.first() else {
-            return Outcome::Accepted {
-                rejected: 0,
-                message: String::new(),
-            };
-        };
+    /// The body of one of the [`requests`] of a batch; an error for people.
+    pub(super) async fn encode(&mut self, request: &[T]) -> Result<Bytes, String> {
+        let first = request.first().ok_or("no records")?;
         let resource = first.resource();
-        let exporter = self.known.try_get_or_insert(Arc::clone(resource), || {
-            T::exporter(&self.courier, resource)
-        });
-        let result = match exporter {
-            Ok(exporter) => T::export(exporter, request).await,
-            Err(error) => {
-                let reason = error.to_string();
-                return Outcome::Refused { reason };
-            }
-        };
-        self.courier.take_answer().unwrap_or_else(|| {
-            let reason = result.map_or_else(|error| error.to_string(), |()| "not sent".to_owned());
-            Outcome::Refused { reason }
+        let exporter = self
+            .known
+            .try_get_or_insert(Arc::clone(resource), || T::exporter(&self.shelf, resource))
+            .map_err(|error| error.to_string())?;
+        let result = T::export(exporter, request).await;
+        self.shelf.take().ok_or_else(|| {
+            result.map_or_else(
+                |error| error.to_string(),
+                |()| "nothing was sent".to_owned(),
+            )
         })
     }
 }
@@ -100,14 +118,13 @@ pub(super) fn requests<T: Record>(batch: Vec<T>) -> Vec<Vec<T>> {
     requests
 }
 
-/// Where the environment says something else, this stands over it. For headers, which are added to
-/// those of the environment, see [`super::transport`].
-fn prepared<B: WithExportConfig + WithHttpConfig>(builder: B, courier: &Arc<Courier>) -> B {
+/// Where the environment says something else, this stands over it.
+fn prepared<B: WithExportConfig + WithHttpConfig>(builder: B, shelf: &Arc<Shelf>) -> B {
     builder
         .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(courier.url())
+        .with_endpoint(NOWHERE)
         .with_retry_policy(RetryPolicy::disabled())
-        .with_shared_http_client(Arc::clone(courier) as _)
+        .with_shared_http_client(Arc::clone(shelf) as _)
 }
 
 impl Record for LogItem {
@@ -119,10 +136,10 @@ impl Record for LogItem {
     }
 
     fn exporter(
-        courier: &Arc<Courier>,
+        shelf: &Arc<Shelf>,
         resource: &Resource,
     ) -> Result<LogExporter, ExporterBuildError> {
-        let mut exporter = prepared(LogExporter::builder().with_http(), courier).build()?;
+        let mut exporter = prepared(LogExporter::builder().with_http(), shelf).build()?;
         exporter.set_resource(&resource.to_sdk());
         Ok(exporter)
     }
@@ -143,10 +160,10 @@ impl Record for SpanItem {
     }
 
     fn exporter(
-        courier: &Arc<Courier>,
+        shelf: &Arc<Shelf>,
         resource: &Resource,
     ) -> Result<SpanExporter, ExporterBuildError> {
-        let mut exporter = prepared(SpanExporter::builder().with_http(), courier).build()?;
+        let mut exporter = prepared(SpanExporter::builder().with_http(), shelf).build()?;
         exporter.set_resource(&resource.to_sdk());
         Ok(exporter)
     }
@@ -167,11 +184,8 @@ impl Record for MetricItem {
     }
 
     /// What is collected carries its resource itself.
-    fn exporter(
-        courier: &Arc<Courier>,
-        _: &Resource,
-    ) -> Result<MetricExporter, ExporterBuildError> {
-        prepared(MetricExporter::builder().with_http(), courier).build()
+    fn exporter(shelf: &Arc<Shelf>, _: &Resource) -> Result<MetricExporter, ExporterBuildError> {
+        prepared(MetricExporter::builder().with_http(), shelf).build()
     }
 
     async fn export(exporter: &MetricExporter, records: &[Self]) -> OTelSdkResult {

@@ -328,6 +328,18 @@ fn observe_self(meter: &Meter, exported: Vec<(&'static str, StatsReader)>) {
             observer.observe(i64::try_from(bytes).unwrap_or(i64::MAX), &[]);
         })
         .build();
+    let waiting = exported.clone();
+    meter
+        .u64_observable_gauge("stethos.export.waiting")
+        .with_unit("{record}")
+        .with_description("Records on disk that the collector has not taken yet, by signal")
+        .with_callback(move |observer| {
+            for (signal, reader) in &waiting {
+                let signal = KeyValue::new("stethos.export.signal", *signal);
+                observer.observe(reader.read().kept, &[signal]);
+            }
+        })
+        .build();
     meter
         .u64_observable_counter("stethos.export.records")
         .with_unit("{record}")

@@ -2,9 +2,9 @@
 //!
 //! A diagnosis carries the resource of the application that it is about. The SDK's providers have
 //! one resource and one thread each, so finished records of the SDK go through one bounded queue
-//! per signal, which groups them by resource and hands each group to the exporter of
-//! `opentelemetry-otlp` for it ([`exporters`]); what the collector answers is read below the
-//! exporters ([`transport`]), and the queue tries again. Metrics come from the SDK's meters, one
+//! per signal, which groups them by resource and has each group encoded by the exporter of
+//! `opentelemetry-otlp` for it ([`exporters`]). Requests wait on disk or in memory ([`outbox`]) until
+//! the collector has answered ([`transport`]), in their order. Metrics come from the SDK's meters, one
 //! provider per resource, collected by one task ([`metrics`]).
 
 mod attributes;
@@ -14,6 +14,7 @@ mod exporters;
 mod json;
 mod log;
 pub mod metrics;
+mod outbox;
 mod queue;
 mod resource;
 mod span;
@@ -35,6 +36,7 @@ pub use config::{
 };
 pub use contexts::Contexts;
 pub use json::to_json;
+pub use outbox::OutboxConfig;
 pub use queue::SignalStats;
 pub use resource::{Lookup, Resource};
 pub use transport::TransportError;
@@ -178,8 +180,8 @@ impl Exporter {
         }
     }
 
-    /// Sends what is pending and waits for the collector until `deadline` is over; what is still
-    /// queued then is dropped and counted.
+    /// Sends what is pending and waits for the collector until `deadline` is over; what still waits
+    /// then is sent by the next process where it is on disk, else dropped and counted.
     pub async fn shutdown(mut self, deadline: Duration) -> ExportStats {
         self.assembler.tick(Nanos::MAX);
         self.send_spans();
@@ -208,7 +210,16 @@ fn start<T: Record>(
         return Ok(None);
     };
     let courier = transport::Courier::new(T::SIGNAL, endpoint)?;
-    Ok(Some(Queue::start(courier, batch, config)))
+    // A measurement that comes late is worth little.
+    let disk = config
+        .outbox
+        .clone()
+        .filter(|_| T::SIGNAL != Signal::Metrics);
+    let disk = disk.map(|outbox| OutboxConfig {
+        folder: outbox.folder.join(T::SIGNAL.as_str()),
+        ..outbox
+    });
+    Ok(Some(Queue::start(courier, batch, config, disk)))
 }
 
 async fn close<T: Record>(queue: Option<Queue<T>>, until: Instant) -> SignalStats {

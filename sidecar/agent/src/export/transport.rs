@@ -1,23 +1,17 @@
-//! What lies between the exporters of `opentelemetry-otlp` and the network, and says what the
-//! collector answered.
+//! Carries encoded requests to the collector, and says what it answered.
 //!
-//! The exporters make one request out of a batch, and only log its answer. They take any HTTP
-//! client, though: a [`Courier`] carries the request's body over HTTP or, as the message of a
-//! unary call, over gRPC (the bytes are the same), reads the answer and keeps it. The exporters'
-//! own gRPC client has no such place: of a partial success it tells a log, of a status a text.
-//!
-//! From `OTEL_*` the exporters read headers, time-outs and compression too. Only the body is
-//! taken from their requests: everything else comes from [`super::config`], and is applied once.
+//! A [`Courier`] sends a request's body over HTTP or, as the message of a unary call, over gRPC (the
+//! bytes are the same). The own clients of `opentelemetry-otlp` only log the answer, and of a partial
+//! success or a status they tell no more than a text.
 
 mod grpc;
 mod http;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_http::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 
@@ -70,7 +64,6 @@ pub(super) enum Outcome {
 pub(super) struct Courier {
     url: String,
     wire: Wire,
-    answer: Mutex<Option<Outcome>>,
 }
 
 enum Wire {
@@ -89,40 +82,15 @@ impl Courier {
         Ok(Courier {
             url: endpoint.url.clone(),
             wire,
-            answer: Mutex::default(),
         })
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The answer to the last request; `None` when there was no request since the last call.
-    pub(super) fn take_answer(&self) -> Option<Outcome> {
-        self.answer().take()
-    }
-
-    fn answer(&self) -> std::sync::MutexGuard<'_, Option<Outcome>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[tonic::async_trait]
-impl HttpClient for Courier {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let body = request.into_body();
-        let outcome = match &self.wire {
+    /// One attempt.
+    pub(super) async fn send(&self, body: Bytes) -> Outcome {
+        match &self.wire {
             Wire::Grpc(grpc) => grpc.send(body).await,
             Wire::Http(http) => http.send(body).await,
-        };
-        let response = match &outcome {
-            Outcome::Accepted { .. } => Ok(Response::new(Bytes::new())),
-            Outcome::Retry { reason, .. } | Outcome::Refused { reason } => {
-                Err(reason.clone().into())
-            }
-        };
-        *self.answer() = Some(outcome);
-        response
+        }
     }
 }
 
