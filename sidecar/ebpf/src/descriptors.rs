@@ -100,6 +100,20 @@ pub fn connected(slot: &ThreadSlot, peer: u64, now: u64) {
     begin(slot, slot.last.fd, role::CLIENT, peer, now);
 }
 
+/// A socket handed out how its `connect` failed, which did not wait. Told of while calls are only
+/// counted: whom it was to is not known otherwise by then.
+#[inline(never)]
+pub fn connect_failed(slot: &ThreadSlot, now: u64) {
+    let Some(entry) = find(slot, slot.last.fd) else {
+        return;
+    };
+    // SAFETY: an array entry.
+    let entry = unsafe { &*entry };
+    if entry.role == role::CLIENT && familiar::sample(slot.pod) != 0 {
+        tell(slot, entry, entry.since_ns, now, ended::FAILED);
+    }
+}
+
 /// The entry of a descriptor of the slot's process.
 #[inline(always)]
 fn find(slot: &ThreadSlot, fd: i32) -> Option<*mut DescriptorEntry> {

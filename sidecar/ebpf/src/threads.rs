@@ -67,6 +67,9 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
         flush(slot, end::WAIT);
     }
     let familiar = push(slot, call);
+    if class & class::SOCKET_ERROR != 0 && slot.last.ret < 0 {
+        descriptors::connect_failed(slot, now);
+    }
     let mut in_file = false;
     if class & class::FOLLOWED != 0 && class & class::CONNECT == 0 {
         let class = if class & class::CONTROL != 0 && duplicates(PtRegs::first_three(regs)) {

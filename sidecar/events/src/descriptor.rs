@@ -32,7 +32,7 @@ pub mod turn {
 /// How an exchange ended: values of `Event::extra[1]` of an `EXCHANGE`.
 pub mod ended {
     pub const ANSWERED: u32 = 0;
-    /// The peer closed, or the receipt failed: the event's `ret` says which.
+    /// The peer closed, or the receipt or the connect failed: the event's `ret` says which.
     pub const FAILED: u32 = 1;
     /// This side closed.
     pub const ABANDONED: u32 = 2;

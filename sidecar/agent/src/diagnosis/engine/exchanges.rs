@@ -23,6 +23,9 @@ impl Engine {
         let Some(model) = self.models.get(&container) else {
             return;
         };
+        if self.reduced {
+            self.errors.exchange_failed(exchange, &peer);
+        }
         let in_vain =
             exchange.role == Role::Client && self.network.ended(container, exchange, &peer, model);
         let beside = Beside {

@@ -1,7 +1,11 @@
 //! Classes whose cause is another process: each from its calls.
 
+use stethos_patterns::descriptors::Exchange;
+use stethos_patterns::{Outcome, Role};
+
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
+use crate::record::{Record, Reduced};
 
 /// The catalog asks for a new connection per request and gets `ret`.
 fn connect_fails(ret: i64) -> Shop {
@@ -97,6 +101,44 @@ fn reset() {
             .call("close", 12, 0, 2);
     });
     shop.expect(DependencyReset, "catalog → 127.0.0.1:6379");
+}
+
+/// The window comes when the descriptor is already closed, and its connect was only counted.
+#[test]
+fn reset_of_a_connection_that_only_the_kernel_followed() {
+    let reduce = |shop: &mut Shop, sample| {
+        let at_ns = shop.now;
+        let record = Record::Reduced(Reduced { at_ns, sample });
+        shop.engine.on_record(&record);
+    };
+    let mut shop = Shop::learnt();
+    reduce(&mut shop, 160);
+    shop.each_second(6, |shop| {
+        let mut calls = shop.calls(CATALOG, 1);
+        let sent_ns = calls.at;
+        calls.call("read", 44, -104, 300).call("close", 44, 0, 2);
+        let exchange = Exchange {
+            pid: calls.pid,
+            tid: calls.tid,
+            fd: 44,
+            role: Role::Client,
+            peer: Some(REDIS_AT.to_owned()),
+            sent_ns,
+            received_ns: sent_ns + 300_000,
+            failed: Some(Outcome::Errno(104)),
+        };
+        shop.engine.on_exchange(calls.container, &exchange);
+        shop.run(calls);
+    });
+    reduce(&mut shop, 0);
+    shop.work(15, 20);
+    shop.expect(DependencyReset, "catalog → 127.0.0.1:6379");
+    let first = shop.diagnoses()[0];
+    assert!(
+        first.observed_ns - first.onset_ns <= 2 * SECOND,
+        "{}",
+        shop.brief()
+    );
 }
 
 #[test]
