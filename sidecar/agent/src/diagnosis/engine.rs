@@ -236,7 +236,7 @@ impl Engine {
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
             }
-            if Errors::is_accepted(&scene, call) {
+            if self.errors.is_accepted(&scene, call) {
                 explained = true;
                 continue;
             }
@@ -345,6 +345,7 @@ impl Engine {
         if self.is_accepted(&signal) {
             return;
         }
+        let signal = self.network.qualify(signal);
         let error = matches!(signal.kind, Kind::Error { .. });
         if error || signal.standing >= Standing::Symptom {
             self.disturbed_ns = self.disturbed_ns.max(self.now);

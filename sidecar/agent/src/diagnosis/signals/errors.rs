@@ -13,11 +13,14 @@
 //! | the same in a starting process (loader, configuration search) | the same path in 3 processes |
 //! | anything else | most calls of this kind fail, for seconds |
 //!
+//! Paths do not count in a process whose program learning never saw: that it runs is a signal of its own.
+//!
 //! Known errors go through a test of their share among the calls of their kind, so that load
 //! alone changes nothing. Errors on accepted sockets are the clients' affair and do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stethos_patterns::descriptors::Exchange;
 use stethos_patterns::names::{CallKind, CallTable};
 use stethos_patterns::{Outcome, Role, Token, WindowCall};
 
@@ -47,6 +50,10 @@ type Key = (ContainerIndex, Token, Option<String>);
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     recent: BTreeMap<Key, Recent>,
+    /// Exchanges of clients that failed while calls are only counted, by end, process and
+    /// descriptor: with whom. The window of the call comes after them, and knows the descriptor only
+    /// as it is by then.
+    exchanges: BTreeMap<(Nanos, u32, i32), String>,
     rates: BTreeMap<(ContainerIndex, u16), Vec<(Token, ShareTest)>>,
 }
 
@@ -71,10 +78,11 @@ impl Failure {
         error_of(call.token, makes_threads(scene.table.name(call.token.call)))
     }
 
-    fn of(scene: &Scene<'_>, call: &WindowCall) -> Option<Self> {
+    /// `peer`: the call is known to be a client's, and whose.
+    fn of(scene: &Scene<'_>, call: &WindowCall, peer: Option<&str>) -> Option<Self> {
         let errno = Self::errno(scene, call)?;
         let name = scene.table.name(call.token.call);
-        let cause = Errors::cause(scene, call, name, errno)?;
+        let cause = Errors::cause(scene, call, name, errno, peer)?;
         let subject = scene.subject(call).or_else(|| match &cause {
             Cause::Peer(peer) => Some(peer.clone()).filter(|peer| !peer.is_empty()),
             Cause::Disk => scene.pod.file(scene.pid, call.fd).map(str::to_owned),
@@ -89,15 +97,33 @@ impl Failure {
 }
 
 impl Errors {
+    /// An exchange of a client with `peer` failed; its call is judged later.
+    pub(crate) fn exchange_failed(&mut self, exchange: &Exchange, peer: &str) {
+        let is_error = exchange.failed.is_some_and(Outcome::is_error);
+        if exchange.role != Role::Client || !is_error || peer.is_empty() {
+            return;
+        }
+        if self.exchanges.len() >= MAX_KEYS {
+            self.exchanges.pop_first();
+        }
+        let key = (exchange.received_ns, exchange.pid, exchange.fd);
+        self.exchanges.insert(key, peer.to_owned());
+    }
+
+    fn peer(&self, scene: &Scene<'_>, call: &WindowCall) -> Option<&str> {
+        let key = (call.end_ns(), scene.pid, call.fd);
+        self.exchanges.get(&key).map(String::as_str)
+    }
+
     /// Whether the call failed in a way that an operator has accepted.
-    pub(crate) fn is_accepted(scene: &Scene<'_>, call: &WindowCall) -> bool {
+    pub(crate) fn is_accepted(&self, scene: &Scene<'_>, call: &WindowCall) -> bool {
         if call.token.outcome == Outcome::Ok {
             return false;
         }
         let Some(model) = scene.model.filter(|model| model.accepts_something()) else {
             return false;
         };
-        let failure = Failure::of(scene, call);
+        let failure = Failure::of(scene, call, self.peer(scene, call));
         failure.is_some_and(|failure| model.accepts_error(call.token, failure.subject.as_deref()))
     }
 
@@ -107,7 +133,7 @@ impl Errors {
             errno,
             cause,
             subject,
-        }) = Failure::of(scene, call)
+        }) = Failure::of(scene, call, self.peer(scene, call))
         else {
             if Failure::errno(scene, call).is_none() {
                 self.count_good(scene, call);
@@ -123,6 +149,10 @@ impl Errors {
             return needs_no_baseline(&cause, errno)
                 .then(|| signal.about(subject).standing(Standing::Hard, NEVER_SEEN));
         };
+        // What a program that nobody knows does not find, or may not open, was never there for it.
+        if cause == Cause::Files && scene.runs_unknown(model) {
+            return None;
+        }
         let attempts = model.attempts(call.token.call);
         let failed = model.outcomes(call.token);
         let by_subject = matches!(cause, Cause::Peer(_) | Cause::Files);
@@ -163,10 +193,20 @@ impl Errors {
         Some(signal.standing(standing, weight))
     }
 
-    fn cause(scene: &Scene<'_>, call: &WindowCall, name: &str, errno: u8) -> Option<Cause> {
+    fn cause(
+        scene: &Scene<'_>,
+        call: &WindowCall,
+        name: &str,
+        errno: u8,
+        of_client: Option<&str>,
+    ) -> Option<Cause> {
         let kind = scene.table.kind(call.token.call);
-        let peer = || scene.peer(call).unwrap_or_default();
-        let served = matches!(call.role, Role::Server | Role::Listener);
+        let peer = || {
+            let told = of_client.map(str::to_owned);
+            told.or_else(|| scene.peer(call)).unwrap_or_default()
+        };
+        let role = of_client.map_or(call.role, |_| Role::Client);
+        let served = matches!(role, Role::Server | Role::Listener);
         let path = matches!(
             kind,
             CallKind::Open | CallKind::Write | CallKind::Sync | CallKind::File
@@ -177,7 +217,7 @@ impl Errors {
             ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | ENETDOWN | EHOSTDOWN if !served => {
                 Cause::Peer(peer())
             }
-            ECONNRESET | EPIPE | ECONNABORTED if call.role == Role::Client => Cause::Peer(peer()),
+            ECONNRESET | EPIPE | ECONNABORTED if role == Role::Client => Cause::Peer(peer()),
             ECONNRESET | EPIPE | ECONNABORTED => return None,
             ETIMEDOUT if moves && !served => Cause::Peer(peer()),
             // A timed wait that ran out.
@@ -192,7 +232,7 @@ impl Errors {
             EADDRNOTAVAIL if kind == CallKind::Connect => Cause::Ports,
             ENOENT if kind == CallKind::Open => Cause::Files,
             // A filter that drops what is sent.
-            EPERM if kind == CallKind::Write && call.role == Role::Client => Cause::Peer(peer()),
+            EPERM if kind == CallKind::Write && role == Role::Client => Cause::Peer(peer()),
             EACCES | EPERM if path || matches!(name, "bind" | "connect" | "execve") => Cause::Files,
             _ if served => return None,
             other => Cause::Other(other),

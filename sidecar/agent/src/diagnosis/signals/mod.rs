@@ -79,6 +79,17 @@ impl Scene<'_> {
         }
     }
 
+    /// Whether the process runs a program that learning never saw.
+    pub(crate) fn runs_unknown(&self, model: &Reference) -> bool {
+        self.pod.process(self.pid).is_some_and(|process| {
+            let program = process.executable.as_str();
+            let known = model.knows_executable(program)
+                || model.knows_command(program)
+                || model.accepts_command(program);
+            !program.is_empty() && !known
+        })
+    }
+
     /// Path or peer that the call named.
     pub(crate) fn subject(&self, call: &WindowCall) -> Option<String> {
         match self.pod.subject(self.tid, call.token.call, call.end_ns())? {

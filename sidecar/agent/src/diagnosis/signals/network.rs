@@ -1,7 +1,8 @@
 //! What the network between this pod and its peers does, from counters and sockets.
 //!
 //! The namespace's counters say that segments are lost or held back, but not whose. Peers whose
-//! exchanges are late meanwhile and which still answer are taken for the affected ones. What a
+//! exchanges are late meanwhile and which still answer are taken for the affected ones; so is a peer
+//! whose own sockets sent again what was late, however little that is among all segments. What a
 //! request waits for is said by its own socket, which diagnosis asks for once it waits too long:
 //!
 //! | the socket of a request without an answer | says |
@@ -44,6 +45,14 @@ const STALE: Nanos = 1500 * MS;
 /// Late exchanges count for this long, and so many are needed.
 const LATE_FOR: Nanos = 10 * SECOND;
 const LATE_ONES: usize = 3;
+/// So many of them, and half of all, were late because something was sent again.
+const AGAIN: usize = 3;
+/// Segments that take so long themselves are sent again without being lost.
+const SLOW_WAY_US: u32 = 100_000;
+/// Of segments that are sent again in normal time, where that says nothing.
+const OFTEN: f64 = 0.01;
+/// A request without an answer is not judged before, where segments are lost or held back.
+const LOSSY_PATIENCE: Nanos = 9 * SECOND / 2;
 /// Evidence of a socket, nats.
 const CERTAIN: f64 = 10.0;
 const BESIDE: f64 = 6.0;
@@ -72,6 +81,8 @@ pub(crate) struct Network {
     /// Sockets of late exchanges, and when they ended.
     lately: BTreeMap<Socket, (Nanos, Peer)>,
     late: BTreeMap<Peer, Late>,
+    /// What sockets had sent again when they were looked at last.
+    again: BTreeMap<Socket, u32>,
     narrow: BTreeMap<Peer, Seen>,
     told: Vec<Socket>,
 }
@@ -80,6 +91,8 @@ pub(crate) struct Network {
 struct Late {
     /// The last ones.
     at_ns: Vec<Nanos>,
+    /// Those whose sockets had sent something again.
+    again_ns: Vec<Nanos>,
     pid: u32,
     fd: i32,
 }
@@ -91,6 +104,15 @@ pub(crate) struct Around<'a> {
     /// Share of segments sent again in normal time.
     pub(crate) learned: Option<f64>,
     pub(crate) limit: f64,
+}
+
+impl Late {
+    /// Since when most exchanges are late because segments were sent again.
+    fn by_resending(&self) -> Option<Nanos> {
+        let most = self.again_ns.len() * 2 >= self.at_ns.len();
+        let first = self.again_ns.first().copied();
+        first.filter(|_| self.again_ns.len() >= AGAIN && most)
+    }
 }
 
 impl Network {
@@ -203,6 +225,7 @@ impl Network {
         around: &Around<'_>,
     ) -> Option<Signal> {
         let key = (socket.pid, socket.fd);
+        self.count_again(socket, now);
         let stand = Stand::of(socket);
         let (container, peer) = match (self.waiting.get(&key), self.lately.get(&key)) {
             (Some(waiting), _) => (waiting.place.container, waiting.peer.clone()),
@@ -261,12 +284,33 @@ impl Network {
                     (around.last_answer)(container, &peer) > lost_ns.saturating_add(SECOND)
                 });
                 let signal = about(kind, "socket:unacknowledged");
-                Some(match silent && !lossy {
+                Some(match silent && !lossy && !self.rates.may_queue() {
                     true => signal.standing(Standing::Opens, CERTAIN),
                     false => signal,
                 })
             }
             Stand::Narrow | Stand::Moving => None,
+        }
+    }
+
+    /// Whether a socket of a late exchange sent something again since it was looked at last.
+    fn count_again(&mut self, socket: &SocketState, now: Nanos) {
+        let key = (socket.pid, socket.fd);
+        if self.again.len() >= MAX_KEYS && !self.again.contains_key(&key) {
+            self.again.pop_first();
+        }
+        let before = self.again.insert(key, socket.sent_again);
+        let again = before.is_some_and(|before| socket.sent_again > before);
+        if !again || socket.rtt_us >= SLOW_WAY_US {
+            return;
+        }
+        let Some((_, peer)) = self.lately.get(&key) else {
+            return;
+        };
+        if let Some(late) = self.late.get_mut(peer)
+            && late.again_ns.len() < MAX_KEYS
+        {
+            late.again_ns.push(now);
         }
     }
 
@@ -291,8 +335,9 @@ impl Network {
             .retain(|_, seen| now.saturating_sub(seen.last_ns()) < 2 * STALE);
         let mut signals = Vec::new();
         for ((container, peer), late) in &mut self.late {
-            late.at_ns
-                .retain(|before| now.saturating_sub(*before) < LATE_FOR);
+            let lately = |before: &Nanos| now.saturating_sub(*before) < LATE_FOR;
+            late.at_ns.retain(lately);
+            late.again_ns.retain(lately);
             if late.at_ns.len() < LATE_ONES || (around.model)(*container).is_none() {
                 continue;
             }
@@ -326,6 +371,15 @@ impl Network {
                 let signal = about(run.from_ns, kind, "segments:sent_again");
                 let standing = signal.standing(Standing::Opens, run.evidence.min(12.0));
                 signals.push(standing.against(run.normal));
+            } else if let Some(from_ns) = late.by_resending()
+                && !self.rates.may_queue()
+                && around.learned.is_none_or(|share| share < OFTEN)
+                && answered > from_ns
+            {
+                let kind = Kind::Lossy { peer: peer_of() };
+                let signal = about(from_ns, kind, "segments:sent_again");
+                let signal = signal.standing(Standing::Opens, CERTAIN);
+                signals.push(signal.against(self.rates.share()));
             }
         }
         signals
@@ -346,6 +400,19 @@ impl Network {
         })
     }
 
+    /// A request without an answer says less while segments are lost or held back: the answer, or the
+    /// request, may yet come.
+    pub(crate) fn qualify(&self, signal: Signal) -> Signal {
+        let waits = signal.end_ns.saturating_sub(signal.start_ns);
+        let unclear = matches!(signal.kind, Kind::NoAnswer { .. })
+            && waits < LOSSY_PATIENCE
+            && self.rates.restless();
+        match unclear {
+            true => signal.standing(Standing::Hit, 0.0),
+            false => signal,
+        }
+    }
+
     pub(crate) fn restless(&self) -> bool {
         self.rates.restless()
     }
@@ -359,6 +426,7 @@ impl Network {
     pub(crate) fn forget(&mut self, pid: u32) {
         self.waiting.retain(|(owner, _), _| *owner != pid);
         self.lately.retain(|(owner, _), _| *owner != pid);
+        self.again.retain(|(owner, _), _| *owner != pid);
     }
 }
 

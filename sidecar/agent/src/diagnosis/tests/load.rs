@@ -96,6 +96,26 @@ fn jobs_that_compute() {
     shop.expect(ExecUnexpected, "/usr/bin/tar");
 }
 
+/// A container whose programs open nothing, and some that look for their libraries.
+#[test]
+fn what_an_unknown_program_does_not_find_is_not_missing() {
+    let mut shop = Shop::learnt();
+    for number in 960..964 {
+        let executable = "/tmp/tool".to_owned();
+        shop.lifecycle(REDIS, number, LifecycleEvent::Exec { executable });
+        let mut calls = shop.calls(REDIS, 1);
+        (calls.pid, calls.tid) = (number, number);
+        for _ in 0..3 {
+            calls.open("/lib/none.so", -2);
+        }
+        shop.run(calls);
+    }
+    shop.work(15, 20);
+    let classes = shop.diagnoses().into_iter().map(|one| one.class);
+    let classes: std::collections::BTreeSet<_> = classes.collect();
+    assert_eq!(classes, [ExecUnexpected].into(), "{}", shop.brief());
+}
+
 #[test]
 fn a_shell_that_becomes_a_miner_is_one_incident() {
     let mut shop = Shop::learnt();

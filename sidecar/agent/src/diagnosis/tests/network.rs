@@ -76,6 +76,40 @@ fn lost_segments_are_told_from_a_slow_peer() {
     );
 }
 
+/// Seconds in which one answer in five is late, and the socket to redis sends so many segments again
+/// in each, few among those of the namespace.
+fn late_answers_of_a_socket(again: u32, rtt_us: u32) -> Shop {
+    let mut shop = Shop::learnt();
+    let (mut namespace, mut sent_again) = (Namespace::default(), 0);
+    shop.each_second(14, |shop| {
+        let mut number = 0;
+        shop.requests(20, |shop| {
+            number += 1;
+            let wait_us = if number % 10 == 0 { 230_000 } else { 300 };
+            shop.request_with(|_| {}, |_| {}, wait_us);
+        });
+        sent_again += again;
+        let counters = namespace.add(counted(2));
+        let seen = SocketState {
+            sent_again,
+            rtt_us,
+            ..socket(SocketState::ESTABLISHED, 0, 0)
+        };
+        told(shop, counters, vec![seen]);
+    });
+    shop.work(40, 20);
+    shop
+}
+
+#[test]
+fn a_socket_that_sends_again_tells_of_loss_that_is_little_in_all() {
+    let shop = late_answers_of_a_socket(1, 400);
+    shop.expect(NetworkLoss, "catalog → 127.0.0.1:6379");
+    // It sent again before, at some time; or the way itself takes longer than the timer.
+    assert_none(&late_answers_of_a_socket(0, 400), NetworkLoss);
+    assert_none(&late_answers_of_a_socket(1, 250_000), NetworkLoss);
+}
+
 #[test]
 fn what_only_asks_for_connections_is_no_loss() {
     let connects = NetworkCounters {
@@ -183,6 +217,18 @@ fn first_is(shop: &Shop, class: FaultClass, within: u64) {
 fn what_is_acknowledged_and_not_answered_hangs() {
     let shop = stuck(counted(0), &[socket(SocketState::ESTABLISHED, 0, 0)]);
     first_is(&shop, DependencyHung, 4 * SECOND);
+}
+
+/// The answer may have been lost, and come yet.
+#[test]
+fn an_answer_that_is_missing_while_segments_are_lost_is_waited_for() {
+    let shop = stuck(counted(40), &[socket(SocketState::ESTABLISHED, 0, 0)]);
+    let first = &shop.diagnoses()[0];
+    assert!(
+        first.observed_ns - first.onset_ns >= 9 * SECOND / 2,
+        "{}",
+        shop.brief()
+    );
 }
 
 #[test]

@@ -90,8 +90,7 @@ impl Rates {
 
     /// None while segments stay on this machine: what is held back for long is sent again, too.
     pub(super) fn lost(&self, now: Nanos) -> Option<Higher> {
-        let queues = self.queued.evidence() > RESTLESS;
-        self.higher(&self.lost, now).filter(|_| !queues)
+        self.higher(&self.lost, now).filter(|_| !self.may_queue())
     }
 
     /// When segments began to stay on this machine for longer than their timers ran.
@@ -107,11 +106,21 @@ impl Rates {
         (evidence >= self.limit && lasts && recent).then_some(Higher {
             from_ns: run.first_ns,
             evidence,
-            normal: Normal::Share {
-                calibrated: self.learned.unwrap_or(0.0),
-                now: self.now,
-            },
+            normal: self.share(),
         })
+    }
+
+    /// Of segments that are sent again, now and as learned.
+    pub(super) fn share(&self) -> Normal {
+        Normal::Share {
+            calibrated: self.learned.unwrap_or(0.0),
+            now: self.now,
+        }
+    }
+
+    /// Segments seem to stay on this machine.
+    pub(super) fn may_queue(&self) -> bool {
+        self.queued.evidence() > RESTLESS
     }
 
     /// Whether messages came since then, and none long before: some peers are never there.
