@@ -277,7 +277,14 @@ impl Results {
     }
 }
 
-fn run_trials(place: &Place, trials: Vec<Trial>, parallel: usize, results: &Results) -> Result<()> {
+fn run_trials(
+    place: &Place,
+    mut trials: Vec<Trial>,
+    parallel: usize,
+    results: &Results,
+) -> Result<()> {
+    // Before one that is alone, all others have to end: that is waited for once.
+    trials.sort_by_key(|trial| trial.fault.alone);
     let (count, began) = (trials.len(), Instant::now());
     let queue = Mutex::new(VecDeque::from(trials));
     let alone = RwLock::new(());

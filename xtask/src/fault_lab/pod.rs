@@ -232,7 +232,7 @@ impl<'a> Pod<'a> {
         let log = log.with_context(|| path.display().to_string())?;
         let (program, arguments) = words.split_first().context("an empty command")?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
+        command.args(arguments).env_clear().stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         Ok(command)
     }
