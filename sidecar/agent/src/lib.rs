@@ -19,6 +19,7 @@ pub mod export;
 pub mod import;
 pub mod learning;
 pub mod models;
+pub mod passthrough;
 pub mod pipeline;
 pub mod plugin;
 pub mod record;

@@ -6,6 +6,7 @@
 mod application;
 mod commands;
 mod in_force;
+mod late;
 mod outcome;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::{
 use stethos_patterns::{Window, names};
 
 use self::application::Application;
+use self::late::Late;
 pub use self::{commands::CommandError, outcome::Outcome};
 use crate::{
     diagnosis::{
@@ -26,7 +28,7 @@ use crate::{
         engine::Engine,
         observation::{DiagnosisConfig, Stray},
         reference::Reference,
-        report::Report,
+        report::{IncidentState, Report},
     },
     export::{Contexts, Published, Resource},
     learning::Learning,
@@ -48,6 +50,7 @@ pub struct Pipeline {
     /// whole streams are wanted of them.
     still_learning: BTreeSet<ContainerIndex>,
     join: Join,
+    late: Late,
     contexts: Contexts,
     applications: BTreeMap<ContainerIndex, Application>,
     close: Option<u16>,
@@ -71,6 +74,7 @@ impl Pipeline {
             attention: None,
             still_learning: BTreeSet::new(),
             join: Join::new(JoinConfig::default()),
+            late: Late::default(),
             contexts: Contexts::default(),
             applications: BTreeMap::new(),
             close,
@@ -233,6 +237,9 @@ impl Pipeline {
                 application.resource = None;
             }
             Record::Http(head) => self.join.on_http(head),
+            Record::Span(span) => self.join.on_span(span),
+            Record::Threads(snapshot) => self.late.advance(snapshot.at_ns),
+            Record::Tick(tick) => self.late.advance(tick.at_ns),
             Record::Lifecycle(lifecycle) => {
                 self.join.on_lifecycle(lifecycle);
                 if let LifecycleEvent::Exit {
@@ -316,30 +323,52 @@ impl Pipeline {
 
     fn publish(&mut self, outcome: &mut Outcome) {
         let reports = self.engine.as_mut().map(Engine::drain).unwrap_or_default();
+        let mut ready = self.late.due(&self.join);
         for report in reports {
-            let (container, context) = match &report {
-                Report::Diagnosis(diagnosis) => (
-                    diagnosis.container,
-                    Context::none("no affected request was seen"),
-                ),
-                Report::Affected(call) => (call.container, self.join.resolve(call)),
-            };
-            let identity = self.models.identity(container);
-            let application_type = self.models.application_type(container);
-            let application_type = application_type.map(str::to_owned);
-            let resource = self.resource(container);
-            outcome.published.push(Published {
-                report,
-                context,
-                resource,
-                plugin: identity.as_ref().map(|(plugin, _)| plugin.clone()),
-                application_type,
-                model_id: identity.map(|(_, id)| id),
-                capture_mode: self.header.capture_mode.clone(),
-                unix_offset_ns: self.header.unix_offset_ns,
-            });
+            match report {
+                Report::Affected(call) => {
+                    let context = self.join.resolve(&call);
+                    let incident = call.incident_id.clone();
+                    match self.late.keep(call, context, &self.join) {
+                        Ok(context) => self.contexts.foresee(&incident, &context),
+                        Err(now) => ready.push((Report::Affected(now.0), now.1)),
+                    }
+                }
+                Report::Diagnosis(diagnosis) => {
+                    if diagnosis.state == IncidentState::Resolved {
+                        ready.extend(self.late.of_incident(&diagnosis.incident_id, &self.join));
+                    }
+                    let none = Context::none("no affected request was seen");
+                    ready.push((Report::Diagnosis(diagnosis), none));
+                }
+            }
+        }
+        for (report, context) in ready {
+            let published = self.published(report, context);
+            outcome.published.push(published);
         }
         self.contexts.complete(&mut outcome.published);
+    }
+
+    fn published(&mut self, report: Report, context: Context) -> Published {
+        let container = match &report {
+            Report::Diagnosis(diagnosis) => diagnosis.container,
+            Report::Affected(call) => call.container,
+        };
+        let identity = self.models.identity(container);
+        let application_type = self.models.application_type(container);
+        let application_type = application_type.map(str::to_owned);
+        let resource = self.resource(container);
+        Published {
+            report,
+            context,
+            resource,
+            plugin: identity.as_ref().map(|(plugin, _)| plugin.clone()),
+            application_type,
+            model_id: identity.map(|(_, id)| id),
+            capture_mode: self.header.capture_mode.clone(),
+            unix_offset_ns: self.header.unix_offset_ns,
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 
 mod network;
 mod resources;
+mod spans;
 
 pub use network::{NetworkCounters, NetworkState, SocketState};
 use serde::{Deserialize, Serialize};
 use stethos_patterns::{Role, Token, descriptors::Exchange};
 
 pub use resources::{ContainerResources, MemoryUse, Throttling};
+pub use spans::OwnSpan;
 
 /// Nanoseconds of the recorded machine's monotonic clock. [`Header::unix_offset_ns`] makes it
 /// Unix time.
@@ -49,6 +51,7 @@ pub enum Record {
     Life(DescriptorLife),
     Network(NetworkState),
     Resources(ContainerResources),
+    Span(OwnSpan),
 }
 
 /// A container (or a process tree that was named by pid). Sent again when its name was not known

@@ -5,6 +5,7 @@ mod operator;
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use crate::{
         reader::monotonic_ns,
         reduction::{ContextTokens, NoRoom, SharedReducer},
     },
-    config::Config,
+    config::{Config, upstream},
     control::Control,
     diagnosis::{
         attention::{Attention, Familiar, Order},
@@ -30,8 +31,9 @@ use crate::{
     export::{self, ExportConfig, Exporter, OutboxConfig},
     learning::{Change, Learning},
     models::{Models, application::GENERIC},
+    passthrough::{Passthrough, PassthroughConfig},
     pipeline::{Outcome, Pipeline},
-    record::Tick,
+    record::{OwnSpan, Record, Tick},
 };
 
 /// Time that the last diagnoses and learned models have to leave.
@@ -93,6 +95,11 @@ async fn sidecar(
         mode = header.capture_mode,
         "capturing"
     );
+    let offset = header.unix_offset_ns;
+    let mut passthrough = match passthrough(config) {
+        Some(through) => Some(Passthrough::start(&through, monotonic_ns, offset).await?),
+        None => None,
+    };
     let mut pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
     if config.capture.reduce {
         pipeline.reduce();
@@ -122,6 +129,9 @@ async fn sidecar(
                 sidecar.obey(command).await?;
                 continue;
             }
+            spans = own_spans(&mut passthrough), if !ending => {
+                Some(spans.into_iter().map(Record::Span).collect())
+            }
             batch = records.recv() => batch,
         };
         let Some(batch) = batch else { break };
@@ -150,6 +160,26 @@ async fn sidecar(
         Ok(())
     } else {
         anyhow::bail!("the capture ended by itself")
+    }
+}
+
+/// Where it is on.
+fn passthrough(config: &Config) -> Option<PassthroughConfig> {
+    let settings = &config.trace.passthrough;
+    let certificate = || std::env::var_os("OTEL_EXPORTER_OTLP_CERTIFICATE").map(PathBuf::from);
+    (!settings.listen.is_empty()).then(|| PassthroughConfig {
+        listen: settings.listen.clone(),
+        grpc: upstream(&settings.grpc),
+        http: upstream(&settings.http),
+        certificate: certificate(),
+    })
+}
+
+/// The spans of the next request that applications send.
+async fn own_spans(passthrough: &mut Option<Passthrough>) -> Vec<OwnSpan> {
+    match passthrough {
+        Some(passthrough) => passthrough.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -110,6 +110,13 @@ impl Config {
     }
 }
 
+/// The address of a collector, as the pass-through is given it.
+pub(crate) fn upstream(address: &str) -> Option<hyper::Uri> {
+    let uri: hyper::Uri = address.parse().ok()?;
+    let scheme = uri.scheme_str()?;
+    (["http", "https"].contains(&scheme) && uri.authority().is_some()).then_some(uri)
+}
+
 /// What ranges of single keys cannot say. Gives the key at fault and what is wrong with it.
 fn cross_checks(config: &Config) -> Vec<(&'static str, String, String)> {
     let mut wrong = Vec::new();
@@ -120,6 +127,21 @@ fn cross_checks(config: &Config) -> Vec<(&'static str, String, String)> {
             ring.to_string(),
             "a power of two".to_string(),
         ));
+    }
+    let through = &config.trace.passthrough;
+    for (key, address) in [
+        ("trace.passthrough.grpc", &through.grpc),
+        ("trace.passthrough.http", &through.http),
+    ] {
+        if !address.is_empty() && upstream(address).is_none() {
+            let expected = "http://HOST:PORT or https://HOST:PORT".to_string();
+            wrong.push((key, address.clone(), expected));
+        }
+    }
+    if !through.listen.is_empty() && through.grpc.is_empty() && through.http.is_empty() {
+        let expected = "empty, or one of grpc and http beside it".to_string();
+        let listen: Vec<String> = through.listen.iter().map(ToString::to_string).collect();
+        wrong.push(("trace.passthrough.listen", listen.join(", "), expected));
     }
     let socket = &config.capture.node_socket;
     if !["auto", "off"].contains(&socket.as_str()) && !socket.starts_with('/') {

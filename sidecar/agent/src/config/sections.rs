@@ -1,6 +1,7 @@
 //! The sections of the configuration. Doc comments become the comments of the reference file;
 //! `x-range` is checked when a configuration is loaded, and printed there.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -328,12 +329,32 @@ impl Default for ExportSettings {
 pub struct TraceConfig {
     /// Whether to look for `traceparent` in plain HTTP/1.1.
     pub http: bool,
+    /// Taking the OTLP of applications, forwarding it unchanged, and finding their own spans in it.
+    pub passthrough: PassthroughSettings,
 }
 
 impl Default for TraceConfig {
     fn default() -> Self {
-        Self { http: true }
+        Self {
+            http: true,
+            passthrough: PassthroughSettings::default(),
+        }
     }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PassthroughSettings {
+    /// Addresses where applications may send OTLP, such as `127.0.0.1:4317` and `127.0.0.1:4318`; off
+    /// when empty.
+    #[schemars(with = "Vec<String>")]
+    pub listen: Vec<SocketAddr>,
+    /// The collector for gRPC: `http://collector:4317`; gRPC is refused when empty. Certificates to
+    /// trust instead of the machine's come from OTEL_EXPORTER_OTLP_CERTIFICATE.
+    pub grpc: String,
+    /// The collector for HTTP, with what stands before `/v1/traces`: `http://collector:4318`; HTTP is
+    /// refused when empty.
+    pub http: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

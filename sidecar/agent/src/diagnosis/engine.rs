@@ -176,7 +176,7 @@ impl Engine {
             Record::Life(life) => self.pod.on_life(life),
             Record::Network(state) => self.on_network(state),
             Record::Resources(resources) => self.resources.look(resources),
-            Record::Window(_) | Record::Http(_) | Record::Exchange(_) => {}
+            Record::Window(_) | Record::Http(_) | Record::Exchange(_) | Record::Span(_) => {}
         }
     }
 

@@ -41,6 +41,11 @@ impl Contexts {
         }
     }
 
+    /// What is known by now of an affected call that is reported later.
+    pub fn foresee(&mut self, incident: &str, context: &Context) {
+        self.remember(incident, context);
+    }
+
     /// A parent stands over links, and what came first over what comes later.
     fn remember(&mut self, incident: &str, context: &Context) {
         let rank = |c: &Context| (c.parent.is_some(), !c.links.is_empty());

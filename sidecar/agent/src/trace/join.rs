@@ -3,24 +3,28 @@
 //! Per thread there is a timeline of incoming requests (a request head read on a descriptor opens
 //! one, a response head written on the same descriptor closes it) and of outgoing requests. A
 //! call belongs to an outgoing request's span (the application's own) when the exchange is that
-//! request's, otherwise to the one request that its thread has open (the caller's span). Anything
-//! less certain gives links or nothing: a context is never guessed.
+//! request's, otherwise to the one request that its thread has open (the caller's span, or the one
+//! that the application sent for answering it). Anything less certain gives links or nothing: a context is never guessed.
 
+mod own;
 mod rules;
 mod timeline;
 
 use std::collections::{HashMap, HashSet};
 
 use crate::diagnosis::report::AffectedCall;
-use crate::record::{Direction, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos};
+use crate::record::{Direction, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos, OwnSpan};
 
 use super::SpanContext;
+use own::OwnSpans;
 use timeline::{Incoming, Outgoing, Timeline};
 
 const SECOND: Nanos = 1_000_000_000;
 /// Heads of the same moment may come up to this much later in the stream of records.
 const SETTLE: Nanos = SECOND / 10;
 const MAX_LINKS: usize = 128;
+/// An SDK sends its spans every five seconds, once they have ended.
+const SENT_WITHIN: Nanos = 8 * SECOND;
 
 #[derive(Clone, Debug)]
 pub struct JoinConfig {
@@ -56,6 +60,8 @@ pub enum ParentKind {
 pub enum Source {
     OutgoingTraceparent,
     IncomingTraceparent,
+    /// A span that the application sent through the pass-through, found by its caller's.
+    OtlpPassthrough,
     #[default]
     None,
 }
@@ -65,6 +71,7 @@ impl Source {
         match self {
             Source::OutgoingTraceparent => "outgoing_traceparent",
             Source::IncomingTraceparent => "incoming_traceparent",
+            Source::OtlpPassthrough => "otlp_passthrough",
             Source::None => "none",
         }
     }
@@ -138,6 +145,7 @@ pub struct Join {
     migrating: HashSet<u32>,
     /// Heads that found no place because `max_threads` timelines were in use.
     dropped_heads: u64,
+    own: OwnSpans,
 }
 
 impl Join {
@@ -148,6 +156,7 @@ impl Join {
             owners: HashMap::new(),
             migrating: HashSet::new(),
             dropped_heads: 0,
+            own: OwnSpans::default(),
         }
     }
 
@@ -160,6 +169,17 @@ impl Join {
     /// [`Join::resolve`] once a record of this time or later was seen.
     pub fn resolve_after(end_ns: Nanos) -> Nanos {
         end_ns.saturating_add(SETTLE)
+    }
+
+    pub fn on_span(&mut self, span: &OwnSpan) {
+        self.own.take(span);
+    }
+
+    /// Until when a call that ended at `end_ns` may yet be found to be the application's own span's, if
+    /// `context` is what is known of it now.
+    pub fn may_be_own_until(&self, context: &Context, end_ns: Nanos, now: Nanos) -> Option<Nanos> {
+        let open = context.kind == Some(ParentKind::Caller) && self.own.are_expected(now);
+        open.then(|| end_ns.saturating_add(SENT_WITHIN))
     }
 
     pub fn on_http(&mut self, head: &HttpHead) {
@@ -303,8 +323,28 @@ impl Join {
         };
         let open = timeline.open_at(call.start_ns);
         let migrates = self.migrating.contains(&call.pid);
-        rules::own_span(timeline, call, &open, migrates)
-            .unwrap_or_else(|| rules::callers_span(timeline, call, &open, migrates))
+        let context = rules::own_span(timeline, call, &open, migrates)
+            .unwrap_or_else(|| rules::callers_span(timeline, call, &open, migrates));
+        self.with_own_span(context, call)
+    }
+
+    /// In place of the caller's span, the one that it was answered under, where the application sent it.
+    fn with_own_span(&self, context: Context, call: &AffectedCall) -> Context {
+        let caller = context
+            .parent
+            .filter(|_| context.kind == Some(ParentKind::Caller));
+        let times = (call.start_ns, call.end_ns);
+        match caller.and_then(|caller| self.own.answering(&caller, times)) {
+            Some(own) => Context {
+                source: Source::OtlpPassthrough,
+                ..Context::own(
+                    own,
+                    context.confidence,
+                    "the span that the application sent for this request",
+                )
+            },
+            None => context,
+        }
     }
 }
 

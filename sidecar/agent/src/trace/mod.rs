@@ -1,5 +1,6 @@
-//! Trace context from W3C `traceparent` in plain HTTP/1.1 (rung 4 of the ladder): what the head of
-//! a message says ([`http`]), and which request an affected call belongs to ([`join`]).
+//! Trace context from W3C `traceparent` in plain HTTP/1.1 (rung 4 of the ladder) and from spans that
+//! applications send through the pass-through (rung 5): what the head of a message says ([`http`]), and
+//! which request an affected call belongs to ([`join`]).
 
 pub mod http;
 pub mod join;

@@ -125,6 +125,7 @@ impl Windows {
             | Record::Http(_)
             | Record::Counts(_)
             | Record::Network(_)
+            | Record::Span(_)
             | Record::Resources(_) => {}
         }
     }

@@ -22,6 +22,7 @@ const EXCHANGE: u8 = 12;
 const LIFE: u8 = 13;
 const NETWORK: u8 = 15;
 const RESOURCES: u8 = 14;
+const SPAN: u8 = 16;
 
 /// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
 /// one to the end of the call before it; differences wrap, so that any times survive.
@@ -72,6 +73,7 @@ pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Resul
         Record::Life(fields) => put(LIFE, fields),
         Record::Network(fields) => put(NETWORK, fields),
         Record::Resources(fields) => put(RESOURCES, fields),
+        Record::Span(fields) => put(SPAN, fields),
     }
 }
 
@@ -101,6 +103,7 @@ pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record
         LIFE => Record::Life(take(bytes)?),
         NETWORK => Record::Network(take(bytes)?),
         RESOURCES => Record::Resources(take(bytes)?),
+        SPAN => Record::Span(take(bytes)?),
         kind => return Err(Reason::UnknownRecord { kind }),
     })
 }
@@ -123,6 +126,7 @@ pub(super) fn time_of(record: &Record) -> Option<Nanos> {
         Record::Life(r) => r.since_ns,
         Record::Network(r) => r.at_ns,
         Record::Resources(r) => r.at_ns,
+        Record::Span(r) => r.at_ns,
     })
 }
 

@@ -219,6 +219,18 @@ fn one_of_each() -> Vec<Record> {
                 limit: None,
             }),
         }),
+        Record::Span(OwnSpan {
+            at_ns: 14,
+            span: TraceParent {
+                trace_id: [1; 16],
+                span_id: [2; 8],
+                flags: 1,
+            },
+            parent: Some([3; 8]),
+            serves: true,
+            start_ns: 12,
+            end_ns: 13,
+        }),
     ]
 }
 
