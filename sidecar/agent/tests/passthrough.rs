@@ -10,8 +10,10 @@
 #[path = "otlp/reports.rs"]
 mod reports;
 #[path = "otlp/rotel.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod rotel;
 #[path = "otlp/simulated.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod simulated;
 
 use std::net::{Ipv4Addr, SocketAddr};
