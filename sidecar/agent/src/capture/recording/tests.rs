@@ -327,7 +327,7 @@ fn truncation_at_every_length_keeps_whole_blocks_and_says_so() {
     let (_, error) = read(&bytes[..bytes.len() - 1]);
     let text = error.unwrap().to_string();
     assert!(
-        text.starts_with("a.rec: at byte ") && text.contains("64 records"),
+        text.starts_with("a.rec: at byte ") && text.contains("68 records"),
         "{text}"
     );
 }
