@@ -78,7 +78,7 @@ async fn an_sdk_notices_nothing(test: &str, protocol: &str, compression: &str) {
     assert_eq!((stats.logs.accepted, stats.spans.accepted), (2, 2));
     let received = rotel.received(|r| r.spans.len() >= 2 && r.logs.len() >= 2);
     let received = received.await;
-    let at_collector = received.spans.iter().map(|span| span.field("Span ID"));
+    let at_collector = received.spans.iter().map(|span| span.field("ID"));
     let mut at_collector: Vec<String> = at_collector.map(str::to_owned).collect();
 
     let mut known = Vec::new();
