@@ -13,6 +13,7 @@ pub mod programs;
 pub mod s3;
 pub mod said;
 pub mod server;
+pub mod shop;
 pub mod sidecar;
 pub mod simulated;
 pub mod skip;

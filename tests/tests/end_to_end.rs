@@ -6,149 +6,17 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead as _, BufReader},
-    net::{TcpListener, TcpStream},
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, process::Command, time::Duration};
 
 use stethos_tests::{
     cgroup::Cgroup,
     collector::{Collector, Span},
-    programs::binary,
-    sidecar::{Running, Sidecar},
+    shop::{redis, shop},
+    sidecar::Sidecar,
     skip::{Need, kernel_or_skip, skip},
 };
 
 const TEST: &str = "faults_are_told_on_the_applications_own_traces";
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-/// Starts a service of the shop; gives the address that it prints.
-fn service(cgroup: &Cgroup, command: &mut Command, log: &Path) -> (Running, String) {
-    let mut running = Running::start(cgroup, command.stdout(Stdio::piped()), log).unwrap();
-    let mut line = String::new();
-    let output = running.0.stdout.take().unwrap();
-    let mut output = BufReader::new(output);
-    output.read_line(&mut line).unwrap();
-    let address = line
-        .split_whitespace()
-        .last()
-        .unwrap_or_default()
-        .to_owned();
-    assert!(address.contains(':'), "{line:?}");
-    // What the service prints from now on goes nowhere, but the pipe stays open.
-    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    (running, address)
-}
-
-struct Shop {
-    redis: Running,
-    redis_port: u16,
-    catalog: Running,
-    _api: Running,
-    _load: Running,
-}
-
-fn redis(pod: &Cgroup, folder: &Path, port: u16) -> Running {
-    let mut command = Command::new("redis-server");
-    command
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-        ])
-        .arg(folder)
-        .stdout(Stdio::null());
-    let running = Running::start(
-        &pod.child("redis").unwrap(),
-        &mut command,
-        &folder.join("redis.log"),
-    )
-    .unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < until, "redis does not answer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    running
-}
-
-fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Shop {
-    let config = folder.join("config");
-    let data = folder.join("data");
-    fs::create_dir_all(&config).unwrap();
-    fs::create_dir_all(&data).unwrap();
-    let prices: BTreeMap<String, f64> = (1..=60)
-        .map(|id| (id.to_string(), f64::from(id) / 2.0))
-        .collect();
-    fs::write(
-        config.join("prices.json"),
-        serde_json::to_string(&prices).unwrap(),
-    )
-    .unwrap();
-    fs::write(
-        config.join("settings.json"),
-        r#"{"keep_alive": true, "cache_seconds": 5}"#,
-    )
-    .unwrap();
-    let redis_port = free_port();
-    let redis = redis(pod, folder, redis_port);
-    let traced = |command: &mut Command, name: &str| {
-        command
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-            .env("OTEL_SERVICE_NAME", name);
-        command.env("OTEL_BSP_SCHEDULE_DELAY", "200");
-    };
-    let mut command = Command::new(binary("shop-catalog"));
-    command.arg("--listen=127.0.0.1:0").arg("--data").arg(&data);
-    traced(&mut command, "shop-catalog");
-    let (catalog, catalog_address) = service(
-        &pod.child("catalog").unwrap(),
-        &mut command,
-        &folder.join("catalog.log"),
-    );
-    let mut command = Command::new(binary("shop-api"));
-    command
-        .arg("--listen=127.0.0.1:0")
-        .arg("--config")
-        .arg(&config);
-    command.arg(format!("--redis=127.0.0.1:{redis_port}"));
-    command.arg(format!("--catalog={catalog_address}"));
-    traced(&mut command, "shop-api");
-    let (api, api_address) = service(
-        &pod.child("api").unwrap(),
-        &mut command,
-        &folder.join("api.log"),
-    );
-    let mut command = Command::new(binary("shop-load"));
-    command
-        .arg(format!("--target={api_address}"))
-        .args(["--rate=60", "--seconds=600"]);
-    command.stdout(Stdio::null());
-    let load = Running::start(outside, &mut command, &folder.join("load.log")).unwrap();
-    Shop {
-        redis,
-        redis_port,
-        catalog,
-        _api: api,
-        _load: load,
-    }
-}
 
 /// The fault spans of a class that have a parent, once there are any.
 fn fault_spans(collector: &Collector, name: &str) -> Vec<Span> {

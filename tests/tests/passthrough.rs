@@ -1,0 +1,88 @@
+//! An application whose spans pass through the sidecar: its faults stand under its own spans.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a step that fails ends the test"
+)]
+
+use std::{process::Command, time::Duration};
+
+use stethos_tests::{
+    cgroup::Cgroup,
+    collector::{Collector, Span},
+    shop::{free_port, shop},
+    sidecar::Sidecar,
+    skip::{Need, kernel_or_skip, skip},
+};
+
+const TEST: &str = "faults_stand_under_the_span_that_the_application_sent";
+
+/// A refused connection happens before the api writes anything: without the pass-through there is only
+/// the caller's span (`end_to_end`).
+#[test]
+fn faults_stand_under_the_span_that_the_application_sent() {
+    if !kernel_or_skip(TEST) {
+        return;
+    }
+    let Some(mut collector) = Collector::start() else {
+        skip(Need::Tool, TEST, "no collector: STETHOS_ROTEL is not set");
+        return;
+    };
+    if Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        skip(Need::Tool, TEST, "no redis-server");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = collector.http_endpoint();
+    let through = format!("127.0.0.1:{}", free_port());
+    let outside = Cgroup::new("outside").unwrap();
+    let pod = Cgroup::new("through").unwrap();
+    let endpoint = format!("http://{through}");
+    let mut shop = shop(&pod, &outside, folder.path(), &endpoint);
+    let (state, log) = (
+        folder.path().join("state"),
+        folder.path().join("stethos.log"),
+    );
+    let mut sidecar = Sidecar::start(&outside, &pod, &state, &log, |command| {
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &upstream)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+            .env("STETHOS_TRACE_PASSTHROUGH_LISTEN", &through)
+            .env("STETHOS_TRACE_PASSTHROUGH_HTTP", &upstream);
+    })
+    .unwrap();
+    sidecar.watching(3, Duration::from_secs(240));
+    std::thread::sleep(Duration::from_secs(5));
+
+    shop.redis.signal(libc::SIGKILL);
+    shop.redis.0.wait().unwrap();
+    sidecar.confirmed(&["dependency.refused"]);
+    let own = |span: &&Span| span.attribute("stethos.trace.source") == Some("otlp_passthrough");
+    let faults = collector.wait("fault spans", Duration::from_secs(30), |received| {
+        let faults = received.spans.iter();
+        let faults = faults.filter(|span| span.name == "stethos.fault dependency.refused");
+        let faults: Vec<Span> = faults.filter(own).cloned().collect();
+        (faults.len() >= 5).then_some(faults)
+    });
+    for fault in &faults {
+        assert_eq!(fault.attribute("stethos.trace.parent"), Some("own"));
+        assert_eq!(fault.service, "shop-api");
+        // The application's span came through, and is the one.
+        let parent = collector.wait("the api's span", Duration::from_secs(20), |received| {
+            let mut spans = received.spans.iter();
+            spans
+                .find(|span| Some(&span.id) == fault.parent.as_ref())
+                .cloned()
+        });
+        assert_eq!(
+            (parent.service.as_str(), &parent.trace),
+            ("shop-api", &fault.trace)
+        );
+    }
+    sidecar.end();
+    collector.end();
+}
