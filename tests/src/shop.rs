@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Stdio},
@@ -13,33 +13,28 @@ use std::{
 use crate::{cgroup::Cgroup, programs::binary, sidecar::Running};
 
 /// One that was free a moment ago.
-///
-/// # Panics
-/// When there is none.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Starts a service of the shop; gives the address that it prints.
-fn service(cgroup: &Cgroup, command: &mut Command, log: &Path) -> (Running, String) {
-    let mut running = Running::start(cgroup, command.stdout(Stdio::piped()), log).unwrap();
+fn service(cgroup: &Cgroup, command: &mut Command, log: &Path) -> io::Result<(Running, String)> {
+    let mut running = Running::start(cgroup, command.stdout(Stdio::piped()), log)?;
     let mut line = String::new();
-    let output = running.0.stdout.take().unwrap();
-    let mut output = BufReader::new(output);
-    output.read_line(&mut line).unwrap();
+    let output = running.0.stdout.take();
+    let mut output = BufReader::new(output.ok_or(io::ErrorKind::BrokenPipe)?);
+    output.read_line(&mut line)?;
     let address = line
         .split_whitespace()
         .last()
         .unwrap_or_default()
         .to_owned();
-    assert!(address.contains(':'), "{line:?}");
+    if !address.contains(':') {
+        return Err(io::Error::other(format!("no address: {line:?}")));
+    }
     // What the service prints from now on goes nowhere, but the pipe stays open.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    (running, address)
+    Ok((running, address))
 }
 
 pub struct Shop {
@@ -50,7 +45,8 @@ pub struct Shop {
     _load: Running,
 }
 
-pub fn redis(pod: &Cgroup, folder: &Path, port: u16) -> Running {
+/// A redis-server that answers.
+pub fn redis(pod: &Cgroup, folder: &Path, port: u16) -> io::Result<Running> {
     let mut command = Command::new("redis-server");
     command
         .args([
@@ -65,40 +61,36 @@ pub fn redis(pod: &Cgroup, folder: &Path, port: u16) -> Running {
         .arg(folder)
         .stdout(Stdio::null());
     let running = Running::start(
-        &pod.child("redis").unwrap(),
+        &pod.child("redis")?,
         &mut command,
         &folder.join("redis.log"),
-    )
-    .unwrap();
+    )?;
     let until = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < until, "redis does not answer");
+        if Instant::now() >= until {
+            return Err(io::Error::other("redis does not answer"));
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
-    running
+    Ok(running)
 }
 
 /// Starts all of it; its spans go to `endpoint`.
-pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Shop {
+pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> io::Result<Shop> {
     let config = folder.join("config");
     let data = folder.join("data");
-    fs::create_dir_all(&config).unwrap();
-    fs::create_dir_all(&data).unwrap();
+    fs::create_dir_all(&config)?;
+    fs::create_dir_all(&data)?;
     let prices: BTreeMap<String, f64> = (1..=60)
         .map(|id| (id.to_string(), f64::from(id) / 2.0))
         .collect();
-    fs::write(
-        config.join("prices.json"),
-        serde_json::to_string(&prices).unwrap(),
-    )
-    .unwrap();
+    fs::write(config.join("prices.json"), serde_json::to_string(&prices)?)?;
     fs::write(
         config.join("settings.json"),
         r#"{"keep_alive": true, "cache_seconds": 5}"#,
-    )
-    .unwrap();
-    let redis_port = free_port();
-    let redis = redis(pod, folder, redis_port);
+    )?;
+    let redis_port = free_port()?;
+    let redis = redis(pod, folder, redis_port)?;
     let traced = |command: &mut Command, name: &str| {
         command
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
@@ -109,10 +101,10 @@ pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Sh
     command.arg("--listen=127.0.0.1:0").arg("--data").arg(&data);
     traced(&mut command, "shop-catalog");
     let (catalog, catalog_address) = service(
-        &pod.child("catalog").unwrap(),
+        &pod.child("catalog")?,
         &mut command,
         &folder.join("catalog.log"),
-    );
+    )?;
     let mut command = Command::new(binary("shop-api"));
     command
         .arg("--listen=127.0.0.1:0")
@@ -121,22 +113,18 @@ pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> Sh
     command.arg(format!("--redis=127.0.0.1:{redis_port}"));
     command.arg(format!("--catalog={catalog_address}"));
     traced(&mut command, "shop-api");
-    let (api, api_address) = service(
-        &pod.child("api").unwrap(),
-        &mut command,
-        &folder.join("api.log"),
-    );
+    let (api, api_address) = service(&pod.child("api")?, &mut command, &folder.join("api.log"))?;
     let mut command = Command::new(binary("shop-load"));
     command
         .arg(format!("--target={api_address}"))
         .args(["--rate=60", "--seconds=600"]);
     command.stdout(Stdio::null());
-    let load = Running::start(outside, &mut command, &folder.join("load.log")).unwrap();
-    Shop {
+    let load = Running::start(outside, &mut command, &folder.join("load.log"))?;
+    Ok(Shop {
         redis,
         redis_port,
         catalog,
         _api: api,
         _load: load,
-    }
+    })
 }

@@ -53,7 +53,7 @@ fn faults_are_told_on_the_applications_own_traces() {
     let endpoint = collector.http_endpoint();
     let outside = Cgroup::new("outside").unwrap();
     let pod = Cgroup::new("shop").unwrap();
-    let mut shop = shop(&pod, &outside, folder.path(), &endpoint);
+    let mut shop = shop(&pod, &outside, folder.path(), &endpoint).unwrap();
     let state = folder.path().join("state");
     let log = folder.path().join("stethos.log");
     let start = || {
@@ -117,7 +117,7 @@ fn faults_are_told_on_the_applications_own_traces() {
     );
 
     let port = shop.redis_port;
-    shop.redis = redis(&pod, folder.path(), port);
+    shop.redis = redis(&pod, folder.path(), port).unwrap();
     sidecar.resolved();
 
     // A catalog that stops answering: the api has sent its own span along.

@@ -52,7 +52,7 @@ fn what_was_diagnosed_outlives_the_collectors_absence_and_the_sidecar() {
         })
         .unwrap()
     };
-    let mut sidecar = start(format!("http://127.0.0.1:{}", free_port()));
+    let mut sidecar = start(format!("http://127.0.0.1:{}", free_port().unwrap()));
     sidecar.logged(&["capturing"], Duration::from_secs(20));
     // No learning is needed to know that a full disk is none of an application's normal work.
     let mut writer = Command::new("sh");

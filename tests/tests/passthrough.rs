@@ -38,11 +38,11 @@ fn faults_stand_under_the_span_that_the_application_sent() {
     }
     let folder = tempfile::tempdir().unwrap();
     let upstream = collector.http_endpoint();
-    let through = format!("127.0.0.1:{}", free_port());
+    let through = format!("127.0.0.1:{}", free_port().unwrap());
     let outside = Cgroup::new("outside").unwrap();
     let pod = Cgroup::new("through").unwrap();
     let endpoint = format!("http://{through}");
-    let mut shop = shop(&pod, &outside, folder.path(), &endpoint);
+    let mut shop = shop(&pod, &outside, folder.path(), &endpoint).unwrap();
     let (state, log) = (
         folder.path().join("state"),
         folder.path().join("stethos.log"),

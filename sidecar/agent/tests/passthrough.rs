@@ -87,7 +87,8 @@ async fn an_sdk_notices_nothing(test: &str, protocol: &str, compression: &str) {
     }
     let hex = |id: [u8; 8]| id.map(|byte| format!("{byte:02x}")).concat();
     let mut ids: Vec<String> = known.iter().map(|span| hex(span.span.span_id)).collect();
-    (ids.sort(), at_collector.sort());
+    ids.sort();
+    at_collector.sort();
     assert_eq!(ids, at_collector);
     let fault = known.iter().find(|span| span.parent == Some([0x4b; 8]));
     assert_eq!(fault.unwrap().span.trace_id, [0x4b; 16]);

@@ -49,10 +49,12 @@ load_factor() {
 # Runs a command inside of the container.
 in_container() {
     (
-        for group in "$LAB_CGROUP" "$LAB_CGROUP_CPU" "$LAB_CGROUP_MEMORY" "$LAB_CGROUP_PIDS"; do
-            # A subshell's own number is not in $$.
-            sh -c 'echo $PPID' >"$group/cgroup.procs"
+        # The container's own last: from then on, what runs here is seen. A subshell's own number is
+        # not in $$.
+        for group in "$LAB_CGROUP_CPU" "$LAB_CGROUP_MEMORY" "$LAB_CGROUP_PIDS"; do
+            [ "$group" = "$LAB_CGROUP" ] || sh -c 'echo $PPID' >"$group/cgroup.procs"
         done
+        sh -c 'echo $PPID' >"$LAB_CGROUP/cgroup.procs"
         exec "$@"
     )
 }

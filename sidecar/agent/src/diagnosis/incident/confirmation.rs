@@ -1,6 +1,6 @@
 //! What confirms an incident.
 
-use crate::diagnosis::errno::EIO;
+use crate::diagnosis::errno::{EACCES, EIO, EPERM};
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::signal::{Cause, Kind, Standing};
 use crate::sequential::SECOND;
@@ -18,6 +18,14 @@ pub(super) fn persists(evidence: &Evidence) -> bool {
             },
             Standing::Hard,
         ) if evidence.errno() == Some(EIO) => true,
+        // Of a path that was opened before; of others, one says nothing yet.
+        (
+            Kind::Error {
+                cause: Cause::Files,
+                ..
+            },
+            Standing::Hard,
+        ) if matches!(evidence.errno(), Some(EACCES | EPERM)) => true,
         (_, Standing::Hard) => evidence.count >= 2,
         // Found after seconds.
         (

@@ -8,6 +8,7 @@
 //! | refused, unreachable, timed out, disk, descriptors, threads, ports | 1 |
 //! | a peer's error in a starting process (its dependencies start as well) | 3, for 2 s |
 //! | reset or closed connection of a client, memory | 2 |
+//! | forbidden path that learning saw opened | 1 |
 //! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 30 s; 1 in a surprising window |
 //! | a missing path that learning never saw opened | most opens fail, for seconds |
 //! | the same in a starting process (loader, configuration search) | the same path in 3 processes |
@@ -179,7 +180,7 @@ impl Errors {
             return self.judge_rate(scene, call, signal, failed, attempts);
         }
         let recent = self.remember(scene, call, subject);
-        let enough = match needed(&cause, errno, scene, call) {
+        let enough = match needed(&cause, errno, opened, scene, call) {
             Needed::Times(times) => recent.count >= times,
             Needed::Lasting(times, ns) => {
                 recent.count >= times && recent.last_ns.saturating_sub(recent.first_ns) >= ns
@@ -386,10 +387,18 @@ enum Needed {
     Processes(usize),
 }
 
-fn needed(cause: &Cause, errno: u8, scene: &Scene<'_>, call: &WindowCall) -> Needed {
+/// `opened`: learning saw the path opened.
+fn needed(
+    cause: &Cause,
+    errno: u8,
+    opened: Option<bool>,
+    scene: &Scene<'_>,
+    call: &WindowCall,
+) -> Needed {
     let starting = scene.pod.is_starting(scene.pid, call.end_ns());
     match cause {
         Cause::Files if starting => Needed::Processes(3),
+        Cause::Files if errno != ENOENT && opened == Some(true) => Needed::Times(1),
         Cause::Peer(_) if starting => Needed::Lasting(3, 2 * SECOND),
         Cause::Files if scene.surprising => Needed::Times(1),
         Cause::Files | Cause::Memory => Needed::Times(2),

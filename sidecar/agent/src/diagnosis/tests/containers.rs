@@ -82,6 +82,27 @@ fn files() {
     .expect(PermissionDenied, "/etc/key");
 }
 
+/// One request every few seconds: there is no second error to wait for.
+#[test]
+fn a_file_that_used_to_open_is_forbidden_once() {
+    for (path, confirmed) in [("/data/item", true), ("/data/other", false)] {
+        let mut shop = Shop::learnt();
+        shop.request_with(
+            |_| {},
+            |c| {
+                c.open(path, -13);
+            },
+            400,
+        );
+        shop.work(10, 1);
+        let said = shop
+            .diagnoses()
+            .iter()
+            .any(|d| d.state == IncidentState::Confirmed);
+        assert_eq!(said, confirmed, "{path}: {}", shop.brief());
+    }
+}
+
 #[test]
 fn limits() {
     let process = "catalog (pid 200)";
