@@ -205,7 +205,7 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
         match (&evidence.kind, &other.kind) {
             // A process that ends because of an error: the error is what matters.
             (Kind::CrashLoop { .. }, _) => {
-                other.standing == Standing::Hard && !matches!(other.kind, Kind::CrashLoop { .. })
+                other.standing >= Standing::Hard && !matches!(other.kind, Kind::CrashLoop { .. })
             }
             (_, Kind::CrashLoop { .. }) => evidence.standing < Standing::Hard,
             (Kind::HeldUp, Kind::Deadlock { .. }) => true,

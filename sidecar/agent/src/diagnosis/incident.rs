@@ -34,6 +34,9 @@ const EVENT: Nanos = 10 * SECOND;
 pub(crate) const GRACE: Nanos = 10 * SECOND;
 /// Further reports of one incident because its class changed.
 const MAX_UPDATES: u8 = 3;
+/// How containers end that are to be started again, and how long that may take.
+const ASKED_TO_END: [&str; 3] = ["exit:status_0", "exit:signal_2", "exit:signal_15"];
+const RESTART: Nanos = 3 * SECOND;
 /// How much surer the new class has to be.
 const SURER: f64 = 0.1;
 
@@ -310,6 +313,21 @@ impl Incident {
         significant.all(|evidence| evidence.kind == Kind::Contended)
     }
 
+    /// A container of the pod was asked to end a moment ago, and others miss it.
+    fn is_restart(&self, now: Nanos) -> bool {
+        let ended = |e: &Evidence| {
+            let asked = matches!(e.kind, Kind::ProcessEnded { .. })
+                && ASKED_TO_END.contains(&e.token.as_str());
+            asked && now.saturating_sub(e.last_ns) < RESTART
+        };
+        let mut opening = self
+            .evidence
+            .values()
+            .filter(|e| e.standing >= Standing::Opens);
+        self.evidence.values().any(ended)
+            && opening.all(|e| matches!(e.kind.cause(), Cause::Peer(_)))
+    }
+
     fn is_over(&self, now: Nanos) -> bool {
         let quiet = now.saturating_sub(self.last_ns());
         let gap = self
@@ -342,7 +360,7 @@ impl Incident {
         if !self.is_open() || !settled {
             return None;
         }
-        if self.announced.is_none() && self.is_unfelt() {
+        if self.announced.is_none() && (self.is_unfelt() || self.is_restart(now)) {
             if self.is_over(now) {
                 self.resolved_ns = Some(now);
             }

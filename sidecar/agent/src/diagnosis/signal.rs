@@ -217,6 +217,8 @@ pub(crate) enum Standing {
     Opens,
     /// A hard error that was never seen: opens an incident, which a second one confirms.
     Hard,
+    /// One that means a fault by itself: there may be no second.
+    Certain,
 }
 
 /// What the signal is measured against.

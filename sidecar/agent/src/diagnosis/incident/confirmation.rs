@@ -1,8 +1,7 @@
 //! What confirms an incident.
 
-use crate::diagnosis::errno::{EACCES, EIO, EPERM};
 use crate::diagnosis::evidence::Evidence;
-use crate::diagnosis::signal::{Cause, Kind, Standing};
+use crate::diagnosis::signal::{Kind, Standing};
 use crate::sequential::SECOND;
 
 /// Evidence that needs no other.
@@ -11,21 +10,7 @@ pub(super) fn persists(evidence: &Evidence) -> bool {
     match (&evidence.kind, evidence.standing) {
         (Kind::OutOfMemory | Kind::CrashLoop { .. } | Kind::UnexpectedExec { .. }, _) => true,
         (Kind::NoWay { .. }, Standing::Hard) => evidence.count >= 2 || lasted >= SECOND,
-        // Who does not know what was lost may never ask again.
-        (
-            Kind::Error {
-                cause: Cause::Disk, ..
-            },
-            Standing::Hard,
-        ) if evidence.errno() == Some(EIO) => true,
-        // Of a path that was opened before; of others, one says nothing yet.
-        (
-            Kind::Error {
-                cause: Cause::Files,
-                ..
-            },
-            Standing::Hard,
-        ) if matches!(evidence.errno(), Some(EACCES | EPERM)) => true,
+        (_, Standing::Certain) => true,
         (_, Standing::Hard) => evidence.count >= 2,
         // Found after seconds.
         (

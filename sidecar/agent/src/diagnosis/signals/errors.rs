@@ -147,8 +147,11 @@ impl Errors {
         };
         let signal = Signal::at(scene.place(call), kind, scene.table.token_name(&call.token));
         let Some(model) = scene.model else {
-            return needs_no_baseline(&cause, errno)
-                .then(|| signal.about(subject).standing(Standing::Hard, NEVER_SEEN));
+            return needs_no_baseline(&cause, errno).then(|| {
+                signal
+                    .about(subject)
+                    .standing(hard(&cause, errno, None), NEVER_SEEN)
+            });
         };
         // What a program that nobody knows does not find, or may not open, was never there for it.
         if cause == Cause::Files && scene.runs_unknown(model) {
@@ -188,7 +191,10 @@ impl Errors {
             Needed::Processes(processes) => recent.pids.len() >= processes,
         };
         let (standing, weight) = match enough {
-            true => (Standing::Hard, NEVER_SEEN + (recent.count as f64).ln()),
+            true => (
+                hard(&cause, errno, opened),
+                NEVER_SEEN + (recent.count as f64).ln(),
+            ),
             false => (Standing::Hit, 0.0),
         };
         Some(signal.standing(standing, weight))
@@ -385,6 +391,16 @@ enum Needed {
     Times(u64),
     Lasting(u64, Nanos),
     Processes(usize),
+}
+
+/// Who does not know what was lost on a disk may never ask again, and what used to open is not
+/// forbidden by chance.
+fn hard(cause: &Cause, errno: u8, opened: Option<bool>) -> Standing {
+    match cause {
+        Cause::Disk if errno == EIO => Standing::Certain,
+        Cause::Files if errno != ENOENT && opened == Some(true) => Standing::Certain,
+        _ => Standing::Hard,
+    }
 }
 
 /// `opened`: learning saw the path opened.

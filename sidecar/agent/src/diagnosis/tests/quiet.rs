@@ -1,6 +1,7 @@
 //! Normal changes that raise nothing.
 
 use super::shop::*;
+use crate::diagnosis::report::FaultClass::*;
 use crate::record::*;
 
 #[test]
@@ -81,6 +82,48 @@ fn one_slow_moment() {
         shop.work(30, 20);
     }
     assert_eq!(shop.reports, []);
+}
+
+/// The api is refused by a catalog that ended with `code`, for six seconds or for half of one.
+fn catalog_is_away(code: i32, long: bool) -> Shop {
+    let mut shop = Shop::learnt();
+    shop.work(5, 20);
+    let ended = LifecycleEvent::Exit {
+        code,
+        group_dead: true,
+    };
+    shop.lifecycle(CATALOG, pid(CATALOG), ended);
+    let seconds = if long { 6 } else { 1 };
+    shop.each_second(seconds, |shop| {
+        let mut number = 0;
+        shop.requests(20, |shop| {
+            number += 1;
+            if number > 10 && !long {
+                return;
+            }
+            let mut calls = shop.calls(API, 1);
+            calls
+                .call("socket", -1, 12, 5)
+                .connect(CATALOG_AT, 12, -111);
+            calls.call("close", 12, 0, 2);
+            shop.run(calls);
+        });
+    });
+    shop.work(10, 20);
+    shop
+}
+
+#[test]
+fn a_container_that_was_asked_to_end_may_be_away_for_a_moment() {
+    assert_eq!(catalog_is_away(15, false).reports, []);
+    for shop in [catalog_is_away(15, true), catalog_is_away(9, false)] {
+        assert_eq!(
+            shop.confirmed().class,
+            DependencyRefused,
+            "{}",
+            shop.brief()
+        );
+    }
 }
 
 #[test]
