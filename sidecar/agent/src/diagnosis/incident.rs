@@ -34,9 +34,10 @@ const EVENT: Nanos = 10 * SECOND;
 pub(crate) const GRACE: Nanos = 10 * SECOND;
 /// Further reports of one incident because its class changed.
 const MAX_UPDATES: u8 = 3;
-/// How containers end that are to be started again, and how long that may take.
+/// How containers end that are to be started again, and how long that may take: who stays away is to
+/// be told of within two seconds.
 const ASKED_TO_END: [&str; 3] = ["exit:status_0", "exit:signal_2", "exit:signal_15"];
-const RESTART: Nanos = 3 * SECOND;
+const RESTART: Nanos = 3 * SECOND / 2;
 /// How much surer the new class has to be.
 const SURER: f64 = 0.1;
 
