@@ -314,12 +314,14 @@ impl Incident {
         significant.all(|evidence| evidence.kind == Kind::Contended)
     }
 
-    /// A container of the pod was asked to end a moment ago, and others miss it.
-    fn is_restart(&self, now: Nanos) -> bool {
+    /// A container of the pod was asked to end, and others missed it for no longer than a restart
+    /// takes.
+    fn is_restart(&self) -> bool {
+        let missed_ns = self.last_ns();
         let ended = |e: &Evidence| {
             let asked = matches!(e.kind, Kind::ProcessEnded { .. })
                 && ASKED_TO_END.contains(&e.token.as_str());
-            asked && now.saturating_sub(e.last_ns) < RESTART
+            asked && missed_ns < e.last_ns.saturating_add(RESTART)
         };
         let mut opening = self
             .evidence
@@ -361,7 +363,7 @@ impl Incident {
         if !self.is_open() || !settled {
             return None;
         }
-        if self.announced.is_none() && (self.is_unfelt() || self.is_restart(now)) {
+        if self.announced.is_none() && (self.is_unfelt() || self.is_restart()) {
             if self.is_over(now) {
                 self.resolved_ns = Some(now);
             }

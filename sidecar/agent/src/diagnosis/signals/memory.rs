@@ -18,7 +18,7 @@ use crate::sequential::SECOND;
 const SCALES: [u64; 2] = [1, 30];
 /// It climbs for so long, or for half of the way to its limit.
 const LASTS: Nanos = 20 * SECOND;
-/// Bytes, and share of the learned level, that it climbs at least.
+/// Bytes, and share of the learned level, that it climbs beyond that level at least.
 const LEAST: u64 = 16 << 20;
 const SHARE: f64 = 0.5;
 /// In multiples of the learned growth.
@@ -111,9 +111,9 @@ impl Leak {
 
     fn is_more_than(&self, learned: &Resources, load: f64) -> bool {
         let usual = learned.memory as f64 * load.max(1.0);
-        let grown = self.now.saturating_sub(self.climbed.from);
-        self.now as f64 > usual
-            && grown as f64 >= (SHARE * usual).max(LEAST as f64)
+        // A process that starts climbs up to what is usual, however far that is.
+        let grown = self.now as f64 - usual.max(self.climbed.from as f64);
+        grown >= (SHARE * usual).max(LEAST as f64)
             && self.per_second >= FASTER * learned.memory_growth as f64
     }
 
