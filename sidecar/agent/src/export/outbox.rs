@@ -131,19 +131,19 @@ impl Outbox {
         let disk = self.disk.as_ref().map_or(0, |disk| disk.bytes);
         let mut dropped = 0;
         while self.waiting.len() > 1 {
-            let bytes = |on_disk: bool| -> u64 {
-                let of = self.waiting.iter();
-                let of = of.filter(|one| one.body.is_none() == on_disk);
-                of.map(|one| one.bytes).sum()
+            let (mut on_disk, mut in_memory) = (0, 0);
+            for one in &self.waiting {
+                match one.body {
+                    None => on_disk += one.bytes,
+                    Some(_) => in_memory += one.bytes,
+                }
+            }
+            let is_over = |one: &Waiting| match one.body {
+                None => on_disk > disk,
+                Some(_) => in_memory > MEMORY,
             };
-            let over = |on_disk| match on_disk {
-                true => bytes(true) > disk,
-                false => bytes(false) > MEMORY,
-            };
-            let Some(at) = self.waiting.iter().position(|one| over(one.body.is_none())) else {
-                break;
-            };
-            let Some(oldest) = self.waiting.remove(at) else {
+            let oldest = self.waiting.iter().position(is_over);
+            let Some(oldest) = oldest.and_then(|at| self.waiting.remove(at)) else {
                 break;
             };
             dropped += oldest.records;
