@@ -328,11 +328,9 @@ impl Pipeline {
             match report {
                 Report::Affected(call) => {
                     let context = self.join.resolve(&call);
-                    let incident = call.incident_id.clone();
-                    match self.late.keep(call, context, &self.join) {
-                        Ok(context) => self.contexts.foresee(&incident, &context),
-                        Err(now) => ready.push((Report::Affected(now.0), now.1)),
-                    }
+                    self.contexts.remember(&call.incident_id, &context);
+                    let call = self.late.keep(call, &context, &self.join);
+                    ready.extend(call.map(|call| (Report::Affected(call), context)));
                 }
                 Report::Diagnosis(diagnosis) => {
                     if diagnosis.state == IncidentState::Resolved {

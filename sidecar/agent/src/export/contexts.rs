@@ -41,13 +41,9 @@ impl Contexts {
         }
     }
 
-    /// What is known by now of an affected call that is reported later.
-    pub fn foresee(&mut self, incident: &str, context: &Context) {
-        self.remember(incident, context);
-    }
-
-    /// A parent stands over links, and what came first over what comes later.
-    fn remember(&mut self, incident: &str, context: &Context) {
+    /// Takes what is known of one of the incident's calls, which may be reported later: a parent stands
+    /// over links, and what came first over what comes later.
+    pub fn remember(&mut self, incident: &str, context: &Context) {
         let rank = |c: &Context| (c.parent.is_some(), !c.links.is_empty());
         match self.known.get_mut(incident) {
             Some(known) if rank(context) > rank(known) => *known = context.clone(),

@@ -26,22 +26,21 @@ impl Late {
         self.now = self.now.max(at_ns);
     }
 
-    /// Keeps a call whose context may become better, and gives what is known by now; an error is the
-    /// call that is to be reported.
+    /// Takes a call whose context may become better than what is known by now; gives it back where it is
+    /// to be reported.
     pub(super) fn keep(
         &mut self,
         call: AffectedCall,
-        context: Context,
+        known: &Context,
         join: &Join,
-    ) -> Result<Context, Box<(AffectedCall, Context)>> {
-        let until = join.may_be_own_until(&context, call.end_ns, self.now);
-        match until.filter(|until| *until > self.now && self.calls.len() < MAX_CALLS) {
-            Some(until) => {
-                self.calls.push_back(Waiting { until, call });
-                Ok(context)
-            }
-            None => Err(Box::new((call, context))),
-        }
+    ) -> Option<AffectedCall> {
+        let until = join.may_be_own_until(known, call.end_ns, self.now);
+        let until = until.filter(|until| *until > self.now && self.calls.len() < MAX_CALLS);
+        let Some(until) = until else {
+            return Some(call);
+        };
+        self.calls.push_back(Waiting { until, call });
+        None
     }
 
     /// Calls whose own span came, or that have waited long enough.
@@ -136,8 +135,9 @@ mod tests {
     fn kept(join: &Join) -> Late {
         let mut late = Late::default();
         late.advance(11 * SECOND);
-        let known = late.keep(call(), join.resolve(&call()), join).unwrap();
-        assert_eq!(known.parent, Some(CALLER), "what is known by now is told");
+        let known = join.resolve(&call());
+        assert_eq!(known.parent, Some(CALLER));
+        assert_eq!(late.keep(call(), &known, join), None);
         assert!(late.due(join).is_empty());
         late
     }
@@ -171,7 +171,7 @@ mod tests {
     fn where_no_spans_come_nothing_waits() {
         let join = Join::new(JoinConfig::default());
         let mut late = Late::default();
-        let back = late.keep(call(), join.resolve(&call()), &join).unwrap_err();
-        assert_eq!(back.0, call());
+        let back = late.keep(call(), &join.resolve(&call()), &join);
+        assert_eq!(back, Some(call()));
     }
 }
