@@ -10,7 +10,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{cgroup::Cgroup, programs::binary, sidecar::Running};
+use crate::{
+    cgroup::Cgroup,
+    collector::Collector,
+    programs::binary,
+    sidecar::Running,
+    skip::{Need, kernel_or_skip, skip},
+};
+
+/// A collector for a test of the shop that is captured; otherwise says why `test` is skipped.
+pub fn collector_or_skip(test: &str) -> Option<Collector> {
+    if !kernel_or_skip(test) {
+        return None;
+    }
+    let has_redis = Command::new("redis-server").arg("--version").output();
+    if has_redis.is_err() {
+        skip(Need::Tool, test, "no redis-server");
+        return None;
+    }
+    let collector = Collector::start();
+    if collector.is_none() {
+        skip(Need::Tool, test, "no collector: STETHOS_ROTEL is not set");
+    }
+    collector
+}
 
 /// One that was free a moment ago.
 pub fn free_port() -> io::Result<u16> {

@@ -6,14 +6,13 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use stethos_tests::{
     cgroup::Cgroup,
     collector::{Collector, Span},
-    shop::{redis, shop},
+    shop::{collector_or_skip, redis, shop},
     sidecar::Sidecar,
-    skip::{Need, kernel_or_skip, skip},
 };
 
 const TEST: &str = "faults_are_told_on_the_applications_own_traces";
@@ -34,21 +33,9 @@ fn fault_spans(collector: &Collector, name: &str) -> Vec<Span> {
 
 #[test]
 fn faults_are_told_on_the_applications_own_traces() {
-    if !kernel_or_skip(TEST) {
-        return;
-    }
-    let Some(mut collector) = Collector::start() else {
-        skip(Need::Tool, TEST, "no collector: STETHOS_ROTEL is not set");
+    let Some(mut collector) = collector_or_skip(TEST) else {
         return;
     };
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        skip(Need::Tool, TEST, "no redis-server");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let endpoint = collector.http_endpoint();
     let outside = Cgroup::new("outside").unwrap();

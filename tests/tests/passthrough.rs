@@ -5,14 +5,13 @@
     reason = "a step that fails ends the test"
 )]
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use stethos_tests::{
     cgroup::Cgroup,
-    collector::{Collector, Span},
-    shop::{free_port, shop},
+    collector::Span,
+    shop::{collector_or_skip, free_port, shop},
     sidecar::Sidecar,
-    skip::{Need, kernel_or_skip, skip},
 };
 
 const TEST: &str = "faults_stand_under_the_span_that_the_application_sent";
@@ -21,21 +20,9 @@ const TEST: &str = "faults_stand_under_the_span_that_the_application_sent";
 /// the caller's span (`end_to_end`).
 #[test]
 fn faults_stand_under_the_span_that_the_application_sent() {
-    if !kernel_or_skip(TEST) {
-        return;
-    }
-    let Some(mut collector) = Collector::start() else {
-        skip(Need::Tool, TEST, "no collector: STETHOS_ROTEL is not set");
+    let Some(mut collector) = collector_or_skip(TEST) else {
         return;
     };
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        skip(Need::Tool, TEST, "no redis-server");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let upstream = collector.http_endpoint();
     let through = format!("127.0.0.1:{}", free_port().unwrap());
