@@ -160,6 +160,11 @@ impl Stepped {
         self.expect("done")
     }
 
+    /// Whether it has not said yet that its part is done. Not to be asked again then.
+    pub fn is_busy(&self) -> bool {
+        self.said.is_silent()
+    }
+
     /// Lets the program end by itself.
     pub fn finish(mut self) -> io::Result<()> {
         drop(self.input);

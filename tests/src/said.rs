@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufRead as _, BufReader},
     process::Child,
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::mpsc::{self, RecvTimeoutError, TryRecvError},
     time::Duration,
 };
 
@@ -28,6 +28,11 @@ impl Said {
             }
         });
         Ok(Self(said))
+    }
+
+    /// Whether there is no line, and one may come. A line that is there is taken.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.0.try_recv(), Err(TryRecvError::Empty))
     }
 
     /// The next line.

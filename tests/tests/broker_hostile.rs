@@ -167,7 +167,7 @@ fn what_belongs_to_another_pod_is_not_told() {
         step();
         let said = spy.all();
         let nothing = "Process(ProcessFacts { executable: \"\", command_line: [], \
-            environment: [], descriptors: [], thread_context: None })";
+            environment: [], descriptors: [] })";
         assert_eq!(said.len(), 5, "{said:?}");
         assert!(
             said[0].contains(&format!("name: \"cgroup-{id}\"")),

@@ -237,7 +237,15 @@ impl Pipeline {
                 application.resource = None;
             }
             Record::Http(head) => self.join.on_http(head),
+            Record::Http2(heads) => self.join.on_http2(heads),
             Record::Span(span) => self.join.on_span(span),
+            Record::ThreadSpan(span) => self.join.on_thread_span(span),
+            Record::Reduced(reduced) => self.join.on_reduced(reduced),
+            Record::Resource(published) => {
+                let application = self.applications.entry(published.container).or_default();
+                application.published.insert(published.pid, published.attributes.clone());
+                application.resource = None;
+            }
             Record::Threads(snapshot) => self.late.advance(snapshot.at_ns),
             Record::Tick(tick) => self.late.advance(tick.at_ns),
             Record::Lifecycle(lifecycle) => {
@@ -250,6 +258,7 @@ impl Pipeline {
                 {
                     // The last one is kept: an incident may outlive its process.
                     application.processes.remove(&lifecycle.pid);
+                    application.published.remove(&lifecycle.pid);
                     application.resource = None;
                 }
             }

@@ -1,11 +1,15 @@
 //! What capture hands on, live or from a recording. Everything after capture depends on these
 //! values alone: no clock, no `/proc`, no kernel.
 
+mod http2;
 mod network;
+mod published;
 mod resources;
 mod spans;
 
+pub use http2::{Http2Head, Http2Heads, Http2Message};
 pub use network::{NetworkCounters, NetworkState, SocketState};
+pub use published::{ProcessResource, SpanSource, ThreadSpan};
 use serde::{Deserialize, Serialize};
 use stethos_patterns::{Role, Token, descriptors::Exchange};
 
@@ -52,6 +56,9 @@ pub enum Record {
     Network(NetworkState),
     Resources(ContainerResources),
     Span(OwnSpan),
+    ThreadSpan(ThreadSpan),
+    Resource(ProcessResource),
+    Http2(Http2Heads),
 }
 
 /// A container (or a process tree that was named by pid). Sent again when its name was not known

@@ -11,7 +11,7 @@ use stethos_events::{
 };
 
 use crate::{
-    events, familiar,
+    contexts, events, familiar,
     maps::{DESCRIPTORS_OF, count_lost},
 };
 
@@ -296,4 +296,6 @@ fn tell(slot: &ThreadSlot, entry: &DescriptorEntry, start: u64, end: u64, how: u
     event.bytes[..8].copy_from_slice(&start.to_ne_bytes());
     event.bytes[8..16].copy_from_slice(&entry.peer.to_ne_bytes());
     events::ship(slot.pod, event, 16);
+    let tid = event.tid;
+    contexts::tell_once(slot, tid, end);
 }

@@ -75,10 +75,11 @@ fn fill(event: &mut Event, slot: &ThreadSlot, now: u64, kind: u32) {
     event.extra = [0, 0];
 }
 
+/// False when the ring refused it.
 #[inline(always)]
-pub fn ship(pod: u32, event: &mut Event, len: u64) {
+pub fn ship(pod: u32, event: &mut Event, len: u64) -> bool {
     if len > BYTES_MAX as u64 {
-        return;
+        return false;
     }
     event.len = len as u32;
     let refused = match EVENTS.get(pod) {
@@ -96,6 +97,7 @@ pub fn ship(pod: u32, event: &mut Event, len: u64) {
     if refused != 0 {
         count_lost(pod, lost::EVENT_RING_FULL, 1);
     }
+    refused == 0
 }
 
 #[inline(never)]
@@ -190,7 +192,7 @@ fn http(slot: &ThreadSlot, returned: Returned, now: u64) {
     let failed = unsafe {
         generated::bpf_probe_read_user((&raw mut start).cast(), STATUS_BYTES, base as *const _)
     };
-    if failed != 0 || !looks_like_http(start[0]) {
+    if failed != 0 || !(looks_like_http(start[0]) || looks_like_frames(start)) {
         return;
     }
     // Of an answer, nothing but its status is read.
@@ -246,7 +248,9 @@ fn ship_http(slot: &ThreadSlot, class: u32, now: u64, base: u64, room: u64) {
         return;
     }
     match kept {
-        None => ship(slot.pod, event, len),
+        None => {
+            ship(slot.pod, event, len);
+        }
         Some((head, number)) => {
             event.len = len as u32;
             core::sync::atomic::compiler_fence(Ordering::Release);
@@ -325,5 +329,31 @@ fn looks_like_http(start: u32) -> bool {
         || start == word(b"DELE")
         || start == word(b"PATC")
         || start == word(b"OPTI")
+        || start == word(b"PRI ")
         || start == ANSWER
+}
+
+/// First bytes of HTTP/2 frames that may have a head among them: of a head itself, or of what is small and
+/// stands before one.
+#[inline(always)]
+fn looks_like_frames(start: [u32; STATUS_BYTES as usize / 4]) -> bool {
+    const HEADERS: u32 = 1;
+    const SETTINGS: u32 = 4;
+    const PING: u32 = 6;
+    const WINDOW_UPDATE: u32 = 8;
+    const HEADERS_FLAGS: u32 = 0x2d;
+    const MOST_SETTINGS: u32 = 240;
+    let first = u32::from_be(start[0]);
+    let second = u32::from_be(start[1]);
+    let (length, kind) = (first >> 8, first & 0xff);
+    let (flags, stream) = (second >> 24, second << 8 | u32::from_be(start[2]) >> 24);
+    match kind {
+        HEADERS => {
+            length < 1 << 16 && flags & !HEADERS_FLAGS == 0 && stream != 0 && stream >> 31 == 0
+        }
+        SETTINGS => length <= MOST_SETTINGS && length % 6 == 0 && flags <= 1 && stream == 0,
+        PING => length == 8 && flags <= 1 && stream == 0,
+        WINDOW_UPDATE => length == 4 && flags == 0 && stream >> 31 == 0,
+        _ => false,
+    }
 }

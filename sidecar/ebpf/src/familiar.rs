@@ -18,6 +18,14 @@ pub fn sample(pod: u32) -> u32 {
         .map_or(0, |reduction| reduction.sample)
 }
 
+/// Changes whenever `sample` does.
+#[inline(always)]
+pub fn epoch(pod: u32) -> u32 {
+    REDUCTION
+        .get_value(pod, &0)
+        .map_or(0, |reduction| reduction.epoch)
+}
+
 /// Takes the call into its thread's context. When the pod is reduced: counts the call if its kind
 /// has a row, and notes in the slot when it was not familiar. True for a familiar call.
 #[inline(always)]

@@ -21,6 +21,7 @@ pub static OFFSETS: Offsets = Offsets {
     signal_live: 0,
     signal_flags: 0,
     signal_exit_code: 0,
+    task_thread_pointer: 0,
 };
 
 /// 1: the first bytes of what looks like HTTP are shipped. Set by the loader.
@@ -73,6 +74,15 @@ impl Current {
     #[inline(always)]
     pub fn tgid(self) -> u32 {
         self.read(offset!(task_tgid))
+    }
+
+    /// The thread pointer of user space; 0 where it is not known.
+    #[inline(always)]
+    pub fn thread_pointer(self) -> u64 {
+        match offset!(task_thread_pointer) {
+            0 => 0,
+            offset => self.read(offset),
+        }
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use stethos_events::{EndedAccount, Event, ThreadSlot, kind, lost};
 use crate::{
     events,
     kernel::{Current, clocks_of, of_task, offset, task_ids},
-    maps::{ENDED, EVENT_SCRATCH, EXCLUDED, SCOPE_PIDS, count_lost},
+    maps::{CONTEXT_PLACES, ENDED, EVENT_SCRATCH, EXCLUDED, SCOPE_PIDS, count_lost},
     registers::PtRegs,
     scope, threads,
 };
@@ -49,12 +49,18 @@ pub fn exec(old_tid: i32) {
     // A container's first process joins its cgroup before it executes: what was decided about it
     // until then does not hold.
     scope::forget(tid);
+    // What the process kept where is over.
+    let _ = CONTEXT_PLACES.remove(tgid);
     let Some(place) = scope::place(tgid) else {
         return;
     };
     if let Some((number, slot)) = scope::slot_of_tid(place.pod, old_tid as u32) {
-        // SAFETY: a plain integer of an array entry.
-        let container = unsafe { (*slot).window.header.cgroup };
+        // SAFETY: the slot of the current thread.
+        let container = unsafe {
+            (*slot).trace.generation = 0;
+            (*slot).trace.state = 0;
+            (*slot).window.header.cgroup
+        };
         // Its calls so far are another thread's, or another container's.
         if old_tid as u32 != tid || container != place.container {
             retire(number, slot, -1);
@@ -98,6 +104,7 @@ pub fn exit() {
     }
     // Not with its first thread: what is left of the process may still return from a call.
     if ending[1] == 1 {
+        let _ = CONTEXT_PLACES.remove(tgid);
         let _ = EXCLUDED.remove(tgid);
         let _ = SCOPE_PIDS.remove(tgid);
     }

@@ -9,6 +9,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod contexts;
 mod descriptors;
 mod events;
 mod familiar;

@@ -3,14 +3,14 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array as BtfArray, ArrayOfMaps, RingBuf},
+    btf_maps::{Array as BtfArray, ArrayOfMaps, LruHashMap, RingBuf},
     macros::{btf_map, map},
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use stethos_events::{
-    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, CountRow, DECISIONS, DESCRIPTORS, DescriptorEntry,
+    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, ContextPlace, CountRow, DECISIONS, DESCRIPTORS, DescriptorEntry,
     EndedAccount, Event, FAMILIAR_ENTRIES, FamiliarEntry, HEADS, KeptHead, PODS, PidScope,
-    PodEntry, Reduction, SelfFound, ThreadSlot, Window, lost,
+    PodEntry, Reduction, SelfFound, ThreadSlot, Window, context_setting, lost,
 };
 
 /// `class` bits by call number.
@@ -89,6 +89,19 @@ pub static DESCRIPTORS_OF: ArrayOfMaps<
 #[btf_map]
 pub static HEADS_OF: ArrayOfMaps<BtfArray<KeptHead, HEADS, { BPF_F_MMAPABLE as usize }>, PODS> =
     ArrayOfMaps::new();
+
+/// Where processes keep the contexts of their threads, by process.
+#[map]
+pub static CONTEXT_PLACES: HashMap<u32, ContextPlace> =
+    HashMap::with_max_entries(stethos_events::CONTEXT_PLACES, BPF_F_NO_PREALLOC);
+
+/// By `context_setting`.
+#[map]
+pub static CONTEXT_SETTINGS: Array<u32> = Array::with_max_entries(context_setting::COUNT, 0);
+
+/// The map that another program on this node shares: trace id and span id by `pid << 32 | tid`.
+#[btf_map]
+pub static SHARED_CONTEXTS: ArrayOfMaps<LruHashMap<u64, [u64; 3], 16384>, 1> = ArrayOfMaps::new();
 
 /// Accounts of ended threads by container cgroup.
 #[map]

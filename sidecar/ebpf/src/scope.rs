@@ -4,7 +4,10 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{bpf_get_current_pid_tgid, generated},
 };
-use stethos_events::{CallRecord, DECISIONS, PROBES, Polled, SCOPE_LEVELS, ThreadSlot, lost};
+use stethos_events::{
+    CallRecord, ContextPlace, DECISIONS, PROBES, Polled, SCOPE_LEVELS, ThreadSlot, ThreadTrace,
+    TraceContext, lost,
+};
 
 use crate::{
     kernel::Current,
@@ -246,6 +249,23 @@ fn take(place: Place, current: Current, regs: u64) -> Option<u32> {
         seen: 0,
         ran: 0,
         run_delay: 0,
+    };
+    slot.trace = ThreadTrace {
+        pointer: 0,
+        place: ContextPlace {
+            offset: 0,
+            module: 0,
+        },
+        told: TraceContext {
+            trace_id: [0, 0],
+            span_id: 0,
+            flags: 0,
+            source: 0,
+        },
+        generation: 0,
+        state: 0,
+        lost: 0,
+        epoch: 0,
     };
     slot.pod = place.pod;
     slot.owner = tid;

@@ -10,7 +10,7 @@ use stethos_events::{
 };
 
 use crate::{
-    descriptors, events, familiar,
+    contexts, descriptors, events, familiar,
     kernel::Current,
     maps::{CALL_CLASS, WINDOWS, count_lost},
     registers::PtRegs,
@@ -78,6 +78,9 @@ pub fn exit(regs: *const PtRegs, ret: i64) {
             class
         };
         in_file = descriptors::follow(slot, class, now);
+    }
+    if contexts::are_told(slot, current) && !familiar {
+        contexts::tell(slot, now);
     }
     if class & events::CLASSES != 0 && !in_file {
         events::of_call(slot, class, PtRegs::first_three(regs), now, familiar);

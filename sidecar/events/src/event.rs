@@ -47,7 +47,7 @@ pub mod kind {
     pub const PATH: u32 = 1;
     /// `bytes`: the socket address of a connect.
     pub const ADDRESS: u32 = 2;
-    /// `bytes`: start of a buffer that was received and looks like an HTTP/1 message.
+    /// `bytes`: start of a buffer that was received and looks like an HTTP/1 message, or frames of HTTP/2.
     pub const HTTP_IN: u32 = 3;
     /// The same, sent.
     pub const HTTP_OUT: u32 = 4;
@@ -60,4 +60,7 @@ pub mod kind {
     /// `at_ns` is when it ended, the first 8 bytes of `bytes` when it began, the next 8 the peer's
     /// hash, `extra` the role of the descriptor and one of `ended`.
     pub const EXCHANGE: u32 = 9;
+    /// The span that the thread works for, as of `at_ns`: `bytes` hold a `TraceContext`, `extra` how many
+    /// changes of this thread were lost so far, and 1 where it holds until the next one is told.
+    pub const CONTEXT: u32 = 10;
 }

@@ -63,7 +63,8 @@ pub struct Reduction {
     /// Of so many familiar windows of a thread one is shipped on average, with the number that it
     /// stands for as its weight; 0: every window is shipped and nothing is counted.
     pub sample: u32,
-    pub reserved: u32,
+    /// Changes before each change of `sample`.
+    pub epoch: u32,
     /// HTTP heads kept so far: the next one stands at this number modulo `HEADS`.
     pub heads: u64,
 }

@@ -5,6 +5,7 @@
 #![no_std]
 
 mod call;
+mod context;
 mod descriptor;
 mod event;
 mod familiar;
@@ -12,6 +13,7 @@ mod pod;
 mod thread;
 
 pub use call::*;
+pub use context::*;
 pub use descriptor::*;
 pub use event::*;
 pub use familiar::*;
@@ -20,7 +22,7 @@ pub use thread::*;
 
 /// Number of this layout. Another one for every change to records, maps or bits: programs and
 /// readers of different numbers do not understand each other.
-pub const RECORD_VERSION: u32 = 5;
+pub const RECORD_VERSION: u32 = 6;
 /// Calls in one window at most.
 pub const WINDOW_CALLS: usize = 64;
 /// Bytes of a path, an address or an HTTP head that travel at most.

@@ -59,6 +59,8 @@ pub struct Offsets {
     pub signal_live: u32,
     pub signal_flags: u32,
     pub signal_exit_code: u32,
+    /// The thread pointer of user space (x86-64: the base of `fs`); 0 where it is not known.
+    pub task_thread_pointer: u32,
 }
 
 /// Index into `LOST`, from `pod * lost::COUNT`: what did not travel, by cause.

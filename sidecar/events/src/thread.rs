@@ -3,7 +3,7 @@
 #[cfg(feature = "user")]
 use bytemuck::{Pod, Zeroable};
 
-use crate::{CallRecord, RECENT_CALLS, WINDOW_CALLS};
+use crate::{CallRecord, RECENT_CALLS, ThreadTrace, WINDOW_CALLS};
 
 /// Why a window was handed over.
 pub mod end {
@@ -155,6 +155,7 @@ pub struct ThreadSlot {
     pub pod: u32,
     /// The thread that has or had the slot.
     pub owner: u32,
+    pub trace: ThreadTrace,
     /// The thread's last calls: number `n` (from 0) at `n % RECENT_CALLS`.
     pub recent: [CallRecord; RECENT_CALLS],
 }

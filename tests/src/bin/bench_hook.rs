@@ -2,14 +2,15 @@
 //! `ready` when it has attached its kernel programs; detaches and ends at end of input.
 //!
 //! - `pair`: two empty programs; `filtered`: Stethos watches a cgroup without processes
-//! - `captured --pid PID | --cgroup PATH`: Stethos captures that
+//! - `captured --pid PID | --cgroup PATH [--http off]`: Stethos captures that
 //! - `familiar --pid PID`: the same, and knows `getppid` after `getppid`
 //! - `served --socket SOCKET --sidecars N --pods FOLDER`: sidecars in this process, of pods that are
 //!   cgroups below FOLDER, each served by the broker at SOCKET; the first pod is `pod-0`
 //! - `self-contained --sidecars N --pods FOLDER`: the same with programs of their own
 //! - `saturated --cgroup PATH --ring BYTES`: captures with a ring of this size; at the end one line
 //!   with what became of the calls
-//! - `calls`: no programs; at every line says how many nanoseconds a `getppid` takes
+//! - `calls [--of getppid | write] [--publish same | changing]`: no programs; at every line says how many
+//!   nanoseconds a call takes, of the thread that works for one span all the time, or for another one at each
 
 use std::{
     env, fs,
@@ -33,7 +34,7 @@ use stethos::{
     record::{Account, Record},
 };
 use stethos_events::CONTEXT_TOKENS;
-use stethos_tests::cgroup::Cgroup;
+use stethos_tests::{cgroup::Cgroup, published::Published};
 use tokio::sync::mpsc::Receiver;
 
 const USAGE: &str = "bench-hook WHAT --NAME VALUE …; the source says which";
@@ -58,7 +59,7 @@ fn main() -> anyhow::Result<()> {
             let cgroup = Cgroup::new("bench")?;
             watch(&[Target::Cgroup(cgroup.path().to_owned())], None)
         }
-        "captured" => watch(&[options.target()?], None),
+        "captured" => watch_with(&[options.target()?], None, options.value("--http").is_err()),
         "familiar" => {
             let pid: u32 = options.number("--pid")?;
             watch(&[Target::Pid(pid)], Some(PID_TARGET | u64::from(pid)))
@@ -73,7 +74,10 @@ fn main() -> anyhow::Result<()> {
             &options.folder()?,
         ),
         "saturated" => saturated(&options.target()?, options.number("--ring")?),
-        "calls" => calls(),
+        "calls" => calls(
+            options.value("--of").unwrap_or("getppid"),
+            options.value("--publish").ok(),
+        ),
         _ => bail!(USAGE),
     }
 }
@@ -135,12 +139,21 @@ const POLL: Duration = Duration::from_millis(25);
 
 /// Watches `targets`; with a container, `getppid` after `getppid` is familiar there.
 fn watch(targets: &[Target], container: Option<u64>) -> anyhow::Result<()> {
+    watch_with(targets, container, true)
+}
+
+/// The same, with or without heads of requests.
+fn watch_with(targets: &[Target], container: Option<u64>, http: bool) -> anyhow::Result<()> {
+    let settings = Settings {
+        http,
+        ..settings(RING, POLL)
+    };
     let Live {
         records,
         stop,
         reducer,
         ..
-    } = capture::start(targets, settings(RING, POLL))?;
+    } = capture::start(targets, settings)?;
     if let Some(container) = container {
         let call = syscalls::Sysno::getppid.id() as u16;
         let context = (0..CONTEXT_TOKENS).fold(ContextTokens::default(), |c, _| c.after(call, 1));
@@ -246,22 +259,40 @@ fn saturated(target: &Target, ring: u32) -> anyhow::Result<()> {
 }
 
 /// Says what a call costs, as often as it is asked.
-fn calls() -> anyhow::Result<()> {
+fn calls(of: &str, publish: Option<&str>) -> anyhow::Result<()> {
+    let null = fs::OpenOptions::new().write(true).open("/dev/null")?;
+    let mut spans = [1, 2].map(|id| Published::new([id; 16], [id; 8]));
+    if publish.is_some() {
+        spans[0].attach();
+    }
     say("ready")?;
     for line in io::stdin().lock().lines() {
         line?;
-        let best = (0..BATCHES).map(|_| batch()).fold(f64::INFINITY, f64::min);
+        let best = (0..BATCHES).map(|_| match (of, publish) {
+            ("write", _) => batch(|_| drop(black_box((&null).write(&[b'x'; 64])))),
+            (_, Some("changing")) => batch(|at| {
+                spans[at as usize % 2].attach();
+                parent();
+            }),
+            _ => batch(|_| parent()),
+        });
+        let best = best.fold(f64::INFINITY, f64::min);
         say(&best.to_string())?;
     }
     Ok(())
 }
 
-/// Nanoseconds a call over one batch of `getppid`, the cheapest call that enters the kernel.
-fn batch() -> f64 {
+/// The cheapest call that enters the kernel.
+fn parent() {
+    // SAFETY: no arguments.
+    black_box(unsafe { libc::getppid() });
+}
+
+/// Nanoseconds a call over one batch.
+fn batch(mut call: impl FnMut(u32)) -> f64 {
     let start = Instant::now();
-    for _ in 0..CALLS {
-        // SAFETY: no arguments.
-        black_box(unsafe { libc::getppid() });
+    for at in 0..CALLS {
+        call(at);
     }
     start.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }

@@ -18,6 +18,7 @@ mod scoring;
 mod servers;
 mod sidecars;
 mod steady;
+mod trace;
 mod units;
 mod watcher;
 
@@ -47,6 +48,9 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64],
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: Vec<u32>,
+    /// Requests of each kind that `join` makes.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(64..=10_000_000))]
+    requests: u32,
     #[command(flatten)]
     learning: learning::LearningOptions,
 }
@@ -74,6 +78,10 @@ enum Bench {
     Learning,
     /// Ways to cut the calls of real servers into units of work; only when it is named.
     Units,
+    /// What it costs to find the spans of calls; only when it is named.
+    Trace,
+    /// Whose spans the calls of 64 requests at once are put under; only when it is named.
+    Join,
 }
 
 const ALL: [Bench; 7] = [
@@ -133,6 +141,8 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             ),
             Bench::Learning => learning::run(workspace, &options.learning),
             Bench::Units => units::run(workspace, options.json),
+            Bench::Trace => trace::cost(workspace, options.rounds),
+            Bench::Join => trace::join(workspace, options.requests),
         };
         match figures {
             Ok(figures) => print(&figures, options.json),

@@ -52,10 +52,12 @@ pub(super) fn run(
     let work = |worker: usize| -> Result<()> {
         while let Some((number, span)) = next() {
             let app = &apps[number as usize % apps.len()];
-            let seed = options.seed + number / apps.len() as u64;
+            let turn = number / apps.len() as u64;
+            let seed = options.seed + turn;
+            let variant = variant(app, turn);
             let learned = place.bundles.learn(place, &lab_of(worker)?, app);
             learned.with_context(|| format!("{} is not learned", app.name))?;
-            let record = session(place, &lab_of(worker)?, catalogue, app, seed, span);
+            let record = session(place, &lab_of(worker)?, catalogue, app, (variant, seed), span);
             if is_interrupted() {
                 return Ok(());
             }
@@ -67,21 +69,30 @@ pub(super) fn run(
     in_parallel(options.parallel, &work)
 }
 
+/// The application's usual load, and every second time another one that it has.
+fn variant(app: &App, turn: u64) -> &str {
+    let others = &app.variants;
+    match (turn % 2, others.is_empty()) {
+        (1, false) => &others[(turn / 2) as usize % others.len()].name,
+        _ => USUAL,
+    }
+}
+
 fn session(
     place: &Place,
     lab: &Lab,
     catalogue: &Catalogue,
     app: &App,
-    seed: u64,
+    (variant, seed): (&str, u64),
     span: f64,
 ) -> Record {
     let started_at = now();
     let mut record = Record {
-        trial: format!("{}/{USUAL}/normal//{seed}/{started_at:.0}", app.name),
+        trial: format!("{}/{variant}/normal//{seed}/{started_at:.0}", app.name),
         app: app.name.clone(),
         app_held_out: app.held_out,
-        variant: USUAL.to_owned(),
-        rate: app.load.rate,
+        variant: variant.to_owned(),
+        rate: app.rate(variant).unwrap_or(app.load.rate),
         seed,
         started_at,
         ..Record::default()

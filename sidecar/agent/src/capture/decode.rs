@@ -1,8 +1,8 @@
 //! Bytes of the rings into records.
 
 use stethos_events::{
-    CallRecord, EVENT_HEAD, Event, Polled, WINDOW_CALLS, WindowHeader, class, end, ended, flag,
-    kind, role, run_state,
+    CallRecord, EVENT_HEAD, Event, Polled, TraceContext, WINDOW_CALLS, WindowHeader, class,
+    context_source, end, ended, flag, kind, role, run_state,
 };
 use stethos_patterns::{Outcome, Role, descriptors::Exchange};
 use thiserror::Error;
@@ -10,10 +10,11 @@ use thiserror::Error;
 use super::{classes, reduction::ContextTokens};
 use crate::{
     record::{
-        Call, CallWindow, ContainerIndex, Detail, Direction, HttpHead, InsideCall, Lifecycle,
-        LifecycleEvent, Record, RunState, Subject, ThreadState, TimedExchange, WindowEnd,
+        Call, CallWindow, ContainerIndex, Detail, Direction, Http2Heads, HttpHead, InsideCall, Lifecycle,
+        LifecycleEvent, Record, RunState, SpanSource, Subject, ThreadSpan, ThreadState,
+        TimedExchange, TraceParent, WindowEnd,
     },
-    trace::http,
+    trace::{http, http2},
 };
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -182,8 +183,8 @@ pub fn record(
         })
     };
     let head = |direction| {
-        http::parse_head(payload).map(|message| {
-            Record::Http(HttpHead {
+        if let Some(message) = http::parse_head(payload) {
+            return Some(Record::Http(HttpHead {
                 at_ns,
                 container,
                 pid,
@@ -191,8 +192,19 @@ pub fn record(
                 fd: event.fd,
                 direction,
                 message,
-            })
-        })
+            }));
+        }
+        let heads = http2::heads(payload);
+        let heads = Http2Heads {
+            at_ns,
+            container,
+            pid,
+            tid,
+            fd: event.fd,
+            direction,
+            heads,
+        };
+        (!heads.heads.is_empty()).then_some(Record::Http2(heads))
     };
     let lifecycle = |event| {
         Record::Lifecycle(Lifecycle {
@@ -221,6 +233,7 @@ pub fn record(
         })),
         kind::OOM_KILL => Some(lifecycle(LifecycleEvent::OomKill)),
         kind::EXCHANGE => return exchange(container, event, payload).map(Some),
+        kind::CONTEXT => return thread_span(container, event, payload).map(Some),
         other => return Err(DecodeError::UnknownEvent(other)),
     })
 }
@@ -258,6 +271,34 @@ fn exchange(
             received_ns: event.at_ns,
             failed,
         },
+    }))
+}
+
+fn thread_span(
+    container: ContainerIndex,
+    event: &Event,
+    payload: &[u8],
+) -> Result<Record, DecodeError> {
+    let bytes = payload.get(..size_of::<TraceContext>());
+    let bytes = bytes.ok_or(DecodeError::ShortEvent(EVENT_HEAD + payload.len()))?;
+    let context: TraceContext = bytemuck::pod_read_unaligned(bytes);
+    let span = TraceParent {
+        trace_id: bytemuck::cast(context.trace_id),
+        span_id: context.span_id.to_ne_bytes(),
+        flags: context.flags as u8,
+    };
+    Ok(Record::ThreadSpan(ThreadSpan {
+        at_ns: event.at_ns,
+        container,
+        pid: event.pid,
+        tid: event.tid,
+        span: (context.span_id != 0).then_some(span),
+        source: match context.source {
+            context_source::OBI => SpanSource::Obi,
+            _ => SpanSource::Thread,
+        },
+        continues: event.extra[1] == 1,
+        lost: event.extra[0],
     }))
 }
 

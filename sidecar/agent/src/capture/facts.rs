@@ -88,7 +88,7 @@ impl Facts {
             .map(|(cgroup, index)| (*cgroup, *index))
     }
 
-    /// Announces a process that was not seen before, with its descriptors.
+    /// Announces a process that was not seen before, with its descriptors. True for such a one.
     pub fn process(
         &mut self,
         node: &mut dyn Node,
@@ -96,15 +96,16 @@ impl Facts {
         container: ContainerIndex,
         at_ns: Nanos,
         out: &mut Vec<Record>,
-    ) {
+    ) -> bool {
         if self.processes.contains(&pid) {
-            return;
+            return false;
         }
         if self.processes.len() >= PROCESSES {
             self.processes.clear();
         }
         self.processes.insert(pid);
         self.describe(node, pid, container, at_ns, out);
+        true
     }
 
     /// Has every process described again when it is seen next.

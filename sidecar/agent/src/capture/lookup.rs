@@ -18,8 +18,8 @@ use procfs::process::{FDTarget, Process};
 
 use super::{
     kernel::{Found, PID_TARGET},
-    node::{ContainerFacts, NetworkFacts, ProcessFacts},
-    runtime,
+    node::{ContainerFacts, NetworkFacts, ProcessFacts, Published},
+    process_context, runtime,
     thread_context::Objects,
 };
 use crate::record::DescriptorTarget;
@@ -32,6 +32,8 @@ const ENVIRONMENT: [&str; 3] = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES",
 
 /// Bytes of a command line or an environment that are read.
 const OWN_WORDS: u64 = 256 << 10;
+/// Bytes of a process's list of mappings that are looked at.
+const MAPS: u64 = 1 << 20;
 /// Words of a command line.
 const WORDS: usize = 256;
 
@@ -145,7 +147,24 @@ impl Lookup {
                         .collect()
                 })
                 .unwrap_or_default(),
-            thread_context: self.objects.thread_context(&process),
+        }
+    }
+
+    /// What a process publishes about itself.
+    pub fn published(&mut self, pid: u32) -> Published {
+        let Some(process) = self.open(pid) else {
+            return Published::default();
+        };
+        let mut maps = Vec::new();
+        if let Ok(open) = process.open_relative("maps") {
+            // What cannot be read to its end is as short.
+            let _ = open.take(MAPS).read_to_end(&mut maps);
+        }
+        let maps = String::from_utf8_lossy(&maps);
+        let memory = process.open_relative("mem").ok();
+        Published {
+            thread_context: self.objects.thread_context(&process, &maps),
+            resource: memory.map_or_else(Vec::new, |memory| process_context::resource(&maps, &memory)),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod node;
 pub mod peers;
 pub mod pidfd;
 pub mod pod;
+pub mod process_context;
 pub mod reader;
 pub mod recording;
 pub mod reduction;

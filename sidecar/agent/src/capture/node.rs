@@ -38,8 +38,15 @@ pub struct ProcessFacts {
     pub command_line: Vec<String>,
     pub environment: Vec<(String, String)>,
     pub descriptors: Vec<(i32, DescriptorTarget)>,
+}
+
+/// What a process publishes about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Published {
     /// Where its threads say which span they work for.
     pub thread_context: Option<ThreadContext>,
+    /// Attributes of the resource of its telemetry.
+    pub resource: Vec<(String, String)>,
 }
 
 /// Counters of one pod since its start.
@@ -130,6 +137,12 @@ pub trait Node: Send {
     /// None when the node does not answer now.
     fn process(&mut self, pid: u32) -> Option<ProcessFacts>;
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget>;
+    /// The resource that a process publishes; empty when it publishes none. From then on the kernel
+    /// programs know where its threads say which span they work for. None when the node does not
+    /// answer now.
+    fn published(&mut self, _pid: u32) -> Option<Vec<(String, String)>> {
+        None
+    }
     /// The pod's threads with ids above `after`: the [`THREADS_MAX`] lowest, by id. None when the
     /// node does not answer now.
     fn threads(&mut self, after: u32) -> Option<Vec<ThreadPlace>>;
@@ -209,6 +222,14 @@ impl PodView<'_> {
         })
     }
 
+    pub fn published(&self, pid: u32, lookup: &mut Lookup) -> Vec<(String, String)> {
+        let published = lookup.published(pid);
+        if let Some(context) = &published.thread_context {
+            self.kernel.publish_context(pid, context.place());
+        }
+        published.resource
+    }
+
     pub fn resources(&self, containers: &[u64], lookup: &mut Lookup) -> Vec<ResourceFacts> {
         let facts = containers.iter().map(|cgroup| {
             let ended = self.kernel.ended(self.place.index, *cgroup);
@@ -277,6 +298,14 @@ impl Node for OwnNode {
 
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
         self.lookup.descriptor(pid, fd)
+    }
+
+    fn published(&mut self, pid: u32) -> Option<Vec<(String, String)>> {
+        let view = PodView {
+            kernel: &self.kernel,
+            place: &self.place,
+        };
+        Some(view.published(pid, &mut self.lookup))
     }
 
     fn threads(&mut self, after: u32) -> Option<Vec<ThreadPlace>> {

@@ -13,7 +13,7 @@ use std::{
 
 use memmap2::{MmapOptions, MmapRaw};
 use stethos_events::{
-    BANK_SLOTS, CallRecord, Polled, RECENT_CALLS, ThreadSlot, Window, WindowHeader,
+    BANK_SLOTS, CallRecord, Polled, RECENT_CALLS, ThreadSlot, ThreadTrace, Window, WindowHeader,
 };
 use thiserror::Error;
 
@@ -289,6 +289,11 @@ impl SlotRef<'_> {
     /// Calls of the unfinished window that were not familiar.
     pub fn strange(self) -> u32 {
         self.read(offset_of!(ThreadSlot, strange))
+    }
+
+    /// Changes of the span that the thread works for, which the ring refused.
+    pub fn lost_spans(self) -> u32 {
+        self.read(offset_of!(ThreadSlot, trace) + offset_of!(ThreadTrace, lost))
     }
 
     /// The thread's last calls. What is overwritten while it is read is left out.

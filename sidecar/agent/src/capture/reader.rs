@@ -4,6 +4,7 @@ mod counting;
 mod in_place;
 mod network;
 mod older;
+mod published;
 mod reduced;
 mod renewal;
 mod resources;
@@ -57,6 +58,7 @@ pub struct Reader {
     used: resources::UsedTimes,
     /// Threads without a slot.
     older: older::OlderThreads,
+    published: published::PublishedFacts,
     /// Processes whose end was told of, and when they ended.
     ended: HashMap<u32, Nanos>,
     /// The node did not answer the last question.
@@ -88,6 +90,7 @@ impl Reader {
             reduced_told: 0,
             used: resources::UsedTimes::default(),
             older: older::OlderThreads::default(),
+            published: published::PublishedFacts::default(),
             ended: HashMap::new(),
             unanswered: false,
             next_snapshot: now,
@@ -105,6 +108,8 @@ impl Reader {
         let before_ns = monotonic_ns();
         self.drain(&mut out);
         self.standing(before_ns, &mut out);
+        self.lost_spans(before_ns, &mut out);
+        self.look_at_published(before_ns, &mut out);
         if let Some((pod, maps)) = self.node.renewed() {
             self.renew(pod, &maps, &mut out);
         }
@@ -200,8 +205,14 @@ impl Reader {
             kind::PATH if event.ret >= 0 && !facts.newly_opened(container, payload) => {
                 return Ok(());
             }
-            kind::EXIT if last_of_process => facts.process_ended(event.pid),
-            kind::EXEC => facts.describe(node, event.pid, container, event.at_ns, out),
+            kind::EXIT if last_of_process => {
+                facts.process_ended(event.pid);
+                self.published.process_ended(event.pid);
+            }
+            kind::EXEC => {
+                facts.describe(node, event.pid, container, event.at_ns, out);
+                self.published.look_at(event.pid, container);
+            }
             _ => {}
         }
         if last_of_process && self.has_ended(event.pid, event.at_ns) {
@@ -243,6 +254,7 @@ impl Reader {
             }
             if Some(call.nr) == self.listen_call {
                 facts.describe(node, header.pid, container, at_ns, out);
+                self.published.look_at(header.pid, container);
             }
         }
         if !window.calls.is_empty() || window.end == WindowEnd::ThreadExit {
@@ -272,7 +284,9 @@ impl Reader {
         }
         let from = out.len();
         let node = self.node.as_mut();
-        self.facts.process(node, pid, container, at_ns, out);
+        if self.facts.process(node, pid, container, at_ns, out) {
+            self.published.look_at(pid, container);
+        }
         self.tell_kernel(&out[from..], cgroup);
     }
 

@@ -265,10 +265,11 @@ impl Reducer {
     }
 
     fn set_sample(&mut self, sample: u32, now: Nanos) {
-        self.sampling().store(sample, Ordering::Release);
         if sample != self.sample.0 {
             self.sample = (sample, now);
+            self.epoch().fetch_add(1, Ordering::Release);
         }
+        self.sampling().store(sample, Ordering::Release);
     }
 
     /// Of how many familiar windows one is shipped, and since when; 0 for all.
@@ -365,6 +366,12 @@ impl Reducer {
                 ceiling: AtomicU32::from_ptr(&raw mut (*entry).ceiling),
             }
         }
+    }
+
+    fn epoch(&self) -> &AtomicU32 {
+        let reduction = self.maps.reduction.as_mut_ptr().cast::<Reduction>();
+        // SAFETY: within the mapping; shared with the kernel alone.
+        unsafe { AtomicU32::from_ptr(&raw mut (*reduction).epoch) }
     }
 
     fn sampling(&self) -> &AtomicU32 {

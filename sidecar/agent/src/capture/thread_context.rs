@@ -1,34 +1,32 @@
 //! Where a process keeps the thread-local pointer of OTEP 4947, `otel_thread_ctx_v1`: by it an
 //! OpenTelemetry SDK says which span a thread works for.
 
+mod object;
+
 use std::{
-    cell::Cell,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     ffi::CString,
     fs::{File, OpenOptions},
-    io::Read as _,
-    ops::Range,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, RawFd},
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
 };
 
-use object::{
-    Endianness, ReadCache, ReadRef, elf,
-    read::elf::{FileHeader as _, ProgramHeader as _, Sym as _},
-};
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
+use stethos_events::ContextPlace;
 
-const SYMBOL: &[u8] = b"otel_thread_ctx_v1";
-/// Bytes that are read of one object file at most.
-const MOST: u64 = 16 << 20;
-/// Bytes of a process's list of mappings, and objects in it, that are looked at.
-const MAPS: u64 = 1 << 20;
+use object::{Note, NoteKind, Variable};
+
+/// Objects of a process that are looked at.
 const MODULES: usize = 256;
 /// Files that are remembered.
 const REMEMBERED: usize = 4096;
+/// Modules that a process may have.
+const HIGHEST_MODULE: u64 = 1 << 16;
+/// How far below the thread pointer static blocks reach.
+const STATIC_BYTES: i64 = 1 << 24;
 
 /// Where the pointer lies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,18 +42,22 @@ pub struct ThreadContext {
 pub enum TlsKind {
     /// The thread pointer (x86-64: the base of `fs`).
     Static,
-    /// The thread's block of the module, which the module's entry in the thread's vector (DTV)
-    /// points to. Which entry that is, only the process's dynamic loader knows.
-    Dynamic,
+    /// The thread's block of the module with this number, which an entry of the thread's vector (DTV)
+    /// points to.
+    Dynamic(u64),
 }
 
-/// A thread-local variable within its object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Variable {
-    /// From the start of the object's block.
-    in_block: i64,
-    /// From the thread pointer, if the object is the executable.
-    in_executable: i64,
+impl ThreadContext {
+    /// The same for the kernel programs.
+    pub fn place(&self) -> ContextPlace {
+        ContextPlace {
+            offset: self.offset,
+            module: match self.kind {
+                TlsKind::Static => 0,
+                TlsKind::Dynamic(module) => module,
+            },
+        }
+    }
 }
 
 /// A file as long as nobody changes it: device, inode, size, time of change.
@@ -66,28 +68,45 @@ type FileId = (u64, u64, u64, i64, i64);
 pub struct Objects(HashMap<FileId, Option<Variable>>);
 
 impl Objects {
-    /// Looks in the executable first, then in what is mapped. None when no object that can be read
-    /// defines it.
-    pub fn thread_context(&mut self, process: &Process) -> Option<ThreadContext> {
+    /// Looks in the executable first, then in what is mapped (`maps`). None when no object that can be
+    /// read defines it, or none whose loader has made a place for it.
+    pub fn thread_context(&mut self, process: &Process, maps: &str) -> Option<ThreadContext> {
         let open = |path: &str| process.open_relative(path).ok();
-        if let Some(variable) = open("exe").and_then(|file| self.variable(file, None)) {
+        let own = open("exe").and_then(|file| self.variable(file, None));
+        if let Some(defined) = own.and_then(|variable| variable.defined) {
             return Some(ThreadContext {
                 module: process.exe().ok()?.to_string_lossy().into_owned(),
-                offset: variable.in_executable,
+                offset: defined.in_executable,
                 kind: TlsKind::Static,
             });
         }
-        let mut maps = Vec::new();
-        open("maps")?.take(MAPS).read_to_end(&mut maps).ok()?;
-        let maps = String::from_utf8_lossy(&maps);
         let root = open("root")?;
-        modules(&maps).find_map(|(inode, path)| {
-            let variable = self.variable(open_below(&root, path)?, Some(inode))?;
-            Some(ThreadContext {
-                module: path.to_owned(),
-                offset: variable.in_block,
-                kind: TlsKind::Dynamic,
+        let known: Vec<(Module<'_>, Variable)> = modules(maps)
+            .filter_map(|module| {
+                let file = open_below(&root, module.path)?;
+                let variable = self.variable(file, Some(module.inode))?;
+                Some((module, variable))
             })
+            .collect();
+        let (module, in_block) = known.iter().find_map(|(module, variable)| {
+            let defined = variable.defined?;
+            Some((module.path, defined.in_block))
+        })?;
+        let memory = Memory {
+            file: open("mem")?,
+            in_block,
+            // Its vectors are laid out in another way.
+            is_musl: maps.contains("/ld-musl-"),
+        };
+        let mut notes = known.iter().flat_map(|(module, variable)| {
+            let begins = module.begins;
+            variable.notes.iter().map(move |note| (begins, *note))
+        });
+        let (kind, offset) = notes.find_map(|(begins, note)| memory.reached(note, begins))?;
+        Some(ThreadContext {
+            module: module.to_owned(),
+            offset,
+            kind,
         })
     }
 
@@ -105,31 +124,98 @@ impl Objects {
             about.ctime_nsec(),
         );
         if let Some(known) = self.0.get(&id) {
-            return *known;
+            return known.clone();
         }
-        let found = find(file);
+        let found = object::find(file);
         if self.0.len() >= REMEMBERED {
             self.0.clear();
         }
-        self.0.insert(id, found);
+        self.0.insert(id, found.clone());
         found
     }
 }
 
-/// Inode and path of the objects with code in a list of mappings, each once.
-fn modules(maps: &str) -> impl Iterator<Item = (u64, &str)> {
-    let mut seen = HashSet::new();
+/// A process's memory.
+struct Memory {
+    file: File,
+    /// Where in its block the variable lies.
+    in_block: i64,
+    is_musl: bool,
+}
+
+impl Memory {
+    /// How the variable is reached, by what the loader noted in an object that begins at `begins`.
+    fn reached(&self, note: Note, begins: u64) -> Option<(TlsKind, i64)> {
+        let at = begins.checked_add(note.at)?;
+        let dynamic = |module: u64| {
+            let possible = (1..HIGHEST_MODULE).contains(&module) && !self.is_musl;
+            possible.then_some((TlsKind::Dynamic(module), self.in_block))
+        };
+        let below = |offset: i64| {
+            let possible = (-STATIC_BYTES..0).contains(&offset);
+            possible.then_some((TlsKind::Static, offset))
+        };
+        match note.kind {
+            NoteKind::Module => dynamic(self.word(at)?),
+            NoteKind::Offset => below(self.word(at)?.cast_signed()),
+            NoteKind::Descriptor => {
+                let (function, argument) = (self.word(at)?, self.word(at.checked_add(8)?)?);
+                if function == 0 {
+                    return None;
+                }
+                below(argument.cast_signed()).or_else(|| {
+                    // The argument points to the module's number, and to where in its block.
+                    let in_block = self.word(argument.checked_add(8)?)?.cast_signed();
+                    let module = self.word(argument)?;
+                    (in_block == self.in_block).then(|| dynamic(module))?
+                })
+            }
+        }
+    }
+
+    fn word(&self, address: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, address).ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    }
+}
+
+/// An object that a process has mapped.
+#[derive(Debug, PartialEq, Eq)]
+struct Module<'a> {
+    inode: u64,
+    path: &'a str,
+    /// Its lowest address.
+    begins: u64,
+}
+
+/// The objects with code in a list of mappings, each once.
+fn modules(maps: &str) -> impl Iterator<Item = Module<'_>> {
+    // Whether it was listed, too.
+    let mut seen: HashMap<(u64, &str), (u64, bool)> = HashMap::new();
     maps.lines()
-        .filter_map(|line| {
+        .filter_map(move |line| {
             // Addresses, rights, offset, device, inode; the path may have blanks.
             let mut fields = line.splitn(6, ' ');
-            let (_, rights) = (fields.next()?, fields.next()?);
+            let (addresses, rights) = (fields.next()?, fields.next()?);
             let (_, _) = (fields.next()?, fields.next()?);
             let inode = fields.next()?.parse().ok()?;
             let path = fields.next()?.trim_start();
-            (rights.contains('x') && path.starts_with('/')).then_some((inode, path))
+            let begins = u64::from_str_radix(addresses.split('-').next()?, 16).ok()?;
+            if !path.starts_with('/') {
+                return None;
+            }
+            let (begins, listed) = seen.entry((inode, path)).or_insert((begins, false));
+            if *listed || !rights.contains('x') {
+                return None;
+            }
+            *listed = true;
+            Some(Module {
+                inode,
+                path,
+                begins: *begins,
+            })
         })
-        .filter(move |module| seen.insert(*module))
         .take(MODULES)
 }
 
@@ -174,103 +260,9 @@ fn open_below(root: &File, path: &str) -> Option<File> {
         .ok()
 }
 
-fn find(file: File) -> Option<Variable> {
-    let (cache, left) = (ReadCache::new(file), Cell::new(MOST));
-    variable(Bounded {
-        cache: &cache,
-        left: &left,
-    })
-}
-
-fn variable<'a>(data: impl ReadRef<'a>) -> Option<Variable> {
-    let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
-    let endian = header.endian().ok()?;
-    // Elsewhere, static blocks lie above the thread pointer.
-    if header.e_machine(endian) != elf::EM_X86_64 {
-        return None;
-    }
-    let block = header
-        .program_headers(endian, data)
-        .ok()?
-        .iter()
-        .find(|part| part.p_type(endian) == elf::PT_TLS)?;
-    let sections = header.sections(endian, data).ok()?;
-    let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM).ok()?;
-    let symbol = symbols.iter().find(|symbol| {
-        symbol.st_type() == elf::STT_TLS
-            && !symbol.is_undefined(endian)
-            && symbol.name(endian, symbols.strings()) == Ok(SYMBOL)
-    })?;
-    let in_block = symbol.st_value(endian);
-    let size = block.p_memsz(endian);
-    if in_block.checked_add(8)? > size {
-        return None;
-    }
-    let below = below_thread_pointer(size, block.p_vaddr(endian), block.p_align(endian))?;
-    let in_block = i64::try_from(in_block).ok()?;
-    Some(Variable {
-        in_block,
-        in_executable: in_block.checked_sub(below)?,
-    })
-}
-
-/// How far below the thread pointer the executable's block starts: at least its size, and so that
-/// the block keeps the alignment that it has in the file (variant II of the ELF TLS ABI).
-fn below_thread_pointer(size: u64, address: u64, align: u64) -> Option<i64> {
-    let align = align.max(1);
-    if !align.is_power_of_two() {
-        return None;
-    }
-    let rest = size.wrapping_add(address).wrapping_neg() & (align - 1);
-    i64::try_from(size.checked_add(rest)?).ok()
-}
-
-/// A file of which a bounded part is read.
-#[derive(Clone, Copy)]
-struct Bounded<'a> {
-    cache: &'a ReadCache<File>,
-    left: &'a Cell<u64>,
-}
-
-impl Bounded<'_> {
-    fn spend(self, bytes: u64) -> Result<(), ()> {
-        self.left.set(self.left.get().checked_sub(bytes).ok_or(())?);
-        Ok(())
-    }
-}
-
-impl<'a> ReadRef<'a> for Bounded<'a> {
-    fn len(self) -> Result<u64, ()> {
-        self.cache.len()
-    }
-
-    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        self.spend(size)?;
-        self.cache.read_bytes_at(offset, size)
-    }
-
-    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        const LONGEST: u64 = 4096;
-        self.spend(LONGEST)?;
-        let end = range.end.min(range.start.saturating_add(LONGEST));
-        self.cache.read_bytes_at_until(range.start..end, delimiter)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_executables_block_ends_at_the_thread_pointer() {
-        let below = |size, address, align| below_thread_pointer(size, address, align);
-        assert_eq!(below(8, 0x1000, 8), Some(8));
-        assert_eq!(below(9, 0x1000, 8), Some(16));
-        assert_eq!(below(0x64, 0x3db0, 0x40), Some(0x90));
-        assert_eq!(below(8, 0, 0), Some(8));
-        assert_eq!(below(8, 0, 3), None);
-        assert_eq!(below(u64::MAX, 0, 8), None);
-    }
 
     #[test]
     fn nothing_but_a_file_is_opened() {
@@ -292,37 +284,15 @@ mod tests {
             7f06-7f07 rw-p 00000000 08:01 8    /data\n\
             7f08 r-xp";
         let listed: Vec<_> = modules(maps).collect();
-        assert_eq!(listed, [(7, "/bin/a b"), (9, "/lib/c.so")]);
-    }
-
-    #[test]
-    fn what_is_no_object_has_no_variable() {
-        let own = std::fs::read("/proc/self/exe").unwrap();
-        assert_eq!(variable(&own[..]), None);
-        for length in (0..4096).chain([own.len() / 2, own.len() - 1]) {
-            assert_eq!(variable(&own[..length]), None);
-        }
-        // Every field of the headers wrong, one after the other.
-        let mut broken = own;
-        for at in 0..1024 {
-            let kept = std::mem::replace(&mut broken[at], 0xff);
-            assert_eq!(variable(&broken[..]), None);
-            broken[at] = kept;
-        }
-    }
-
-    #[test]
-    fn no_more_of_a_file_is_read_than_is_allowed() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(1 << 40).unwrap();
-        let (cache, left) = (ReadCache::new(file), Cell::new(MOST));
-        let data = Bounded {
-            cache: &cache,
-            left: &left,
+        let module = |inode, path, begins| Module {
+            inode,
+            path,
+            begins,
         };
-        assert!(data.read_bytes_at(1 << 30, 64).is_ok());
-        assert!(data.read_bytes_at(0, 1 << 39).is_err());
-        assert!(data.read_bytes_at(0, MOST).is_err());
-        assert!(data.read_bytes_at_until(0..1 << 40, 0).is_ok());
+        let expected = [
+            module(7, "/bin/a b", 0x55d0),
+            module(9, "/lib/c.so", 0x7f04),
+        ];
+        assert_eq!(listed, expected);
     }
 }

@@ -122,6 +122,13 @@ impl Resource {
         resource
     }
 
+    /// Takes over what the application publishes about itself: it knows best.
+    pub fn take_published<'a>(&mut self, attributes: impl Iterator<Item = &'a (String, String)>) {
+        for (key, value) in attributes {
+            self.set(key, value.as_str());
+        }
+    }
+
     /// What the application is a replica of: the deployment's name, else the service's, after the
     /// namespace where that is known.
     pub fn workload(&self) -> String {

@@ -12,6 +12,8 @@ use crate::{
 pub(super) struct Application {
     pub(super) container: Option<ContainerInfo>,
     pub(super) processes: BTreeMap<u32, ProcessInfo>,
+    /// Attributes of the resources that processes publish.
+    pub(super) published: BTreeMap<u32, Vec<(String, String)>>,
     pub(super) resource: Option<Arc<Resource>>,
 }
 
@@ -30,8 +32,11 @@ impl Application {
             image_digest: None,
         });
         let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
-        let resource =
+        let mut resource =
             Resource::of_application(&container, &processes, &|name| std::env::var(name).ok());
+        // The main process's, or the first other one's.
+        let published = self.published.values().find(|all| !all.is_empty());
+        resource.take_published(published.into_iter().flatten());
         self.resource.insert(Arc::new(resource)).clone()
     }
 }

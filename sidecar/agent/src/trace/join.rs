@@ -8,16 +8,21 @@
 
 mod own;
 mod rules;
+mod threads;
 mod timeline;
 
 use std::collections::{HashMap, HashSet};
 
 use crate::diagnosis::report::AffectedCall;
-use crate::record::{Direction, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos, OwnSpan};
+use crate::record::{
+    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos, OwnSpan, Reduced,
+    ThreadSpan,
+};
 
 use super::SpanContext;
 use own::OwnSpans;
-use timeline::{Incoming, Outgoing, Timeline};
+use threads::ThreadSpans;
+use timeline::{Incoming, Line, Outgoing, Timeline};
 
 const SECOND: Nanos = 1_000_000_000;
 /// Heads of the same moment may come up to this much later in the stream of records.
@@ -62,6 +67,10 @@ pub enum Source {
     IncomingTraceparent,
     /// A span that the application sent through the pass-through, found by its caller's.
     OtlpPassthrough,
+    /// The thread's own record of the span that it works for (OTEP 4947).
+    ThreadContext,
+    /// The map that OpenTelemetry's eBPF instrumentation shares.
+    Obi,
     #[default]
     None,
 }
@@ -72,6 +81,8 @@ impl Source {
             Source::OutgoingTraceparent => "outgoing_traceparent",
             Source::IncomingTraceparent => "incoming_traceparent",
             Source::OtlpPassthrough => "otlp_passthrough",
+            Source::ThreadContext => "thread_context",
+            Source::Obi => "obi",
             Source::None => "none",
         }
     }
@@ -134,6 +145,15 @@ impl Context {
     }
 }
 
+/// The head of a message.
+struct Seen {
+    at_ns: Nanos,
+    /// Process and thread.
+    thread: (u32, u32),
+    line: Line,
+    direction: Direction,
+}
+
 /// Timelines of the threads seen so far.
 #[derive(Debug)]
 pub struct Join {
@@ -146,6 +166,7 @@ pub struct Join {
     /// Heads that found no place because `max_threads` timelines were in use.
     dropped_heads: u64,
     own: OwnSpans,
+    spans: ThreadSpans,
 }
 
 impl Join {
@@ -157,6 +178,7 @@ impl Join {
             migrating: HashSet::new(),
             dropped_heads: 0,
             own: OwnSpans::default(),
+            spans: ThreadSpans::default(),
         }
     }
 
@@ -175,6 +197,16 @@ impl Join {
         self.own.take(span);
     }
 
+    pub fn on_thread_span(&mut self, span: &ThreadSpan) {
+        self.spans.take(span);
+    }
+
+    pub fn on_reduced(&mut self, reduced: &Reduced) {
+        if reduced.sample != 0 {
+            self.spans.end_all(reduced.at_ns);
+        }
+    }
+
     /// Until when a call that ended at `end_ns` may yet be found to be the application's own span's, if
     /// `context` is what is known of it now.
     pub fn may_be_own_until(&self, context: &Context, end_ns: Nanos, now: Nanos) -> Option<Nanos> {
@@ -183,27 +215,45 @@ impl Join {
     }
 
     pub fn on_http(&mut self, head: &HttpHead) {
-        match (&head.message, head.direction) {
-            (HttpMessage::Request { traceparent, .. }, Direction::Incoming) => {
-                let Some(timeline) = self.timeline(head) else {
-                    return;
-                };
-                timeline.open(Incoming::new(head.fd, head.at_ns, *traceparent));
-            }
-            (HttpMessage::Request { traceparent, .. }, Direction::Outgoing) => {
-                let Some(timeline) = self.timeline(head) else {
-                    return;
-                };
-                timeline.send(Outgoing::new(head.fd, head.at_ns, *traceparent));
-            }
+        let seen = Seen {
+            at_ns: head.at_ns,
+            thread: (head.pid, head.tid),
+            line: (head.fd, 0),
+            direction: head.direction,
+        };
+        match &head.message {
+            HttpMessage::Request { traceparent, .. } => self.on_request(&seen, *traceparent),
             // An interim response; the final one follows.
-            (
-                HttpMessage::Response {
-                    status: 100 | 102..=199,
-                },
-                _,
-            ) => {}
-            (HttpMessage::Response { .. }, direction) => self.on_response(head, direction),
+            HttpMessage::Response {
+                status: 100 | 102..=199,
+            } => {}
+            HttpMessage::Response { .. } => self.on_response(&seen),
+        }
+    }
+
+    pub fn on_http2(&mut self, heads: &Http2Heads) {
+        for head in &heads.heads {
+            let seen = Seen {
+                at_ns: heads.at_ns,
+                thread: (heads.pid, heads.tid),
+                line: (heads.fd, head.stream),
+                direction: heads.direction,
+            };
+            match head.message {
+                Http2Message::Request { traceparent } => self.on_request(&seen, traceparent),
+                Http2Message::Response => self.on_response(&seen),
+            }
+        }
+    }
+
+    fn on_request(&mut self, seen: &Seen, context: Option<SpanContext>) {
+        let (line, at_ns) = (seen.line, seen.at_ns);
+        let Some(timeline) = self.timeline(seen) else {
+            return;
+        };
+        match seen.direction {
+            Direction::Incoming => timeline.open(Incoming::new(line, at_ns, context)),
+            Direction::Outgoing => timeline.send(Outgoing::new(line, at_ns, context)),
         }
     }
 
@@ -240,6 +290,7 @@ impl Join {
                         timeline.end_all(at);
                     }
                 }
+                self.spans.end_process(lifecycle.pid, at);
                 self.migrating.remove(&lifecycle.pid);
                 self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
             }
@@ -254,53 +305,54 @@ impl Join {
     }
 
     fn end_thread(&mut self, key: (u32, u32), at_ns: Nanos) {
+        self.spans.end_thread(key, at_ns);
         if let Some(timeline) = self.threads.get_mut(&key) {
             timeline.end_all(at_ns);
         }
     }
 
-    fn on_response(&mut self, head: &HttpHead, direction: Direction) {
-        let here = self.threads.get_mut(&(head.pid, head.tid));
-        if here.is_some_and(|t| t.answer(direction, head.fd, head.at_ns)) {
+    fn on_response(&mut self, seen: &Seen) {
+        let answer = |timeline: &mut Timeline| {
+            timeline.answer(seen.direction, seen.line, seen.at_ns)
+        };
+        if self.threads.get_mut(&seen.thread).is_some_and(answer) {
             return;
         }
-        let Some(tid) = self.owners.get(&(head.pid, head.fd)) else {
+        let pid = seen.thread.0;
+        let Some(tid) = self.owners.get(&(pid, seen.line.0)) else {
             return;
         };
-        let there = self.threads.get_mut(&(head.pid, *tid));
-        if there.is_some_and(|t| t.answer(direction, head.fd, head.at_ns)) {
-            self.migrating.insert(head.pid);
+        if self.threads.get_mut(&(pid, *tid)).is_some_and(answer) {
+            self.migrating.insert(pid);
         }
     }
 
     /// The thread's timeline, made if there is room.
-    fn timeline(&mut self, head: &HttpHead) -> Option<&mut Timeline> {
-        let key = (head.pid, head.tid);
+    fn timeline(&mut self, seen: &Seen) -> Option<&mut Timeline> {
+        let (key, at_ns) = (seen.thread, seen.at_ns);
+        let connection = (key.0, seen.line.0);
         if !self.threads.contains_key(&key) && self.threads.len() >= self.config.max_threads {
-            self.forget_idle(head.at_ns);
+            self.forget_idle(at_ns);
             if self.threads.len() >= self.config.max_threads {
                 self.dropped_heads += 1;
                 return None;
             }
         }
         // Another thread goes on with the descriptor: what this one's owner had open on it is over.
-        if self
-            .owners
-            .get(&(head.pid, head.fd))
-            .is_some_and(|tid| *tid != head.tid)
-        {
-            self.end_descriptor(head.pid, head.fd, head.at_ns);
+        let owner = self.owners.get(&connection);
+        if owner.is_some_and(|tid| *tid != key.1) {
+            self.end_descriptor(connection.0, connection.1, at_ns);
         }
         let bound = self.config.max_threads * self.config.max_requests;
-        if self.owners.len() < bound || self.owners.contains_key(&(head.pid, head.fd)) {
-            self.owners.insert((head.pid, head.fd), head.tid);
+        if self.owners.len() < bound || self.owners.contains_key(&connection) {
+            self.owners.insert(connection, key.1);
         }
         let config = &self.config;
         let timeline = self
             .threads
             .entry(key)
             .or_insert_with(|| Timeline::new(config));
-        timeline.forget(head.at_ns);
+        timeline.forget(at_ns);
         Some(timeline)
     }
 
@@ -318,6 +370,12 @@ impl Join {
 
     /// The context of an affected call. Ask after [`Join::resolve_after`] its end.
     pub fn resolve(&self, call: &AffectedCall) -> Context {
+        let seen = || self.by_requests(call);
+        rules::published(&self.spans, call, seen).unwrap_or_else(seen)
+    }
+
+    /// The context by the requests that the thread reads and sends.
+    fn by_requests(&self, call: &AffectedCall) -> Context {
         let Some(timeline) = self.threads.get(&(call.pid, call.tid)) else {
             return Context::none("no HTTP/1.1 request was seen on this thread");
         };

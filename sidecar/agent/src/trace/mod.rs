@@ -3,6 +3,7 @@
 //! which request an affected call belongs to ([`join`]).
 
 pub mod http;
+pub mod http2;
 pub mod join;
 
 pub use join::{Context, Join, JoinConfig, ParentKind, Source};

@@ -126,6 +126,9 @@ impl Windows {
             | Record::Counts(_)
             | Record::Network(_)
             | Record::Span(_)
+            | Record::ThreadSpan(_)
+            | Record::Resource(_)
+            | Record::Http2(_)
             | Record::Resources(_) => {}
         }
     }

@@ -13,7 +13,7 @@ use super::{
     again::join_again,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, Status, VERSIONS, Versions, WITH_NETWORK, WITH_RESOURCES, WITH_THREADS, Welcome,
+        Request, Status, VERSIONS, Versions, Welcome,
         decode, encode,
     },
     socket::{Message, Socket},
@@ -261,15 +261,6 @@ impl BrokerNode {
         }
     }
 
-    /// The same for a question that brokers answer from a version on; none from an older one.
-    fn ask_from(&mut self, version: u16, request: &Request) -> Result<Option<Answer>, Unanswered> {
-        self.come_back();
-        match &self.state {
-            State::Joined(channel) if channel.version < version => Ok(None),
-            _ => self.ask(request).map(Some),
-        }
-    }
-
     /// Takes up the conversation when the broker is there again.
     fn come_back(&mut self) {
         let State::Gone { again, since } = &self.state else {
@@ -348,6 +339,13 @@ impl Node for BrokerNode {
         }
     }
 
+    fn published(&mut self, pid: u32) -> Option<Vec<(String, String)>> {
+        match self.ask(&Request::Published(pid)) {
+            Ok(Answer::Published(resource)) => Some(resource),
+            _ => None,
+        }
+    }
+
     fn descriptor(&mut self, pid: u32, fd: i32) -> Option<DescriptorTarget> {
         match self.ask(&Request::Descriptor { pid, fd }) {
             Ok(Answer::Descriptor(target)) => target,
@@ -356,17 +354,15 @@ impl Node for BrokerNode {
     }
 
     fn threads(&mut self, after: u32) -> Option<Vec<ThreadPlace>> {
-        match self.ask_from(WITH_THREADS, &Request::Threads { after }) {
-            Ok(Some(Answer::Threads(threads))) => Some(threads),
-            Ok(None) => Some(Vec::new()),
+        match self.ask(&Request::Threads { after }) {
+            Ok(Answer::Threads(threads)) => Some(threads),
             _ => None,
         }
     }
 
     fn thread_facts(&mut self, tids: &[u32]) -> Option<Vec<ThreadFacts>> {
-        match self.ask_from(WITH_THREADS, &Request::ThreadFacts(tids.to_vec())) {
-            Ok(Some(Answer::ThreadFacts(facts))) => Some(facts),
-            Ok(None) => Some(Vec::new()),
+        match self.ask(&Request::ThreadFacts(tids.to_vec())) {
+            Ok(Answer::ThreadFacts(facts)) => Some(facts),
             _ => None,
         }
     }
@@ -376,15 +372,15 @@ impl Node for BrokerNode {
             pid,
             sockets: sockets.to_vec(),
         };
-        match self.ask_from(WITH_NETWORK, &request) {
-            Ok(Some(Answer::Network(facts))) => facts,
+        match self.ask(&request) {
+            Ok(Answer::Network(facts)) => facts,
             _ => None,
         }
     }
 
     fn resources(&mut self, containers: &[u64]) -> Option<Vec<ResourceFacts>> {
-        match self.ask_from(WITH_RESOURCES, &Request::Resources(containers.to_vec())) {
-            Ok(Some(Answer::Resources(facts))) => Some(facts),
+        match self.ask(&Request::Resources(containers.to_vec())) {
+            Ok(Answer::Resources(facts)) => Some(facts),
             _ => None,
         }
     }

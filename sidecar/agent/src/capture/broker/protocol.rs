@@ -28,21 +28,17 @@ use crate::{
 
 /// Versions that this build speaks.
 pub const VERSIONS: Versions = Versions {
-    lowest: 2,
-    highest: 3,
+    lowest: 4,
+    highest: 4,
 };
-/// From this version on, a broker answers `Threads` and `ThreadFacts`.
-pub const WITH_THREADS: u16 = 2;
-/// From this version on, it answers `Network`.
-pub const WITH_NETWORK: u16 = 3;
-/// From this version on, a broker answers `Resources`.
-pub const WITH_RESOURCES: u16 = 3;
 /// Bytes of a message to the broker at most.
 pub const REQUEST_MAX: usize = 16 << 10;
 /// Bytes of a message to a sidecar at most.
 pub const ANSWER_MAX: usize = 96 << 10;
 /// Containers in one question for counters at most.
 pub const CONTAINERS_MAX: usize = 1024;
+/// Attributes of a resource in one answer at most, each of up to 2 KiB.
+pub const PUBLISHED_MAX: usize = 32;
 /// Targets of one sidecar at most.
 pub const TARGETS_MAX: usize = 32;
 
@@ -142,6 +138,7 @@ pub enum Request {
     },
     Container(u64),
     Process(u32),
+    Published(u32),
     Descriptor {
         pid: u32,
         fd: i32,
@@ -183,6 +180,7 @@ pub enum Answer {
     Counters(Counters),
     Container(ContainerFacts),
     Process(ProcessFacts),
+    Published(Vec<(String, String)>),
     Descriptor(Option<DescriptorTarget>),
     Threads(Vec<ThreadPlace>),
     ThreadFacts(Vec<ThreadFacts>),
@@ -258,9 +256,6 @@ pub fn fitting(mut facts: ProcessFacts) -> ProcessFacts {
         cut(value, VALUE);
     }
     cut(&mut facts.executable, WORD);
-    if let Some(context) = &mut facts.thread_context {
-        cut(&mut context.module, VALUE);
-    }
     for (_, target) in &mut facts.descriptors {
         cut_target(target);
     }
@@ -269,11 +264,7 @@ pub fn fitting(mut facts: ProcessFacts) -> ProcessFacts {
     let words = facts.command_line.iter().map(|word| EACH + word.len());
     let values = facts.environment.iter();
     let values = values.map(|(name, value)| 2 * EACH + name.len() + value.len());
-    let module = facts
-        .thread_context
-        .as_ref()
-        .map_or(0, |context| context.module.len());
-    let rest = words.sum::<usize>() + values.sum::<usize>() + facts.executable.len() + module;
+    let rest = words.sum::<usize>() + values.sum::<usize>() + facts.executable.len();
     let mut left = ANSWER_MAX.saturating_sub(rest + 1024);
     let fit = facts.descriptors.iter().take_while(|(_, target)| {
         let needed = EACH + target_len(target);
@@ -321,7 +312,6 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::thread_context::{ThreadContext, TlsKind};
     use crate::{
         capture::node::{SOCKETS_MAX, THREAD_FACTS_MAX, THREADS_MAX},
         record::{NetworkCounters, RunState, SocketState},
@@ -415,11 +405,6 @@ mod tests {
                 command_line: vec![long.clone(); 3000],
                 environment: vec![("OTEL_SERVICE_NAME".to_owned(), long.clone()); 3],
                 descriptors: vec![(i32::MAX, DescriptorTarget::File("x".repeat(length))); 1024],
-                thread_context: Some(ThreadContext {
-                    module: long.clone(),
-                    offset: i64::MIN,
-                    kind: TlsKind::Dynamic,
-                }),
             };
             let answer = Answer::Process(fitting(facts));
             assert!(encode(&answer, ANSWER_MAX).is_ok(), "{length}");

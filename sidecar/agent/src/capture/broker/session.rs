@@ -14,7 +14,8 @@ use super::{
     identity::{self, IdentityError, Peer, PodCgroup},
     pace::Pace,
     protocol::{
-        ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, Greeting, Hello, Join, REQUEST_MAX, Request,
+        ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, Greeting, Hello, Join, PUBLISHED_MAX,
+        REQUEST_MAX, Request,
         TARGETS_MAX, VERSIONS, Welcome, cut_target, decode, encode, fitting,
     },
     refusals::Cause,
@@ -325,6 +326,15 @@ impl<'a> Served<'a> {
                 Answer::Container(facts)
             }
             Request::Process(pid) => Answer::Process(fitting(self.lookup.process(pid))),
+            Request::Published(pid) => {
+                let view = PodView {
+                    kernel: &self.shared.kernel,
+                    place,
+                };
+                let mut resource = view.published(pid, &mut self.lookup);
+                resource.truncate(PUBLISHED_MAX);
+                Answer::Published(resource)
+            }
             Request::Descriptor { pid, fd } => {
                 let mut target = self.lookup.descriptor(pid, fd);
                 target.iter_mut().for_each(cut_target);

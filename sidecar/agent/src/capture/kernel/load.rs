@@ -272,7 +272,21 @@ fn offsets() -> Result<Offsets, KernelError> {
         signal_live: live,
         signal_flags: flags,
         signal_exit_code: group_exit_code,
+        task_thread_pointer: thread_pointer(&types),
     })
+}
+
+/// Where a task keeps the thread pointer of user space; 0 where that is not known how to be used.
+fn thread_pointer(types: &KernelTypes) -> u32 {
+    if !cfg!(target_arch = "x86_64") {
+        return 0;
+    }
+    let thread = types.offsets("task_struct", ["thread"]);
+    let base = types.offsets("thread_struct", ["fsbase"]);
+    match (thread, base) {
+        (Ok([thread]), Ok([base])) => thread + base,
+        _ => 0,
+    }
 }
 
 /// Whether `mark_victim` gives the victim as a task, and not only its pid: Linux from 6.9 on, and

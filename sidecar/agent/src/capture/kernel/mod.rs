@@ -5,6 +5,7 @@
 //! - `pins`: what outlives the process that loaded them
 //! - `find`: targets as they stand on this machine
 
+mod contexts;
 mod error;
 mod find;
 mod load;
@@ -23,7 +24,7 @@ use aya::{
     util::nr_cpus,
 };
 use memmap2::MmapRaw;
-use stethos_events::{BANK_SLOTS, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, SelfFound, lost};
+use stethos_events::{BANK_SLOTS, ContextPlace, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, SelfFound, lost};
 
 pub use self::{
     error::KernelError,
@@ -32,7 +33,7 @@ pub use self::{
     pod_maps::Capacity,
     pods::Place,
 };
-use self::{error::map_error, load::Programs, pins::Pins, pods::Pods, tables::Source};
+use self::{contexts::Contexts, error::map_error, load::Programs, pins::Pins, pods::Pods, tables::Source};
 use super::{classes, pod::PodMaps, targets::Target};
 
 /// Loaded programs. Their maps may be used from several threads; what concerns the pods as a
@@ -50,6 +51,7 @@ pub struct Kernel {
     lost: Mutex<PerCpuArray<MapData, u64>>,
     excluded: Mutex<HashMap<MapData, u32, u32>>,
     pods: Mutex<Pods>,
+    contexts: Mutex<Contexts>,
     /// Maps that only the programs use: until those are loaded, they are held here.
     _classes: Array<MapData, u32>,
     _decisions_map: Map,
@@ -140,6 +142,7 @@ impl Kernel {
             lost: Mutex::new(maps.lost),
             excluded: Mutex::new(maps.excluded),
             pods: Mutex::new(maps.pods),
+            contexts: Mutex::new(maps.contexts),
             _classes: maps.classes,
             _decisions_map: maps.decisions_map,
         }
@@ -162,6 +165,9 @@ impl Kernel {
         let mut pods = locked(&self.pods);
         let (place, maps) = pods.add(key, targets, &processes, capacity)?;
         drop(pods);
+        if let Err(error) = locked(&self.contexts).share() {
+            tracing::warn!(%error, "contexts that another program shares are not read");
+        }
         self.clear_lost(place.index)?;
         self.decide_anew();
         Ok((place, maps))
@@ -272,6 +278,13 @@ impl Kernel {
         self.programs.skipped_recursion()
     }
 
+    /// Tells the programs where the threads of a process say which span they work for.
+    pub fn publish_context(&self, pid: u32, place: ContextPlace) {
+        if let Err(error) = locked(&self.contexts).publish(pid, place) {
+            tracing::warn!(%error, pid, "contexts of threads are not read");
+        }
+    }
+
     /// Processes that are left out of the capture.
     pub fn excluded(&self) -> Vec<u32> {
         locked(&self.excluded).keys().flatten().collect()
@@ -327,6 +340,7 @@ struct Maps {
     lost: PerCpuArray<MapData, u64>,
     excluded: HashMap<MapData, u32, u32>,
     pods: Pods,
+    contexts: Contexts,
     classes: Array<MapData, u32>,
     decisions_map: Map,
 }
@@ -347,6 +361,7 @@ impl Maps {
             lost: source.take("LOST")?,
             excluded,
             pods: Pods::take(source, pins)?,
+            contexts: Contexts::take(source)?,
             classes,
             decisions_map,
         };

@@ -23,6 +23,9 @@ const LIFE: u8 = 13;
 const NETWORK: u8 = 15;
 const RESOURCES: u8 = 14;
 const SPAN: u8 = 16;
+const THREAD_SPAN: u8 = 17;
+const RESOURCE: u8 = 18;
+const HTTP2: u8 = 19;
 
 /// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
 /// one to the end of the call before it; differences wrap, so that any times survive.
@@ -74,6 +77,9 @@ pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Resul
         Record::Network(fields) => put(NETWORK, fields),
         Record::Resources(fields) => put(RESOURCES, fields),
         Record::Span(fields) => put(SPAN, fields),
+        Record::ThreadSpan(fields) => put(THREAD_SPAN, fields),
+        Record::Resource(fields) => put(RESOURCE, fields),
+        Record::Http2(fields) => put(HTTP2, fields),
     }
 }
 
@@ -104,6 +110,9 @@ pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record
         NETWORK => Record::Network(take(bytes)?),
         RESOURCES => Record::Resources(take(bytes)?),
         SPAN => Record::Span(take(bytes)?),
+        THREAD_SPAN => Record::ThreadSpan(take(bytes)?),
+        RESOURCE => Record::Resource(take(bytes)?),
+        HTTP2 => Record::Http2(take(bytes)?),
         kind => return Err(Reason::UnknownRecord { kind }),
     })
 }
@@ -127,6 +136,9 @@ pub(super) fn time_of(record: &Record) -> Option<Nanos> {
         Record::Network(r) => r.at_ns,
         Record::Resources(r) => r.at_ns,
         Record::Span(r) => r.at_ns,
+        Record::ThreadSpan(r) => r.at_ns,
+        Record::Resource(r) => r.at_ns,
+        Record::Http2(r) => r.at_ns,
     })
 }
 

@@ -2,8 +2,77 @@
 
 use crate::diagnosis::report::AffectedCall;
 
+use super::threads::ThreadSpans;
 use super::timeline::{Incoming, Outgoing, Timeline};
 use super::{Context, MAX_LINKS, Source, SpanContext};
+use crate::record::SpanSource;
+
+/// Calls from a request's sending to its answer, or to when there is none yet.
+const EXCHANGE: &str = "exchange:";
+/// One of these that is under way: at its end the thread may work for anybody.
+const NO_ANSWER: &str = "exchange:no_answer";
+
+/// The span that the call's thread worked for, as published. An exchange was begun under one, too, and
+/// may have no end yet. None where nothing was published.
+pub(super) fn published(
+    spans: &ThreadSpans,
+    call: &AffectedCall,
+    by_requests: impl FnOnce() -> Context,
+) -> Option<Context> {
+    let key = (call.pid, call.tid);
+    let at = |at_ns| spans.at(key, at_ns).flatten();
+    let begun = call.token.starts_with(EXCHANGE).then(|| at(call.start_ns));
+    let begun = begun.flatten();
+    let ended = (call.token != NO_ANSWER).then(|| at(call.end_ns)).flatten();
+    let (span, source) = match (begun, ended) {
+        (Some(begun), Some(ended)) if begun.0.trace_id != ended.0.trace_id => {
+            let links = vec![begun.0, ended.0];
+            let reason = "the answer was read under another span than the request was sent under";
+            return Some(Context::linked(links, source_of(begun.1), reason));
+        }
+        (Some(one), _) | (None, Some(one)) => one,
+        (None, None) => return None,
+    };
+    let reason = "the span that the thread published";
+    match source {
+        SpanSource::Thread => Some(Context {
+            source: Source::ThreadContext,
+            ..Context::own(span, 0.99, reason)
+        }),
+        SpanSource::Obi => Some(with_flags(span, by_requests())),
+    }
+}
+
+/// A span of which it is not known whether it is sampled is a parent only if a request of its trace says so.
+fn with_flags(span: SpanContext, seen: Context) -> Context {
+    let of_trace = |other: &&SpanContext| other.trace_id == span.trace_id;
+    let mut requests = seen.parent.iter().chain(&seen.links).filter(of_trace);
+    match requests.next() {
+        Some(request) => Context {
+            source: Source::Obi,
+            ..Context::own(
+                SpanContext {
+                    flags: request.flags,
+                    ..span
+                },
+                0.9,
+                "the span that eBPF instrumentation has for the thread",
+            )
+        },
+        None => Context::linked(
+            vec![span],
+            Source::Obi,
+            "eBPF instrumentation does not say whether its span is sampled",
+        ),
+    }
+}
+
+fn source_of(source: SpanSource) -> Source {
+    match source {
+        SpanSource::Thread => Source::ThreadContext,
+        SpanSource::Obi => Source::Obi,
+    }
+}
 
 /// The application's own span: the outgoing request that the call is part of.
 pub(super) fn own_span(
@@ -19,11 +88,21 @@ pub(super) fn own_span(
     };
     // A connect is made on a fresh socket: what was sent on that number before is over.
     let over = |o: &Outgoing| {
-        o.ended_before(call.start_ns) || (o.fd == call.fd && call.token.starts_with("connect:"))
+        o.ended_before(call.start_ns) || (o.line.0 == call.fd && call.token.starts_with("connect:"))
     };
+    let mut at_once = timeline.unanswered_on(call.fd, call.start_ns);
+    if let (Some(first), Some(second)) = (at_once.next(), at_once.next()) {
+        let all = [first, second].into_iter().chain(at_once);
+        let links = all.filter_map(|o| o.context).take(MAX_LINKS).collect();
+        return Some(Context::linked(
+            links,
+            Source::OutgoingTraceparent,
+            "several requests were under way on this connection",
+        ));
+    }
     let on_same = timeline
         .sent_between(since, call.end_ns)
-        .rfind(|o| o.fd == call.fd);
+        .rfind(|o| o.line.0 == call.fd);
     if let Some(sent) = on_same.filter(|o| !over(o)) {
         let parent = sent.context?;
         return match open {
@@ -93,12 +172,12 @@ pub(super) fn callers_span(
             .collect::<Vec<SpanContext>>()
     };
     let linked = |reason| Context::linked(contexts(), Source::IncomingTraceparent, reason);
-    let on_same: Vec<_> = open.iter().filter(|i| i.fd == call.fd).collect();
+    let on_same: Vec<_> = open.iter().filter(|i| i.line.0 == call.fd).collect();
     match (open, on_same.as_slice()) {
         ([], _) if timeline.has_incoming(call.start_ns) => Context::none("outside any request"),
         ([], _) => Context::none("no incoming request was seen on this thread"),
         ([only], _) if only.doubtful => linked("requests on the connection may be pipelined"),
-        ([only], _) if migrates && only.fd != call.fd => {
+        ([only], _) if migrates && only.line.0 != call.fd => {
             linked("this process moves requests between threads")
         }
         ([only], _) => match only.context {

@@ -1,5 +1,9 @@
 #[path = "tests/own_spans.rs"]
 mod own_spans;
+#[path = "tests/published.rs"]
+mod published;
+#[path = "tests/streams.rs"]
+mod streams;
 
 use super::*;
 use crate::record::TraceParent;

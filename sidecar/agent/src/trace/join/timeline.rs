@@ -12,10 +12,13 @@ const PIPELINE_SPREAD: Nanos = SECOND;
 /// A request without an answer is kept this long: calls that hang are asked about late.
 const KEEP_OPEN: Nanos = 300 * SECOND;
 
+/// A descriptor, and of HTTP/2 a stream on it; 0 else.
+pub(super) type Line = (i32, u32);
+
 /// A request that the thread read.
 #[derive(Clone, Debug)]
 pub(super) struct Incoming {
-    pub(super) fd: i32,
+    pub(super) line: Line,
     pub(super) opened_ns: Nanos,
     closed_ns: Option<Nanos>,
     pub(super) context: Option<SpanContext>,
@@ -25,9 +28,9 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(fd: i32, opened_ns: Nanos, context: Option<SpanContext>) -> Self {
+    pub(super) fn new(line: Line, opened_ns: Nanos, context: Option<SpanContext>) -> Self {
         Incoming {
-            fd,
+            line,
             opened_ns,
             closed_ns: None,
             context,
@@ -39,7 +42,7 @@ impl Incoming {
 /// A request that the thread wrote.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
-    pub(super) fd: i32,
+    pub(super) line: Line,
     pub(super) sent_ns: Nanos,
     answered_ns: Option<Nanos>,
     /// The descriptor was closed or the thread ended.
@@ -48,9 +51,9 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(fd: i32, sent_ns: Nanos, context: Option<SpanContext>) -> Self {
+    pub(super) fn new(line: Line, sent_ns: Nanos, context: Option<SpanContext>) -> Self {
         Outgoing {
-            fd,
+            line,
             sent_ns,
             answered_ns: None,
             ended_ns: None,
@@ -98,7 +101,7 @@ impl Timeline {
     /// The thread serves requests of several descriptors at once, during this one or before.
     pub(super) fn interleaves(&self, with: &Incoming) -> bool {
         let overlaps = |i: &Incoming| {
-            i.fd != with.fd && i.closed_ns.is_some_and(|closed| closed > with.opened_ns)
+            i.line != with.line && i.closed_ns.is_some_and(|closed| closed > with.opened_ns)
         };
         self.interleaves || self.incoming.iter().any(overlaps)
     }
@@ -107,8 +110,15 @@ impl Timeline {
         self.sends_overlap
     }
 
+    /// Requests on one descriptor that had no answer at `at`.
+    pub(super) fn unanswered_on(&self, fd: i32, at: Nanos) -> impl Iterator<Item = &Outgoing> {
+        self.outgoing.iter().filter(move |o| {
+            o.line.0 == fd && o.sent_ns <= at && !o.answered_before(at) && !o.ended_before(at)
+        })
+    }
+
     pub(super) fn open(&mut self, mut request: Incoming) {
-        let waiting = |i: &Incoming| i.closed_ns.is_none() && i.fd == request.fd;
+        let waiting = |i: &Incoming| i.closed_ns.is_none() && i.line == request.line;
         request.doubtful = self.incoming.iter().any(waiting);
         insert(&mut self.incoming, request, self.max_requests, |i| {
             i.opened_ns
@@ -118,7 +128,7 @@ impl Timeline {
     pub(super) fn send(&mut self, request: Outgoing) {
         let at = request.sent_ns;
         let waiting =
-            |o: &Outgoing| o.fd != request.fd && !o.answered_before(at) && !o.ended_before(at);
+            |o: &Outgoing| o.line != request.line && !o.answered_before(at) && !o.ended_before(at);
         self.sends_overlap |= self.outgoing.iter().any(waiting);
         insert(&mut self.outgoing, request, self.max_requests, |o| {
             o.sent_ns
@@ -127,12 +137,12 @@ impl Timeline {
 
     /// A response head: `Outgoing` answers what was read here, `Incoming` what was sent. False
     /// when nothing on this thread waited for it.
-    pub(super) fn answer(&mut self, direction: Direction, fd: i32, at_ns: Nanos) -> bool {
+    pub(super) fn answer(&mut self, direction: Direction, line: Line, at_ns: Nanos) -> bool {
         match direction {
-            Direction::Outgoing => self.close_incoming(fd, at_ns),
+            Direction::Outgoing => self.close_incoming(line, at_ns),
             Direction::Incoming => {
                 let waiting =
-                    |o: &&mut Outgoing| o.fd == fd && o.sent_ns <= at_ns && o.answered_ns.is_none();
+                    |o: &&mut Outgoing| o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none();
                 let oldest = self.outgoing.iter_mut().find(waiting);
                 oldest.map(|o| o.answered_ns = Some(at_ns)).is_some()
             }
@@ -141,8 +151,8 @@ impl Timeline {
 
     /// Closes the oldest open request on the descriptor; all of them when they cannot have been
     /// pipelined.
-    fn close_incoming(&mut self, fd: i32, at_ns: Nanos) -> bool {
-        let waiting = |i: &Incoming| i.fd == fd && i.closed_ns.is_none() && i.opened_ns <= at_ns;
+    fn close_incoming(&mut self, line: Line, at_ns: Nanos) -> bool {
+        let waiting = |i: &Incoming| i.line == line && i.closed_ns.is_none() && i.opened_ns <= at_ns;
         let mut opened = self
             .incoming
             .iter()
@@ -155,7 +165,7 @@ impl Timeline {
             .next_back()
             .is_some_and(|last| last - first > PIPELINE_SPREAD);
         let later_elsewhere =
-            |i: &Incoming| i.fd != fd && i.opened_ns > first && i.opened_ns <= at_ns;
+            |i: &Incoming| i.line != line && i.opened_ns > first && i.opened_ns <= at_ns;
         self.interleaves |= self.incoming.iter().any(later_elsewhere);
         for request in self.incoming.iter_mut().filter(|i| waiting(i)) {
             if all || request.opened_ns == first {
@@ -179,14 +189,14 @@ impl Timeline {
         for i in self
             .incoming
             .iter_mut()
-            .filter(|i| concerned(i.fd) && i.opened_ns <= at_ns)
+            .filter(|i| concerned(i.line.0) && i.opened_ns <= at_ns)
         {
             i.closed_ns.get_or_insert(at_ns);
         }
         for o in self
             .outgoing
             .iter_mut()
-            .filter(|o| concerned(o.fd) && o.sent_ns <= at_ns)
+            .filter(|o| concerned(o.line.0) && o.sent_ns <= at_ns)
         {
             o.ended_ns.get_or_insert(at_ns);
         }

@@ -1,0 +1,136 @@
+//! A server whose requests end in calls that fail, for measuring whose span those are put under:
+//! `join-server threads|tokio [publish]`. Says the port that it listens at.
+//!
+//! `GET /WHAT/N` with `traceparent`, on connections that stay open. `open`: opens `/join/N`, which is not there;
+//! `connect`: connects to an address that stands for N, where nobody listens; `elsewhere`: opens on a thread
+//! that does nothing else. N is in hexadecimal. With `publish`, every thread says which span it works for
+//! (OTEP 4947): one of its own for each request.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use stethos_tests::{
+    join::{Operation, address_of, own_span, path_of, trace_of},
+    published::Published,
+};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+/// What a request takes before it fails.
+const WORK: Duration = Duration::from_millis(1);
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("{}", listener.local_addr()?.port());
+    match words[..] {
+        ["threads"] => threads(&listener, false),
+        ["threads", "publish"] => threads(&listener, true),
+        ["tokio"] => runtime()?.block_on(tasks(listener, false)),
+        ["tokio", "publish"] => runtime()?.block_on(tasks(listener, true)),
+        _ => Err(io::Error::other("join-server threads|tokio [publish]")),
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+}
+
+/// A thread for each connection.
+fn threads(listener: &TcpListener, publish: bool) -> io::Result<()> {
+    for connection in listener.incoming() {
+        let connection = connection?;
+        std::thread::spawn(move || {
+            // A client may leave whenever it likes.
+            let _ = serve(connection, publish);
+        });
+    }
+    Ok(())
+}
+
+fn serve(connection: TcpStream, publish: bool) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    let mut writer = connection.try_clone()?;
+    let mut reader = BufReader::new(connection);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((operation, number)) = Operation::of_line(&line) else {
+            return Ok(());
+        };
+        while line.trim() != "" {
+            line.clear();
+            reader.read_line(&mut line)?;
+        }
+        let mut published = publish.then(|| Published::new(trace_of(number), own_span(number)));
+        let work = || {
+            std::thread::sleep(WORK);
+            match operation {
+                Operation::Open => drop(std::fs::File::open(path_of(number))),
+                Operation::Connect => drop(TcpStream::connect(address_of(number))),
+                Operation::Elsewhere => {
+                    // Whoever does it knows nothing of the request.
+                    let elsewhere = std::thread::spawn(move || std::fs::File::open(path_of(number)));
+                    drop(elsewhere.join());
+                }
+            }
+        };
+        match &mut published {
+            Some(published) => published.within(work),
+            None => work(),
+        }
+        writer.write_all(ANSWER)?;
+    }
+}
+
+/// A task for each connection.
+async fn tasks(listener: TcpListener, publish: bool) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (connection, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            let _ = serve_task(connection, publish).await;
+        });
+    }
+}
+
+async fn serve_task(connection: tokio::net::TcpStream, publish: bool) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    let (reader, mut writer) = connection.into_split();
+    let mut reader = tokio::io::BufReader::new(reader).take(u64::MAX);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).await?;
+        let Some((operation, number)) = Operation::of_line(&line) else {
+            return Ok(());
+        };
+        while line.trim() != "" {
+            line.clear();
+            reader.read_line(&mut line).await?;
+        }
+        let work = async move {
+            tokio::time::sleep(WORK).await;
+            match operation {
+                Operation::Open => drop(std::fs::File::open(path_of(number))),
+                Operation::Connect => {
+                    let address: SocketAddr = address_of(number);
+                    drop(tokio::net::TcpStream::connect(address).await);
+                }
+                Operation::Elsewhere => drop(tokio::fs::File::open(path_of(number)).await),
+            }
+        };
+        match publish {
+            true => Published::new(trace_of(number), own_span(number)).during(work).await,
+            false => work.await,
+        }
+        writer.write_all(ANSWER).await?;
+    }
+}

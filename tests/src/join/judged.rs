@@ -1,0 +1,113 @@
+//! What became of the calls of requests that failed.
+
+use stethos::{
+    diagnosis::report::AffectedCall,
+    record::{Detail, Record, Subject},
+    trace::{Context, Join, JoinConfig},
+};
+
+use super::{PORT, callers_span, own_span, trace_of};
+
+/// How many calls were put where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Under the span of their own request, or of who asked for it.
+    pub right: usize,
+    /// Under another span of the right trace.
+    pub trace: usize,
+    /// Under a span of another trace.
+    pub wrong: usize,
+    /// Linked with several, the right one among them.
+    pub linked: usize,
+    /// Linked with others alone.
+    pub linked_wrong: usize,
+    pub none: usize,
+}
+
+impl Joined {
+    pub fn all(&self) -> usize {
+        self.right + self.trace + self.wrong + self.linked + self.linked_wrong + self.none
+    }
+
+    /// Share of calls under the right span, in percent.
+    pub fn right_percent(&self) -> f64 {
+        100.0 * self.right as f64 / self.all().max(1) as f64
+    }
+
+    fn count(&mut self, number: u32, context: &Context) {
+        let trace = trace_of(number);
+        let links = &context.links;
+        let place = match context.parent {
+            Some(parent) if parent.trace_id != trace => &mut self.wrong,
+            Some(parent) if [callers_span(number), own_span(number)].contains(&parent.span_id) => {
+                &mut self.right
+            }
+            Some(_) => &mut self.trace,
+            None if links.iter().any(|link| link.trace_id == trace) => &mut self.linked,
+            None if !links.is_empty() => &mut self.linked_wrong,
+            None => &mut self.none,
+        };
+        *place += 1;
+    }
+}
+
+/// Joins as the pipeline does, once what belongs to a call has come.
+pub fn judged(records: &[Record]) -> Joined {
+    let mut join = Join::new(JoinConfig::default());
+    let mut joined = Joined::default();
+    let mut waiting: Vec<&Detail> = Vec::new();
+    for record in records {
+        match record {
+            Record::Http(head) => join.on_http(head),
+            Record::Http2(heads) => join.on_http2(heads),
+            Record::ThreadSpan(span) => join.on_thread_span(span),
+            Record::Reduced(reduced) => join.on_reduced(reduced),
+            Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
+            Record::Detail(detail) if detail.ret < 0 => waiting.push(detail),
+            Record::Threads(snapshot) => waiting.retain(|detail| {
+                let settled = Join::resolve_after(detail.at_ns) <= snapshot.at_ns;
+                if settled {
+                    judge(&join, detail, &mut joined);
+                }
+                !settled
+            }),
+            _ => {}
+        }
+    }
+    for detail in waiting {
+        judge(&join, detail, &mut joined);
+    }
+    joined
+}
+
+fn judge(join: &Join, detail: &Detail, joined: &mut Joined) {
+    let Some(number) = number_of(&detail.subject) else {
+        return;
+    };
+    let context = join.resolve(&AffectedCall {
+        incident_id: String::new(),
+        container: detail.container,
+        pid: detail.pid,
+        tid: detail.tid,
+        fd: detail.fd,
+        start_ns: detail.at_ns,
+        end_ns: detail.at_ns,
+        token: match detail.subject {
+            Subject::Path(_) => "openat:ENOENT".to_owned(),
+            Subject::Peer(_) => "connect:ECONNREFUSED".to_owned(),
+        },
+    });
+    joined.count(number, &context);
+}
+
+/// The request that a failing call is of.
+fn number_of(subject: &Subject) -> Option<u32> {
+    match subject {
+        Subject::Path(path) => u32::from_str_radix(path.strip_prefix("/join/")?, 16).ok(),
+        Subject::Peer(peer) => {
+            let peer: std::net::SocketAddrV4 = peer.parse().ok()?;
+            let [_, a, b, c] = peer.ip().octets();
+            (peer.port() == PORT).then(|| u32::from_be_bytes([0, a, b, c]))
+        }
+    }
+}

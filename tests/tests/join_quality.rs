@@ -1,0 +1,61 @@
+//! Calls of 64 requests at once are put under the right span, or under none.
+#![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
+
+use stethos_tests::{
+    join::{Application, Asked, Joined, Operation, ask, judged},
+    skip::{Need, kernel_or_skip, skip},
+};
+
+const REQUESTS: u32 = 4000;
+
+/// None where it cannot be tried here.
+fn tried(test: &str, application: Application, publish: bool, operation: Operation) -> Option<Joined> {
+    let asked = Asked {
+        application,
+        publish,
+        operation,
+        requests: REQUESTS,
+    };
+    let Some(records) = ask(asked) else {
+        skip(Need::Tool, test, &format!("{} is not installed", application.name()));
+        return None;
+    };
+    let joined = judged(&records);
+    println!("{asked:?}: {joined:?}");
+    assert_eq!(joined.all(), REQUESTS as usize, "{asked:?}");
+    Some(joined)
+}
+
+#[test]
+fn what_threads_publish_is_right() {
+    const TEST: &str = "what_threads_publish_is_right";
+    if !kernel_or_skip(TEST) || !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    for application in [Application::Threads, Application::Tokio] {
+        for operation in [Operation::Open, Operation::Connect] {
+            let joined = tried(TEST, application, true, operation).unwrap();
+            assert_eq!((joined.wrong, joined.trace, joined.linked_wrong), (0, 0, 0));
+            assert!(joined.right_percent() >= 95.0, "{joined:?}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_are_read_put_no_call_under_anothers_span() {
+    const TEST: &str = "requests_that_are_read_put_no_call_under_anothers_span";
+    if !kernel_or_skip(TEST) {
+        return;
+    }
+    for application in [Application::Threads, Application::Tokio, Application::Node] {
+        for operation in [Operation::Open, Operation::Connect, Operation::Elsewhere] {
+            let Some(joined) = tried(TEST, application, false, operation) else {
+                break;
+            };
+            assert_eq!((joined.wrong, joined.trace), (0, 0));
+            if application == Application::Threads && operation != Operation::Elsewhere {
+                assert!(joined.right_percent() >= 80.0, "{joined:?}");
+            }
+        }
+    }
+}
