@@ -2,11 +2,13 @@
 
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use crate::shop::free_port;
 
 /// A running collector; it prints all that it receives.
 pub struct Collector {
@@ -67,12 +69,16 @@ impl Collector {
     /// # Panics
     /// When the collector does not start.
     pub fn start() -> Option<Self> {
+        Self::start_at(free_port().ok()?)
+    }
+
+    /// The same, with this port for OTLP over HTTP.
+    ///
+    /// # Panics
+    /// When the collector does not start.
+    pub fn start_at(http: u16) -> Option<Self> {
         let program = std::env::var_os("STETHOS_ROTEL")?;
-        let free = || {
-            let listener = TcpListener::bind("127.0.0.1:0").ok()?;
-            listener.local_addr().ok().map(|address| address.port())
-        };
-        let (grpc, http) = (free()?, free()?);
+        let grpc = free_port().ok()?;
         let folder = std::env::temp_dir().join(format!(
             "stethos-test-collector-{}-{http}",
             std::process::id()
@@ -103,6 +109,10 @@ impl Collector {
             std::thread::sleep(Duration::from_millis(50));
         }
         Some(collector)
+    }
+
+    pub fn http_port(&self) -> u16 {
+        self.http
     }
 
     pub fn http_endpoint(&self) -> String {

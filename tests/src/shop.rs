@@ -64,6 +64,7 @@ pub struct Shop {
     pub redis: Running,
     pub redis_port: u16,
     pub catalog: Running,
+    pub api_address: String,
     _api: Running,
     _load: Running,
 }
@@ -140,13 +141,14 @@ pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> io
     let mut command = Command::new(binary("shop-load"));
     command
         .arg(format!("--target={api_address}"))
-        .args(["--rate=60", "--seconds=600"]);
+        .args(["--rate=60", "--seconds=1200"]);
     command.stdout(Stdio::null());
     let load = Running::start(outside, &mut command, &folder.join("load.log"))?;
     Ok(Shop {
         redis,
         redis_port,
         catalog,
+        api_address,
         _api: api,
         _load: load,
     })

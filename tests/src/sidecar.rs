@@ -115,6 +115,12 @@ impl Sidecar {
         }
     }
 
+    /// All that it has said so far.
+    pub fn said(&mut self) -> &[Value] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
     /// Waits until `containers` are watched; gives what was said of each.
     ///
     /// # Panics

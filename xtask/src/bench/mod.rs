@@ -8,6 +8,7 @@ mod hook;
 mod interval;
 mod learning;
 mod load;
+mod outage;
 mod paced;
 mod peers;
 mod plugin;
@@ -22,7 +23,7 @@ mod trace;
 mod units;
 mod watcher;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::build;
 use crate::setup::{self, Scope};
@@ -51,6 +52,9 @@ pub(crate) struct BenchOptions {
     /// Requests of each kind that `join` makes.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(64..=10_000_000))]
     requests: u32,
+    /// How long the collector of `outage` is away.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
     #[command(flatten)]
     learning: learning::LearningOptions,
 }
@@ -82,6 +86,8 @@ enum Bench {
     Trace,
     /// Whose spans the calls of 64 requests at once are put under; only when it is named.
     Join,
+    /// What arrives after a collector was away; only when it is named.
+    Outage,
 }
 
 const ALL: [Bench; 7] = [
@@ -116,6 +122,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
         true => setup::run(workspace, Scope::Scoring)?.onnx,
         false => None,
     };
+    let collector = match benches.contains(&Bench::Outage) {
+        true => setup::run(workspace, Scope::Test)?.rotel,
+        false => None,
+    };
 
     let mut failed = Vec::new();
     for bench in benches {
@@ -143,6 +153,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             Bench::Units => units::run(workspace, options.json),
             Bench::Trace => trace::cost(workspace, options.rounds),
             Bench::Join => trace::join(workspace, options.requests),
+            Bench::Outage => match &collector {
+                Some(collector) => outage::run(workspace, collector, options.minutes),
+                None => Err(anyhow!("there is no collector")),
+            },
         };
         match figures {
             Ok(figures) => print(&figures, options.json),

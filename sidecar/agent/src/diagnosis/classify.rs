@@ -266,8 +266,10 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
     let has = |test: fn(&Kind) -> bool| roots.iter().any(|e| test(&e.kind));
     let specific = roots.iter().any(|e| !e.is_vague());
     if evidence.peer().is_some_and(|peer| is_resolver(&peer)) {
+        let no_way = matches!(evidence.errno(), Some(EHOSTUNREACH | ENETUNREACH));
         return match evidence.kind {
             Kind::SlowExchange { .. } => vec![(DependencySlow, 0.9), (DnsFailure, 0.3)],
+            _ if no_way => vec![(NetworkUnreachable, 0.95), (DnsFailure, 0.3)],
             _ => vec![(DnsFailure, 1.0)],
         };
     }
