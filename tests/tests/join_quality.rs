@@ -47,7 +47,12 @@ fn requests_that_are_read_put_no_call_under_anothers_span() {
     if !kernel_or_skip(TEST) {
         return;
     }
-    for application in [Application::Threads, Application::Tokio, Application::Node] {
+    for application in [
+        Application::Threads,
+        Application::Tokio,
+        Application::Http2,
+        Application::Node,
+    ] {
         for operation in [Operation::Open, Operation::Connect, Operation::Elsewhere] {
             let Some(joined) = tried(TEST, application, false, operation) else {
                 break;

@@ -10,6 +10,7 @@ fn main() {
     for application in [
         Application::Threads,
         Application::Tokio,
+        Application::Http2,
         Application::Node,
     ] {
         for publish in [false, true] {

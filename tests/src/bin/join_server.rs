@@ -1,5 +1,5 @@
 //! A server whose requests end in calls that fail, for measuring whose span those are put under:
-//! `join-server threads|tokio [publish]`. Says the port that it listens at.
+//! `join-server threads|tokio|http2 [publish]`. Says the port that it listens at.
 //!
 //! `GET /WHAT/N` with `traceparent`, on connections that stay open. `open`: opens `/join/N`, which is not there;
 //! `connect`: connects to an address that stands for N, where nobody listens; `elsewhere`: opens on a thread
@@ -7,11 +7,19 @@
 //! (OTEP 4947): one of its own for each request.
 
 use std::{
+    convert::Infallible,
     io::{self, BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
+use http_body_util::Empty;
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use stethos_tests::{
     join::{Operation, address_of, own_span, path_of, trace_of},
     published::Published,
@@ -32,7 +40,9 @@ fn main() -> io::Result<()> {
         ["threads", "publish"] => threads(&listener, true),
         ["tokio"] => runtime()?.block_on(tasks(listener, false)),
         ["tokio", "publish"] => runtime()?.block_on(tasks(listener, true)),
-        _ => Err(io::Error::other("join-server threads|tokio [publish]")),
+        ["http2"] => runtime()?.block_on(streams(listener, false)),
+        ["http2", "publish"] => runtime()?.block_on(streams(listener, true)),
+        _ => Err(io::Error::other("join-server threads|tokio|http2 [publish]")),
     }
 }
 
@@ -116,21 +126,53 @@ async fn serve_task(connection: tokio::net::TcpStream, publish: bool) -> io::Res
             line.clear();
             reader.read_line(&mut line).await?;
         }
-        let work = async move {
-            tokio::time::sleep(WORK).await;
-            match operation {
-                Operation::Open => drop(std::fs::File::open(path_of(number))),
-                Operation::Connect => {
-                    let address: SocketAddr = address_of(number);
-                    drop(tokio::net::TcpStream::connect(address).await);
-                }
-                Operation::Elsewhere => drop(tokio::fs::File::open(path_of(number)).await),
-            }
-        };
-        match publish {
-            true => Published::new(trace_of(number), own_span(number)).during(work).await,
-            false => work.await,
-        }
+        fail(operation, number, publish).await;
         writer.write_all(ANSWER).await?;
+    }
+}
+
+/// What a request ends in.
+async fn fail(operation: Operation, number: u32, publish: bool) {
+    let work = async move {
+        tokio::time::sleep(WORK).await;
+        match operation {
+            Operation::Open => drop(std::fs::File::open(path_of(number))),
+            Operation::Connect => {
+                let address: SocketAddr = address_of(number);
+                drop(tokio::net::TcpStream::connect(address).await);
+            }
+            Operation::Elsewhere => drop(tokio::fs::File::open(path_of(number)).await),
+        }
+    };
+    match publish {
+        true => {
+            let published = Published::new(trace_of(number), own_span(number));
+            published.during(work).await;
+        }
+        false => work.await,
+    }
+}
+
+/// A task for each request of a connection.
+async fn streams(listener: TcpListener, publish: bool) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (connection, _) = listener.accept().await?;
+        connection.set_nodelay(true)?;
+        let answer = move |request: Request<Incoming>| async move {
+            let line = format!("GET {} HTTP/2", request.uri().path());
+            if let Some((operation, number)) = Operation::of_line(&line) {
+                fail(operation, number, publish).await;
+            }
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        };
+        tokio::spawn(async move {
+            let connection = TokioIo::new(connection);
+            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(connection, service_fn(answer));
+            // A client may leave whenever it likes.
+            let _ = served.await;
+        });
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
 mod judged;
+mod streams;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -94,6 +95,8 @@ pub enum Application {
     Threads,
     /// A runtime that moves tasks between threads.
     Tokio,
+    /// The same over HTTP/2, a task for each request.
+    Http2,
     /// An event loop, and threads for files.
     Node,
 }
@@ -103,6 +106,7 @@ impl Application {
         match self {
             Application::Threads => "threads",
             Application::Tokio => "tokio",
+            Application::Http2 => "http2",
             Application::Node => "node",
         }
     }
@@ -135,6 +139,18 @@ pub struct Asked {
     pub requests: u32,
 }
 
+impl Asked {
+    fn path(&self, number: u32) -> String {
+        format!("/{}/{number:x}", self.operation.name())
+    }
+}
+
+fn traceparent(number: u32) -> String {
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let (trace, span) = (hex(&trace_of(number)), hex(&callers_span(number)));
+    format!("00-{trace}-{span}-01")
+}
+
 /// Asks so many things, and gives what capture delivered meanwhile. None when the application is not
 /// installed.
 pub fn ask(asked: Asked) -> Option<Vec<Record>> {
@@ -149,9 +165,12 @@ pub fn ask(asked: Asked) -> Option<Vec<Record>> {
     let next = AtomicU32::new(1);
     let mut records = Vec::new();
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|_| scope.spawn(|| client(address, asked, &next)))
-            .collect();
+        let clients: Vec<_> = match asked.application {
+            Application::Http2 => vec![scope.spawn(|| streams::ask(address, asked))],
+            _ => (0..CONNECTIONS)
+                .map(|_| scope.spawn(|| client(address, asked, &next)))
+                .collect(),
+        };
         while clients.iter().any(|client| !client.is_finished()) {
             while let Ok(batch) = live.records.try_recv() {
                 records.extend(batch);
@@ -173,12 +192,10 @@ fn client(address: SocketAddr, asked: Asked, next: &AtomicU32) {
         if number > asked.requests {
             return;
         }
-        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
         let request = format!(
-            "GET /{}/{number:x} HTTP/1.1\r\nHost: join\r\ntraceparent: 00-{}-{}-01\r\n\r\n",
-            asked.operation.name(),
-            hex(&trace_of(number)),
-            hex(&callers_span(number)),
+            "GET {} HTTP/1.1\r\nHost: join\r\ntraceparent: {}\r\n\r\n",
+            asked.path(number),
+            traceparent(number),
         );
         connection.write_all(request.as_bytes()).unwrap();
         let mut length = 0;
