@@ -30,7 +30,7 @@ use crate::{
         reference::Reference,
         report::{IncidentState, Report},
     },
-    export::{Contexts, Published, Resource},
+    export::{Contexts, PodInfo, Published, Resource},
     learning::Learning,
     models::Models,
     record::{Account, ContainerIndex, ContainerInfo, Header, LifecycleEvent, Nanos, Record, Tick},
@@ -53,6 +53,7 @@ pub struct Pipeline {
     late: Late,
     contexts: Contexts,
     applications: BTreeMap<ContainerIndex, Application>,
+    pod: PodInfo,
     close: Option<u16>,
 }
 
@@ -77,6 +78,7 @@ impl Pipeline {
             late: Late::default(),
             contexts: Contexts::default(),
             applications: BTreeMap::new(),
+            pod: PodInfo::default(),
             close,
             header,
         }
@@ -87,6 +89,11 @@ impl Pipeline {
         if self.engine.is_some() {
             self.attention = Some(Attention::new(&self.header.arch));
         }
+    }
+
+    /// What the pod's manifest says of its applications.
+    pub fn set_pod(&mut self, pod: PodInfo) {
+        self.pod = pod;
     }
 
     /// What decides whether calls are only counted.
@@ -202,7 +209,7 @@ impl Pipeline {
     /// The resource of a container's application as far as it is known.
     pub fn resource(&mut self, container: ContainerIndex) -> Arc<Resource> {
         let application = self.applications.entry(container).or_default();
-        application.resource()
+        application.resource(&self.pod)
     }
 
     pub fn models(&self) -> &Models {

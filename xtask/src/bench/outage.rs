@@ -24,7 +24,7 @@ pub(super) fn run(workspace: &Workspace, collector: &Path, minutes: f64) -> Resu
     ensure!(output.status.success(), "{PROGRAM} failed: {}", output.status);
     let told: Value = serde_json::from_slice(&output.stdout).context("no JSON")?;
     let number = |path: &str| told.pointer(path).and_then(Value::as_f64);
-    let figure = |name: &str, path: &str, unit| {
+    let figure = |name: &str, path: &str, unit| -> Result<Figure> {
         let value = number(path).with_context(|| format!("no {path}"))?;
         Ok(Figure::new(format!("outage.{name}"), value, unit))
     };

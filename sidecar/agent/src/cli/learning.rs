@@ -4,7 +4,7 @@ use std::{ffi::OsString, sync::Arc};
 
 use crate::{
     config::Config,
-    export::Resource,
+    export::{PodInfo, Resource},
     learning::{
         Settings, Workload,
         progress::Bounds,
@@ -42,7 +42,13 @@ pub(super) fn settings(config: &Config) -> Settings {
     let workload = match learning.store.workload.as_str() {
         "" => Workload::Found(|container, process| {
             let variable = |name: &str| std::env::var(name).ok();
-            Resource::of_application(container, std::slice::from_ref(process), &variable).workload()
+            Resource::of_application(
+                container,
+                std::slice::from_ref(process),
+                &variable,
+                &PodInfo::default(),
+            )
+            .workload()
         }),
         name => Workload::Named(name.to_owned()),
     };

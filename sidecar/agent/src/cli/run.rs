@@ -28,7 +28,7 @@ use crate::{
         attention::{Attention, Familiar, Order},
         observation::Stray,
     },
-    export::{self, ExportConfig, Exporter, OutboxConfig},
+    export::{self, ExportConfig, Exporter, OutboxConfig, PodInfo},
     learning::{Change, Learning},
     models::{Models, application::GENERIC},
     passthrough::{Passthrough, PassthroughConfig},
@@ -101,6 +101,7 @@ async fn sidecar(
         None => None,
     };
     let mut pipeline = Pipeline::new(header, models, Some(learning), diagnosis);
+    pipeline.set_pod(PodInfo::read(&config.export.pod_info));
     if config.capture.reduce {
         pipeline.reduce();
     }

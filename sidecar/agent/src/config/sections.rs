@@ -312,6 +312,9 @@ pub struct ExportSettings {
     /// over it, the oldest are dropped and counted. `0B`: they wait in memory, for five minutes.
     #[schemars(extend("x-range" = ["0B", "64GiB"]))]
     pub outbox: Size,
+    /// A folder with the files `labels` and `annotations` of the pod, as the downward API writes them: what
+    /// they say of the application stands in its resource.
+    pub pod_info: PathBuf,
 }
 
 impl Default for ExportSettings {
@@ -320,6 +323,7 @@ impl Default for ExportSettings {
             otlp: true,
             spans_per_minute: 30,
             outbox: Size::mib(32),
+            pod_info: "/etc/podinfo".into(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod json;
 mod log;
 pub mod metrics;
 mod outbox;
+mod pod_info;
 mod queue;
 mod resource;
 mod span;
@@ -37,6 +38,7 @@ pub use config::{
 pub use contexts::Contexts;
 pub use json::to_json;
 pub use outbox::OutboxConfig;
+pub use pod_info::PodInfo;
 pub use queue::SignalStats;
 pub use resource::{Lookup, Resource};
 pub use transport::TransportError;

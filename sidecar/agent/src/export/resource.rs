@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 use percent_encoding::percent_decode_str;
 
+use super::pod_info::PodInfo;
 use crate::{
     capture::runtime::without_tag,
     record::{ContainerInfo, ProcessInfo},
@@ -79,12 +80,14 @@ impl Resource {
     /// The resource of a container's application, from its processes (main process first) and what
     /// the pod says about itself in the sidecar's own environment.
     ///
-    /// What the application declares wins: `OTEL_SERVICE_NAME`, then `OTEL_RESOURCE_ATTRIBUTES`,
-    /// then what was detected. `service.name` falls back to the executable's name.
+    /// What the application declares wins: `OTEL_SERVICE_NAME`, then `OTEL_RESOURCE_ATTRIBUTES`, then the
+    /// pod's annotations, its labels, and what was detected. `service.name` falls back to the executable's
+    /// name.
     pub fn of_application(
         container: &ContainerInfo,
         processes: &[ProcessInfo],
         sidecar: Lookup<'_>,
+        pod: &PodInfo,
     ) -> Self {
         let mut resource = Resource::default();
         resource.set("container.name", container.name.as_str());
@@ -111,6 +114,9 @@ impl Resource {
             .find(|n| !n.is_empty());
         resource.set("process.executable.name", executable.unwrap_or_default());
         resource.set("service.name", executable.unwrap_or(&container.name));
+        for (attribute, value) in pod.of_labels().into_iter().chain(pod.of_annotations()) {
+            resource.set(attribute, value);
+        }
         if let Some((_, list)) = declared("OTEL_RESOURCE_ATTRIBUTES") {
             resource
                 .0
@@ -243,7 +249,7 @@ mod tests {
             ("OTEL_SERVICE_NAME", "checkout"),
         ]);
         let pod = |name: &str| (name == "K8S_POD_NAME").then(|| "pod-1".to_owned());
-        let resource = Resource::of_application(&container(), &[declared], &pod);
+        let resource = Resource::of_application(&container(), &[declared], &pod, &PodInfo::default());
         assert_eq!(resource.get("service.name"), Some("checkout"));
         assert_eq!(resource.get("service.version"), Some("1,2"));
         assert_eq!(resource.get("team"), Some("b"));
@@ -256,13 +262,13 @@ mod tests {
     #[test]
     fn without_declarations_the_executable_names_the_service() {
         let nothing = |_: &str| None;
-        let resource = Resource::of_application(&container(), &[process(&[])], &nothing);
+        let resource = Resource::of_application(&container(), &[process(&[])], &nothing, &PodInfo::default());
         assert_eq!(resource.get("service.name"), Some("redis-server"));
         assert_eq!(
             resource.get("process.executable.name"),
             Some("redis-server")
         );
-        let gone = Resource::of_application(&container(), &[], &nothing);
+        let gone = Resource::of_application(&container(), &[], &nothing, &PodInfo::default());
         assert_eq!(gone.get("service.name"), Some("cri-abc.scope"));
     }
 
@@ -273,7 +279,7 @@ mod tests {
                 let found = variables.iter().find(|(key, _)| *key == name);
                 found.map(|(_, value)| value.to_string())
             };
-            Resource::of_application(&container(), &[process(declared)], &variable).workload()
+            Resource::of_application(&container(), &[process(declared)], &variable, &PodInfo::default()).workload()
         };
         let namespace = ("K8S_NAMESPACE_NAME", "shop");
         let deployment = ("K8S_DEPLOYMENT_NAME", "cache");
@@ -293,7 +299,7 @@ mod tests {
                 image_digest: Some(digest.to_owned()),
                 ..container()
             };
-            Resource::of_application(&container, &[], &nothing)
+            Resource::of_application(&container, &[], &nothing, &PodInfo::default())
         };
         let resource = of("localhost:5000/api:1.2", "localhost:5000/api@sha256:12");
         let image = "container.image.name";
@@ -309,7 +315,7 @@ mod tests {
         assert_eq!(resource.get("container.image.tags"), None);
         assert_eq!(resource.get("container.image.repo_digests"), None);
         assert_eq!(resource.get("container.image.id"), Some("sha256:12"));
-        let unknown = Resource::of_application(&self::container(), &[], &nothing);
+        let unknown = Resource::of_application(&self::container(), &[], &nothing, &PodInfo::default());
         assert!(unknown.iter().all(|(key, _)| !key.starts_with(image)));
     }
 

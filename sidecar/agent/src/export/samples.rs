@@ -8,7 +8,7 @@ use crate::diagnosis::report::{
 use crate::record::{ContainerInfo, Nanos, TraceParent};
 use crate::trace::{Context, ParentKind, Source, SpanContext};
 
-use super::{PluginIdentity, Published, Resource};
+use super::{PluginIdentity, PodInfo, Published, Resource};
 
 pub(super) const MS: Nanos = 1_000_000;
 pub(super) const UNIX_OFFSET: i64 = 1_700_000_000_000_000_000;
@@ -44,7 +44,12 @@ pub(super) fn published(report: Report, context: Context) -> Published {
     Published {
         report,
         context,
-        resource: Arc::new(Resource::of_application(&container, &[], &|_| None)),
+        resource: Arc::new(Resource::of_application(
+            &container,
+            &[],
+            &|_| None,
+            &PodInfo::default(),
+        )),
         plugin: Some(PluginIdentity {
             name: "generic".into(),
             version: "0.1.0".into(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    export::Resource,
+    export::{PodInfo, Resource},
     record::{ContainerInfo, ProcessInfo},
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Application {
 }
 
 impl Application {
-    pub(super) fn resource(&mut self) -> Arc<Resource> {
+    pub(super) fn resource(&mut self, pod: &PodInfo) -> Arc<Resource> {
         if let Some(resource) = &self.resource {
             return resource.clone();
         }
@@ -32,8 +32,8 @@ impl Application {
             image_digest: None,
         });
         let processes: Vec<ProcessInfo> = self.processes.values().cloned().collect();
-        let mut resource =
-            Resource::of_application(&container, &processes, &|name| std::env::var(name).ok());
+        let variable = |name: &str| std::env::var(name).ok();
+        let mut resource = Resource::of_application(&container, &processes, &variable, pod);
         // The main process's, or the first other one's.
         let published = self.published.values().find(|all| !all.is_empty());
         resource.take_published(published.into_iter().flatten());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stethos::diagnosis::report::{
     AffectedCall, Diagnosis, FaultClass, Hypothesis, IncidentState, Report,
 };
-use stethos::export::{PluginIdentity, Published, Resource};
+use stethos::export::{PluginIdentity, PodInfo, Published, Resource};
 use stethos::record::{ContainerInfo, ProcessInfo, TraceParent};
 use stethos::trace::{Context, ParentKind, Source};
 
@@ -32,7 +32,12 @@ pub(crate) fn resource(service: &str) -> Arc<Resource> {
         environment: vec![("OTEL_SERVICE_NAME".into(), service.into())],
         listens: vec![],
     };
-    Arc::new(Resource::of_application(&container, &[process], &|_| None))
+    Arc::new(Resource::of_application(
+        &container,
+        &[process],
+        &|_| None,
+        &PodInfo::default(),
+    ))
 }
 
 pub(crate) fn published(service: &str, report: Report, context: Context) -> Published {
