@@ -95,11 +95,12 @@ fn main() -> Result<()> {
         let key = (key("stethos.incident.id"), key("stethos.incident.state"));
         *arrived.entry(key).or_default() += 1;
     }
-    let missing = told.0.iter().filter(|(key, count)| arrived.get(key).copied().unwrap_or(0) < **count);
+    let came = |key: &(String, String)| arrived.get(key).copied().unwrap_or(0);
+    let missing = told.0.iter().filter(|(key, count)| came(key) < **count);
     let twice: usize = told
         .0
         .iter()
-        .map(|(key, count)| arrived.get(key).copied().unwrap_or(0).saturating_sub(*count))
+        .map(|(key, count)| came(key).saturating_sub(*count))
         .sum();
     let line = json!({
         "minutes": outage.as_secs_f64() / 60.0,

@@ -12,7 +12,7 @@
 
 mod way;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnosis::errno::*;
 use crate::diagnosis::evidence::Evidence;
@@ -268,6 +268,9 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
     if evidence.peer().is_some_and(|peer| is_resolver(&peer)) {
         let no_way = matches!(evidence.errno(), Some(EHOSTUNREACH | ENETUNREACH));
         return match evidence.kind {
+            Kind::SlowExchange { .. } if slow_peers(evidence, roots) > 1 => {
+                vec![(NetworkThrottled, 0.9), (DependencySlow, 0.4)]
+            }
             Kind::SlowExchange { .. } => vec![(DependencySlow, 0.9), (DnsFailure, 0.3)],
             _ if no_way => vec![(NetworkUnreachable, 0.95), (DnsFailure, 0.3)],
             _ => vec![(DnsFailure, 1.0)],
@@ -302,6 +305,10 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
                 false => vec![(DependencyHung, 0.9), (DependencySlow, 0.2)],
             }
         }
+        // What the ways to several peers have in common is narrow.
+        Kind::SlowExchange { .. } if slow_peers(evidence, roots) > 1 => {
+            vec![(NetworkThrottled, 0.9), (DependencySlow, 0.4)]
+        }
         Kind::SlowExchange { .. } => vec![(DependencySlow, 0.95), (DependencyHung, 0.1)],
         Kind::Heard { .. }
         | Kind::Unheard { .. }
@@ -331,6 +338,16 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::Unstable => vec![(ConfigRegression, 0.5)],
         Kind::SlowService => vec![],
     }
+}
+
+/// How many peers of the evidence's container are slow.
+fn slow_peers(evidence: &Evidence, roots: &[&Evidence]) -> usize {
+    let slow = roots.iter().filter(|other| {
+        let slow = matches!(other.kind, Kind::SlowExchange { .. });
+        slow && other.container == evidence.container && other.is_significant()
+    });
+    let peers: BTreeSet<_> = slow.filter_map(|other| other.peer()).collect();
+    peers.len()
 }
 
 fn leaks_descriptors(evidence: &Evidence) -> bool {

@@ -4,6 +4,11 @@ use super::Incident;
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::signal::{Cause, Kind, Signal};
+use crate::record::Nanos;
+use crate::sequential::SECOND;
+
+/// What is slow together is slow within this.
+const TOGETHER: Nanos = 2 * SECOND;
 
 impl Incident {
     /// True when the signal belongs to this incident.
@@ -27,6 +32,9 @@ impl Incident {
             if same && started(&signal.kind) && started(&evidence.kind) {
                 return true;
             }
+            if same && slow_at_once(signal, evidence, pod) {
+                return true;
+            }
             let piles = matches!(signal.kind, Kind::DescriptorLeak { .. });
             if same && piles && evidence.kind.holds_up_requests() {
                 return true;
@@ -47,6 +55,18 @@ impl Incident {
             }
         })
     }
+}
+
+/// Several peers outside of the pod that become slow together have something in common.
+fn slow_at_once(signal: &Signal, evidence: &Evidence, pod: &Pod) -> bool {
+    let (Kind::SlowExchange { peer: one }, Kind::SlowExchange { peer: other }) =
+        (&signal.kind, &evidence.kind)
+    else {
+        return false;
+    };
+    let outside = |peer: &str| !peer.is_empty() && pod.callee(peer).is_none();
+    let together = signal.start_ns < evidence.last_ns.saturating_add(TOGETHER);
+    outside(one) && outside(other) && together
 }
 
 /// Causes that make everything else in their container go wrong.
