@@ -11,7 +11,7 @@ use stethos_patterns::names;
 
 use crate::{
     export::{
-        Resource,
+        Resource, instruments,
         metrics::{ContainerMetrics, Meters},
     },
     learning::{
@@ -95,46 +95,14 @@ struct PluginMetrics {
 impl PluginMetrics {
     fn new(meter: &Meter) -> Self {
         Self {
-            failures: meter
-                .u64_counter("stethos.plugin.failures")
-                .with_unit("{failure}")
-                .with_description("Calls into the plugin that failed, by reason")
-                .build(),
-            restarts: meter
-                .u64_counter("stethos.plugin.restarts")
-                .with_unit("{restart}")
-                .with_description("Times that the plugin's guest was started again")
-                .build(),
-            quarantined: meter
-                .u64_gauge("stethos.plugin.quarantined")
-                .with_unit("1")
-                .with_description("1 = the plugin failed too often and is not asked any more")
-                .build(),
-            windows: meter
-                .u64_counter("stethos.plugin.windows")
-                .with_unit("{window}")
-                .with_description("Windows that the plugin was given")
-                .build(),
-            unjudged: meter
-                .u64_counter("stethos.plugin.windows.unjudged")
-                .with_unit("{window}")
-                .with_description("Windows among them that stayed without a verdict")
-                .build(),
-            cache_hits: meter
-                .u64_counter("stethos.plugin.cache.hits")
-                .with_unit("{window}")
-                .with_description("Windows among them whose verdict was known")
-                .build(),
-            cpu: meter
-                .f64_counter("stethos.plugin.time")
-                .with_unit("s")
-                .with_description("Time inside the plugin's guest")
-                .build(),
-            memory: meter
-                .u64_gauge("stethos.plugin.memory.usage")
-                .with_unit("By")
-                .with_description("Memory of the plugin's guest")
-                .build(),
+            failures: instruments::PLUGIN_FAILURES.u64_counter(meter),
+            restarts: instruments::PLUGIN_RESTARTS.u64_counter(meter),
+            quarantined: instruments::PLUGIN_QUARANTINED.u64_gauge(meter),
+            windows: instruments::PLUGIN_WINDOWS.u64_counter(meter),
+            unjudged: instruments::PLUGIN_UNJUDGED.u64_counter(meter),
+            cache_hits: instruments::PLUGIN_CACHE_HITS.u64_counter(meter),
+            cpu: instruments::PLUGIN_TIME.f64_counter(meter),
+            memory: instruments::PLUGIN_MEMORY.u64_gauge(meter),
             last: Vec::new(),
         }
     }
@@ -191,21 +159,9 @@ struct StoreMetrics {
 impl StoreMetrics {
     fn new(meter: &Meter) -> Self {
         Self {
-            bundles: meter
-                .u64_counter("stethos.store.bundles")
-                .with_unit("{bundle}")
-                .with_description("Bundles that were looked for or stored, by outcome")
-                .build(),
-            refusals: meter
-                .u64_counter("stethos.store.refusals")
-                .with_unit("{bundle}")
-                .with_description("Stored bundles that were not used, by reason")
-                .build(),
-            failures: meter
-                .u64_counter("stethos.store.failures")
-                .with_unit("{attempt}")
-                .with_description("Attempts to find or save a bundle that failed, by reason")
-                .build(),
+            bundles: instruments::STORE_BUNDLES.u64_counter(meter),
+            refusals: instruments::STORE_REFUSALS.u64_counter(meter),
+            failures: instruments::STORE_FAILURES.u64_counter(meter),
             last: StoreSnapshot::default(),
         }
     }

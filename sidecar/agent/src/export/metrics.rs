@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::record::Account;
 
 use super::config::ExportConfig;
+use super::instruments;
 use super::queue::{Queue, SignalStats, StatsReader};
 use super::resource::Resource;
 use super::scope;
@@ -232,36 +233,12 @@ impl ContainerMetrics {
     fn new(source: Arc<Source>) -> Self {
         let meter = source.meter();
         ContainerMetrics {
-            calls: meter
-                .u64_counter("stethos.calls")
-                .with_unit("{call}")
-                .with_description("System calls seen")
-                .build(),
-            errors: meter
-                .u64_counter("stethos.errors")
-                .with_unit("{call}")
-                .with_description("System calls that failed")
-                .build(),
-            stability: meter
-                .f64_gauge("stethos.stability")
-                .with_unit("1")
-                .with_description("1 = as learned")
-                .build(),
-            surprise: meter
-                .f64_gauge("stethos.surprise")
-                .with_unit("{nat}")
-                .with_description("Mean surprise of the judged windows")
-                .build(),
-            depth: meter
-                .u64_gauge("stethos.depth")
-                .with_unit("1")
-                .with_description("Publishing depth, 0 to 3")
-                .build(),
-            loss: meter
-                .u64_counter("stethos.capture.loss")
-                .with_unit("{call}")
-                .with_description("System calls seen and not delivered, by cause")
-                .build(),
+            calls: instruments::CALLS.u64_counter(&meter),
+            errors: instruments::ERRORS.u64_counter(&meter),
+            stability: instruments::STABILITY.f64_gauge(&meter),
+            surprise: instruments::SURPRISE.f64_gauge(&meter),
+            depth: instruments::DEPTH.u64_gauge(&meter),
+            loss: instruments::CAPTURE_LOSS.u64_counter(&meter),
             last: Account::default(),
             _source: source,
         }
@@ -303,9 +280,9 @@ impl ContainerMetrics {
 /// CPU and memory of this process, and what became of exported records.
 fn observe_self(meter: &Meter, exported: Vec<(&'static str, StatsReader)>) {
     meter
-        .f64_observable_counter("process.cpu.time")
-        .with_unit("s")
-        .with_description("CPU time of the sidecar")
+        .f64_observable_counter(instruments::CPU_TIME.name)
+        .with_unit(instruments::CPU_TIME.unit)
+        .with_description(instruments::CPU_TIME.description)
         .with_callback(|observer| {
             let Ok(stat) = procfs::process::Process::myself().and_then(|p| p.stat()) else {
                 return;
@@ -317,9 +294,9 @@ fn observe_self(meter: &Meter, exported: Vec<(&'static str, StatsReader)>) {
         })
         .build();
     meter
-        .i64_observable_up_down_counter("process.memory.usage")
-        .with_unit("By")
-        .with_description("Resident memory of the sidecar")
+        .i64_observable_up_down_counter(instruments::MEMORY_USAGE.name)
+        .with_unit(instruments::MEMORY_USAGE.unit)
+        .with_description(instruments::MEMORY_USAGE.description)
         .with_callback(|observer| {
             let Ok(statm) = procfs::process::Process::myself().and_then(|p| p.statm()) else {
                 return;
@@ -330,9 +307,9 @@ fn observe_self(meter: &Meter, exported: Vec<(&'static str, StatsReader)>) {
         .build();
     let waiting = exported.clone();
     meter
-        .u64_observable_gauge("stethos.export.waiting")
-        .with_unit("{record}")
-        .with_description("Records on disk that the collector has not taken yet, by signal")
+        .u64_observable_gauge(instruments::EXPORT_WAITING.name)
+        .with_unit(instruments::EXPORT_WAITING.unit)
+        .with_description(instruments::EXPORT_WAITING.description)
         .with_callback(move |observer| {
             for (signal, reader) in &waiting {
                 let signal = KeyValue::new("stethos.export.signal", *signal);
@@ -341,9 +318,9 @@ fn observe_self(meter: &Meter, exported: Vec<(&'static str, StatsReader)>) {
         })
         .build();
     meter
-        .u64_observable_counter("stethos.export.records")
-        .with_unit("{record}")
-        .with_description("Records by signal and what became of them")
+        .u64_observable_counter(instruments::EXPORT_RECORDS.name)
+        .with_unit(instruments::EXPORT_RECORDS.unit)
+        .with_description(instruments::EXPORT_RECORDS.description)
         .with_callback(move |observer| {
             for (signal, reader) in &exported {
                 let stats = reader.read();

@@ -5,12 +5,13 @@
 //! per signal, which groups them by resource and has each group encoded by the exporter of
 //! `opentelemetry-otlp` for it ([`exporters`]). Requests wait on disk or in memory ([`outbox`]) until
 //! the collector has answered ([`transport`]), in their order. Metrics come from the SDK's meters, one
-//! provider per resource, collected by one task ([`metrics`]).
+//! provider per resource, collected by one task ([`metrics`]); [`instruments`] lists them.
 
 mod attributes;
 mod config;
 mod contexts;
 mod exporters;
+pub mod instruments;
 mod json;
 mod log;
 pub mod metrics;
