@@ -67,7 +67,7 @@ instruments! {
     ERRORS: Counter "stethos.errors", "{call}", ["error.type"], "System calls that failed";
     STABILITY: Gauge "stethos.stability", "1", [], "1 = as learned";
     SURPRISE: Gauge "stethos.surprise", "{nat}", [], "Mean surprise of the judged windows";
-    DEPTH: Gauge "stethos.depth", "1", [], "Publishing depth, 0 to 3";
+    DEPTH: Gauge "stethos.depth", "{level}", [], "Publishing depth, 0 to 3";
     CAPTURE_LOSS: Counter "stethos.capture.loss", "{call}", ["stethos.loss.cause"],
         "System calls seen and not delivered, by cause";
 
@@ -86,7 +86,7 @@ instruments! {
         "Calls into the plugin that failed, by reason";
     PLUGIN_RESTARTS: Counter "stethos.plugin.restarts", "{restart}", ["stethos.plugin.source"],
         "Times that the plugin's guest was started again";
-    PLUGIN_QUARANTINED: Gauge "stethos.plugin.quarantined", "1", ["stethos.plugin.source"],
+    PLUGIN_QUARANTINED: Gauge "stethos.plugin.quarantined", "{plugin}", ["stethos.plugin.source"],
         "1 = the plugin failed too often and is not asked any more";
     PLUGIN_WINDOWS: Counter "stethos.plugin.windows", "{window}", ["stethos.plugin.source"],
         "Windows that the plugin was given";
