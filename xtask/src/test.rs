@@ -8,7 +8,8 @@
 //! - With `STETHOS_TEST_FAST=1` every test whose need is `kernel` skips itself.
 //! - With `CI=true` a skipped `kernel` test is a failure, except under `--fast`.
 //! - `STETHOS_ROTEL` names the collector's binary, `STETHOS_S3_SERVER` that of the S3 server
-//!   (versitygw, or one that takes its arguments). What tests load lies in `artifacts` and
+//!   (versitygw, or one that takes its arguments), `STETHOS_GRAFANA` the folder with packages of npm
+//!   that dashboards are held against. What tests load lies in `artifacts` and
 //!   `test-artifacts` below cargo's build folder.
 //! - `STETHOS_KERNELS` names the folder with other kernels, `VERSION/vmlinuz` each; where one could
 //!   not be fetched, `VERSION/missing` says why, and its tests skip themselves with the need
@@ -60,6 +61,10 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     parts.extend(
         plan.s3_server
             .map(|server| ("STETHOS_S3_SERVER", server.into())),
+    );
+    parts.extend(
+        plan.grafana
+            .map(|folder| ("STETHOS_GRAFANA", folder.into())),
     );
     parts.extend(
         plan.kernels

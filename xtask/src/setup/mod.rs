@@ -37,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<Plan> {
     if !plan.missing.is_empty() {
         return Err(NotReady(plan.missing).into());
     }
-    let mut s3_server = plan.s3_server.clone();
+    let (mut s3_server, mut grafana) = (plan.s3_server.clone(), plan.grafana.clone());
     for action in &plan.actions {
         match install::perform(workspace, &plan, action) {
             // Where its source cannot be had, a few tests are skipped, by name.
@@ -45,10 +45,14 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<Plan> {
                 eprintln!("tests of shared models are skipped: {error:#}");
                 s3_server = None;
             }
+            Err(error) if matches!(action, Action::Grafana { .. }) => {
+                eprintln!("a check of dashboards is skipped: {error:#}");
+                grafana = None;
+            }
             done => done?,
         }
     }
-    plan.s3_server = s3_server;
+    (plan.s3_server, plan.grafana) = (s3_server, grafana);
     eprintln!("kernel programs: {} · plugins: {}", plan.kernel, plan.wasm);
     Ok(plan)
 }

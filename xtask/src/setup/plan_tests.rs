@@ -133,6 +133,10 @@ fn a_bare_debian_gets_everything_once() {
                 python: "/usr/bin/python3".into()
             },
             Action::S3Server(Go::FromPython("/usr/bin/python3".into())),
+            Action::Grafana {
+                node: Node::FromPython("/usr/bin/python3".into()),
+                folder: "/t/tools/grafana-12.4.0".into(),
+            },
             Action::Kernel("6.1"),
             Action::Kernel("6.12"),
         ]
@@ -173,6 +177,7 @@ fn a_ready_machine_needs_nothing_and_no_root() {
             "rotel-agent",
         )
         .answers("/t/tools/versitygw-1.8.0/bin/versitygw --version", "1.8.0")
+        .answers("/t/tools/grafana-12.4.0/node --version", "v24.19.0")
         .plan(Scope::Test);
     assert_eq!((plan.actions, plan.missing), (vec![], vec![]));
 }

