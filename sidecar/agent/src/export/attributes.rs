@@ -149,10 +149,10 @@ fn hypotheses(diagnosis: &Diagnosis) -> Vec<String> {
 impl Value {
     fn within(self, limits: AttributeLimits) -> Self {
         match self {
-            Value::Text(s) => Value::Text(cut(&s, MAX_TEXT.min(limits.length))),
+            Value::Text(s) => Value::Text(cut(first(&s, limits.length), MAX_TEXT)),
             Value::Lines(lines) => {
-                let length = MAX_LINE.min(limits.length);
-                Value::Lines(bounded(&lines).map(|line| cut(&line, length)).collect())
+                let within = |line: String| cut(first(&line, limits.length), MAX_LINE);
+                Value::Lines(bounded(&lines).map(within).collect())
             }
             Value::Bool(_) | Value::Int(_) | Value::Float(_) => self,
         }
@@ -207,6 +207,12 @@ fn bounded(lines: &[String]) -> impl Iterator<Item = String> {
     };
     let more = (kept < lines.len()).then(|| format!("… {} more lines", lines.len() - kept));
     lines[..kept].iter().cloned().chain(more)
+}
+
+/// The first characters.
+fn first(text: &str, characters: usize) -> &str {
+    let end = text.char_indices().nth(characters);
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// At most `length` bytes, at a character's boundary.

@@ -212,7 +212,11 @@ fn start<T: Record>(
     let Some(endpoint) = endpoint else {
         return Ok(None);
     };
-    let courier = transport::Courier::new(T::SIGNAL, endpoint)?;
+    let mut endpoint = endpoint.clone();
+    if let Some(bound) = batch.export_timeout {
+        endpoint.timeout = endpoint.timeout.min(bound);
+    }
+    let courier = transport::Courier::new(T::SIGNAL, &endpoint)?;
     // A measurement that comes late is worth little.
     let disk = config
         .outbox

@@ -1,6 +1,7 @@
 //! The resource of what is diagnosed: the application's, so that its own telemetry and Stethos's
 //! meet under one `service.name`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use opentelemetry::{Array, KeyValue, StringValue, Value};
@@ -101,7 +102,7 @@ impl Resource {
             processes
                 .iter()
                 .flat_map(|p| &p.environment)
-                .find(|(key, _)| key == name)
+                .find(|(key, value)| key == name && !value.trim().is_empty())
         };
         let host = declared("HOSTNAME").map(|(_, value)| value.clone());
         let host = host
@@ -178,9 +179,9 @@ fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// `key=value,…` with percent-encoded values. As the specification asks, one malformed pair
-/// discards the whole list.
-fn parse_attributes(list: &str) -> Option<BTreeMap<String, String>> {
+/// `key=value,…`, percent-encoded. As the specification asks, one malformed pair discards the whole
+/// list.
+pub(super) fn parse_attributes(list: &str) -> Option<BTreeMap<String, String>> {
     let pairs = list
         .split(',')
         .map(str::trim)
@@ -188,8 +189,12 @@ fn parse_attributes(list: &str) -> Option<BTreeMap<String, String>> {
     pairs
         .map(|pair| {
             let (key, value) = pair.split_once('=')?;
-            let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
-            (!key.trim().is_empty()).then(|| (key.trim().to_owned(), value.into_owned()))
+            let decoded = |text: &str| {
+                let decoded = percent_decode_str(text.trim()).decode_utf8();
+                decoded.map(Cow::into_owned).ok()
+            };
+            let (key, value) = (decoded(key)?, decoded(value)?);
+            (!key.is_empty()).then_some((key, value))
         })
         .collect()
 }
@@ -324,6 +329,8 @@ mod tests {
         assert_eq!(parse_attributes("a=1,b"), None);
         assert_eq!(parse_attributes("=1"), None);
         assert_eq!(parse_attributes("a=%ff"), None);
+        let escaped = parse_attributes("a%3Db=%2C%20").unwrap();
+        assert_eq!(escaped.get("a=b").map(String::as_str), Some(", "));
         assert_eq!(parse_attributes("").map(|m| m.len()), Some(0));
         assert_eq!(
             parse_attributes(" a = 1 , b=2=3").and_then(|m| m.get("b").cloned()),

@@ -53,7 +53,7 @@ struct Incident {
     latest: Published,
     pending: Vec<Pending>,
     exported: HashSet<Request>,
-    links: Vec<Link>,
+    links: SpanLinks,
     confirmed: bool,
     minute: Nanos,
     in_minute: u32,
@@ -191,7 +191,7 @@ impl Incident {
             latest,
             pending: Vec::new(),
             exported: HashSet::new(),
-            links: Vec::new(),
+            links: SpanLinks::default(),
             confirmed: false,
             minute: 0,
             in_minute: 0,
@@ -199,11 +199,16 @@ impl Incident {
         }
     }
 
+    /// One that did not fit counts whenever it comes.
     fn link(&mut self, context: &Context, bound: usize) {
         for span in context.parent.iter().chain(&context.links) {
-            let link = remote_link(span);
-            if self.links.len() < bound && !self.links.contains(&link) {
-                self.links.push(link);
+            let (link, links) = (remote_link(span), &mut self.links);
+            if links.links.contains(&link) {
+                continue;
+            }
+            match links.links.len() < bound {
+                true => links.links.push(link),
+                false => links.dropped_count += 1,
             }
         }
     }
@@ -265,7 +270,11 @@ fn request_span(
         }
         _ => {
             let spans = context.parent.iter().chain(&context.links);
-            span.links.links = spans.take(limits.links).map(remote_link).collect();
+            let mut links: Vec<_> = spans.map(remote_link).collect();
+            let dropped = links.len().saturating_sub(limits.links);
+            links.truncate(limits.links);
+            span.links.links = links;
+            span.links.dropped_count = u32::try_from(dropped).unwrap_or(u32::MAX);
         }
     }
     SpanItem {
@@ -317,7 +326,7 @@ fn linked_root(
     ));
     all.push(("stethos.incident.spans_withheld", count(incident.withheld)));
     let mut span = base_span(name, diagnosis, all, limits);
-    span.links.links = incident.links.clone();
+    span.links = incident.links.clone();
     span
 }
 

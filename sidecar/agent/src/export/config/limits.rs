@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::export::attributes::AttributeLimits;
 
-use super::{ConfigError, Environment};
+use super::Environment;
+
+/// No record has more attributes or links, whatever the environment says.
+const MOST: usize = 128;
 
 /// How records are gathered before they are sent: `OTEL_BLRP_*` for logs, `OTEL_BSP_*` for spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +17,8 @@ pub struct BatchConfig {
     /// Records waiting; more are dropped and counted.
     pub max_queue: usize,
     pub max_batch: usize,
-    /// Bound on all attempts of one batch, where the environment sets it.
+    /// Bound on one attempt, and on all attempts of what waits in memory, where the environment sets
+    /// it.
     pub export_timeout: Option<Duration>,
 }
 
@@ -38,56 +42,46 @@ pub struct Limits {
 }
 
 impl Environment<'_> {
-    pub(super) fn batch(
-        &self,
-        kind: &str,
-        defaults: BatchConfig,
-    ) -> Result<BatchConfig, ConfigError> {
-        let size = |what: &str, default: usize| {
-            let number = self.number(&format!("OTEL_{kind}_{what}"))?;
-            let set = number
-                .filter(|n| *n > 0)
-                .and_then(|n| usize::try_from(n).ok());
-            Ok::<_, ConfigError>(set.unwrap_or(default))
-        };
-        let max_queue = size("MAX_QUEUE_SIZE", defaults.max_queue)?;
-        let delay = self.milliseconds(&format!("OTEL_{kind}_SCHEDULE_DELAY"))?;
-        Ok(BatchConfig {
+    pub(super) fn batch(&mut self, kind: &str, defaults: BatchConfig) -> BatchConfig {
+        let name = |what: &str| format!("OTEL_{kind}_{what}");
+        let max_queue = self.size(&name("MAX_QUEUE_SIZE"));
+        let max_queue = max_queue.unwrap_or(defaults.max_queue);
+        let max_batch = self.size(&name("MAX_EXPORT_BATCH_SIZE"));
+        if let Some(larger) = max_batch.filter(|batch| *batch > max_queue) {
+            let reason = format!("is more than the queue's {max_queue}");
+            self.ignored(&name("MAX_EXPORT_BATCH_SIZE"), &larger.to_string(), &reason);
+        }
+        let delay = self.milliseconds(&name("SCHEDULE_DELAY"));
+        BatchConfig {
             delay: delay.unwrap_or(defaults.delay),
             max_queue,
-            max_batch: size("MAX_EXPORT_BATCH_SIZE", defaults.max_batch)?.min(max_queue),
-            export_timeout: self.milliseconds(&format!("OTEL_{kind}_EXPORT_TIMEOUT"))?,
-        })
+            max_batch: max_batch.unwrap_or(defaults.max_batch).min(max_queue),
+            export_timeout: self.timeout(&name("EXPORT_TIMEOUT")),
+        }
     }
 
-    pub(super) fn limits(&self) -> Result<Limits, ConfigError> {
-        let number = |names: [&str; 2]| {
-            for name in names {
-                if let Some(n) = self.number(name)? {
-                    return Ok::<_, ConfigError>(usize::try_from(n).ok());
-                }
-            }
-            Ok(None)
+    pub(super) fn limits(&mut self) -> Limits {
+        let links = self.limit("OTEL_SPAN_LINK_COUNT_LIMIT");
+        Limits {
+            log: self.attributes("LOGRECORD"),
+            span: self.attributes("SPAN"),
+            links: links.unwrap_or(MOST).min(MOST),
+        }
+    }
+
+    /// The signal's own limits, else the general ones.
+    fn attributes(&mut self, signal: &str) -> AttributeLimits {
+        let mut limit = |what: &str| {
+            let own = self.limit(&format!("OTEL_{signal}_ATTRIBUTE_{what}_LIMIT"));
+            own.or_else(|| self.limit(&format!("OTEL_ATTRIBUTE_{what}_LIMIT")))
         };
-        let attributes = |signal: &str| {
-            let count = format!("OTEL_{signal}_ATTRIBUTE_COUNT_LIMIT");
-            let length = format!("OTEL_{signal}_ATTRIBUTE_VALUE_LENGTH_LIMIT");
-            Ok::<_, ConfigError>(AttributeLimits {
-                count: number([&count, "OTEL_ATTRIBUTE_COUNT_LIMIT"])?
-                    .unwrap_or(128)
-                    .min(128),
-                length: number([&length, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"])?
-                    .unwrap_or(usize::MAX),
-            })
-        };
-        let links = self
-            .number("OTEL_SPAN_LINK_COUNT_LIMIT")?
-            .unwrap_or(128)
-            .min(128);
-        Ok(Limits {
-            log: attributes("LOGRECORD")?,
-            span: attributes("SPAN")?,
-            links: usize::try_from(links).unwrap_or(128),
-        })
+        AttributeLimits {
+            count: limit("COUNT").unwrap_or(MOST).min(MOST),
+            length: limit("VALUE_LENGTH").unwrap_or(usize::MAX),
+        }
+    }
+
+    fn limit(&mut self, name: &str) -> Option<usize> {
+        usize::try_from(self.number(name)?).ok()
     }
 }

@@ -34,7 +34,7 @@ impl Grpc {
             .connect_timeout(config.timeout)
             .user_agent(user_agent())
             .map_err(invalid)?;
-        if config.url.starts_with("https://") {
+        if endpoint.uri().scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(tls(config)?).map_err(invalid)?;
         }
         let mut metadata = MetadataMap::new();

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression, write::GzEncoder};
+use hyper::http::uri::{Scheme, Uri};
 use opentelemetry_http::Bytes;
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity, Response, StatusCode};
+use reqwest::{Certificate, ClientBuilder, Identity, Response, StatusCode};
 
 use super::{
     Endpoint, MAX_RETRY_AFTER, Outcome, TransportError, accepted, read, user_agent, with_causes,
@@ -32,15 +33,9 @@ impl Http {
             .timeout(config.timeout)
             .user_agent(user_agent())
             .redirect(Policy::none());
-        if let Some(path) = &config.tls.certificate {
-            let roots = Certificate::from_pem_bundle(&read(path)?).map_err(invalid)?;
-            builder = builder.tls_certs_only(roots);
-        }
-        if let (Some(certificate), Some(key)) =
-            (&config.tls.client_certificate, &config.tls.client_key)
-        {
-            let pem = [read(certificate)?, read(key)?].concat();
-            builder = builder.identity(Identity::from_pem(&pem).map_err(invalid)?);
+        let secure = config.url.parse::<Uri>();
+        if secure.is_ok_and(|url| url.scheme() == Some(&Scheme::HTTPS)) {
+            builder = with_files(builder, config)?;
         }
         let mut headers = HeaderMap::new();
         for (key, value) in &config.headers {
@@ -93,6 +88,25 @@ impl Http {
             },
         }
     }
+}
+
+/// The server's and the client's certificates from the environment's files.
+fn with_files(
+    mut builder: ClientBuilder,
+    config: &Endpoint,
+) -> Result<ClientBuilder, TransportError> {
+    let invalid = |error: reqwest::Error| TransportError::endpoint(&config.url, error);
+    let files = &config.tls;
+    if let Some(path) = &files.certificate {
+        let roots = Certificate::from_pem_bundle(&read(path)?).map_err(invalid)?;
+        builder = builder.tls_certs_only(roots);
+    }
+    if let (Some(certificate), Some(key)) = (&files.client_certificate, &files.client_key) {
+        // The first file may lack the end of its last line.
+        let pem = [read(certificate)?, read(key)?].join(&b'\n');
+        builder = builder.identity(Identity::from_pem(&pem).map_err(invalid)?);
+    }
+    Ok(builder)
 }
 
 async fn answer(mut response: Response) -> Outcome {
