@@ -15,6 +15,8 @@ mod rotel;
 #[path = "otlp/simulated.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod simulated;
+#[path = "otlp/tls.rs"]
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -34,14 +36,22 @@ use tonic::{Code, Status};
 const SECOND: Duration = Duration::from_secs(1);
 const NOW: Nanos = 7_000_000_000;
 
-async fn start(grpc: Option<&str>, http: Option<&str>) -> Passthrough {
-    let config = PassthroughConfig {
+fn config(grpc: Option<&str>, http: Option<&str>) -> PassthroughConfig {
+    PassthroughConfig {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
         grpc: grpc.map(|uri| uri.parse().unwrap()),
         http: http.map(|uri| uri.parse().unwrap()),
         certificate: None,
-    };
-    Passthrough::start(&config, || NOW, 1_000).await.unwrap()
+        client: None,
+    }
+}
+
+async fn start(grpc: Option<&str>, http: Option<&str>) -> Passthrough {
+    start_with(&config(grpc, http)).await
+}
+
+async fn start_with(config: &PassthroughConfig) -> Passthrough {
+    Passthrough::start(config, || NOW, 1_000).await.unwrap()
 }
 
 fn address(passthrough: &Passthrough) -> String {
@@ -254,13 +264,44 @@ async fn a_protocol_without_a_collector_and_an_address_in_use_are_said() {
     assert_eq!(answer.send().await.unwrap().status(), 503);
     let again = PassthroughConfig {
         listen: vec![address],
-        grpc: None,
-        http: None,
-        certificate: None,
+        ..config(None, None)
     };
     let Err(error) = Passthrough::start(&again, || NOW, 0).await else {
         panic!("it listens twice");
     };
     assert!(matches!(error, PassthroughError::Listen { .. }));
     assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_collector_may_ask_for_a_certificate() {
+    let grpc = GrpcServer::start_with(Some(tls::grpc()), []).await;
+    let http = HttpServer::start_with(Some(tls::http()), [Answer::status(202)]).await;
+    let stranger = config(Some(&grpc.endpoint()), Some(&http.endpoint()));
+    let nameless = PassthroughConfig {
+        certificate: Some(tls::file("authority.pem")),
+        ..stranger.clone()
+    };
+    let known = PassthroughConfig {
+        client: Some((tls::file("client.pem"), tls::file("client.key"))),
+        ..nameless.clone()
+    };
+    for (config, is_let_in) in [(stranger, false), (nameless, false), (known, true)] {
+        let passthrough = start_with(&config).await;
+        let post = reqwest::Client::new().post(format!("{}/v1/logs", address(&passthrough)));
+        let answer = post.body("x").send().await.unwrap();
+        assert_eq!(answer.status(), if is_let_in { 202 } else { 503 });
+        let client = LogsServiceClient::connect(address(&passthrough)).await;
+        let answer = client.unwrap().export(ExportLogsServiceRequest::default());
+        let code = answer
+            .await
+            .map_or_else(|status| status.code(), |_| Code::Ok);
+        let expected = if is_let_in {
+            Code::Ok
+        } else {
+            Code::Unavailable
+        };
+        assert_eq!(code, expected);
+    }
+    assert_eq!((grpc.requests().len(), http.requests().len()), (1, 1));
 }

@@ -5,7 +5,6 @@ mod operator;
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -28,7 +27,7 @@ use crate::{
         attention::{Attention, Familiar, Order},
         observation::Stray,
     },
-    export::{self, ExportConfig, Exporter, OutboxConfig, PodInfo},
+    export::{self, ExportConfig, Exporter, OutboxConfig, PodInfo, TlsFiles},
     learning::{Change, Learning},
     models::{Models, application::GENERIC},
     passthrough::{Passthrough, PassthroughConfig},
@@ -96,7 +95,7 @@ async fn sidecar(
         "capturing"
     );
     let offset = header.unix_offset_ns;
-    let mut passthrough = match passthrough(config) {
+    let mut passthrough = match passthrough(config)? {
         Some(through) => Some(Passthrough::start(&through, monotonic_ns, offset).await?),
         None => None,
     };
@@ -165,15 +164,19 @@ async fn sidecar(
 }
 
 /// Where it is on.
-fn passthrough(config: &Config) -> Option<PassthroughConfig> {
+fn passthrough(config: &Config) -> anyhow::Result<Option<PassthroughConfig>> {
     let settings = &config.trace.passthrough;
-    let certificate = || std::env::var_os("OTEL_EXPORTER_OTLP_CERTIFICATE").map(PathBuf::from);
-    (!settings.listen.is_empty()).then(|| PassthroughConfig {
+    if settings.listen.is_empty() {
+        return Ok(None);
+    }
+    let tls = TlsFiles::general(&|name| std::env::var(name).ok())?;
+    Ok(Some(PassthroughConfig {
         listen: settings.listen.clone(),
         grpc: upstream(&settings.grpc),
         http: upstream(&settings.http),
-        certificate: certificate(),
-    })
+        certificate: tls.certificate,
+        client: tls.client_certificate.zip(tls.client_key),
+    }))
 }
 
 /// The spans of the next request that applications send.

@@ -353,8 +353,8 @@ pub struct PassthroughSettings {
     /// when empty.
     #[schemars(with = "Vec<String>")]
     pub listen: Vec<SocketAddr>,
-    /// The collector for gRPC: `http://collector:4317`; gRPC is refused when empty. Certificates to
-    /// trust instead of the machine's come from OTEL_EXPORTER_OTLP_CERTIFICATE.
+    /// The collector for gRPC: `http://collector:4317`; gRPC is refused when empty. Certificates for
+    /// `https` come from OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY.
     pub grpc: String,
     /// The collector for HTTP, with what stands before `/v1/traces`: `http://collector:4318`; HTTP is
     /// refused when empty.

@@ -11,11 +11,11 @@ use hyper::{Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use super::PassthroughError;
 use super::spans::{MAX_REQUEST, Packing};
 use super::tee::Tee;
+use super::{PassthroughConfig, PassthroughError};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Body = BoxBody<Bytes, Error>;
@@ -55,19 +55,17 @@ pub(super) struct Forward {
 impl Forward {
     /// `copied` is handed the bodies of requests with spans.
     pub(super) fn new(
-        grpc: Option<Uri>,
-        http: Option<Uri>,
-        certificate: Option<&Path>,
+        config: &PassthroughConfig,
         copied: impl Fn(Copied) + Send + Sync + 'static,
     ) -> Result<Self, PassthroughError> {
-        let tls = tls(certificate)?;
-        let upstream = |base, grpc| Upstream {
-            base,
+        let tls = tls(config)?;
+        let upstream = |base: &Uri, grpc| Upstream {
+            base: base.clone(),
             client: client(tls.clone(), grpc),
         };
         Ok(Self {
-            grpc: grpc.map(|base| upstream(base, true)),
-            http: http.map(|base| upstream(base, false)),
+            grpc: config.grpc.as_ref().map(|base| upstream(base, true)),
+            http: config.http.as_ref().map(|base| upstream(base, false)),
             copied: Box::new(copied),
         })
     }
@@ -133,28 +131,34 @@ fn client(tls: rustls::ClientConfig, grpc: bool) -> Client<HttpsConnector<HttpCo
     }
 }
 
-/// Trusts the certificates in the file, else those of the machine.
-fn tls(certificate: Option<&Path>) -> Result<rustls::ClientConfig, PassthroughError> {
+/// Trusts the certificates in the file, else those of the machine; shows its own where there is one.
+fn tls(config: &PassthroughConfig) -> Result<rustls::ClientConfig, PassthroughError> {
     let mut roots = rustls::RootCertStore::empty();
-    match certificate {
-        Some(path) => {
-            let wrong = |error: rustls::pki_types::pem::Error| PassthroughError::Certificate {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(wrong)?;
-            for certificate in certificates {
-                roots.add_parsable_certificates([certificate.map_err(wrong)?]);
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
+    match &config.certificate {
+        Some(path) => roots.add_parsable_certificates(certificates(path)?),
+        None => roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+    };
+    let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+    let Some((certificate, key)) = &config.client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+    builder
+        .with_client_auth_cert(certificates(certificate)?, private)
+        .map_err(|error| wrong(certificate, &error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PassthroughError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(path, &error))
+}
+
+fn wrong(path: &Path, error: &dyn std::error::Error) -> PassthroughError {
+    PassthroughError::Certificate {
+        path: path.to_owned(),
+        reason: error.to_string(),
     }
-    Ok(rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

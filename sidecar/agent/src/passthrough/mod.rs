@@ -53,6 +53,8 @@ pub struct PassthroughConfig {
     pub http: Option<Uri>,
     /// PEM file of certificates to trust instead of the machine's.
     pub certificate: Option<PathBuf>,
+    /// PEM files of a certificate and its key, for a collector that asks for one.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -110,9 +112,7 @@ impl Passthrough {
                 counted.unread.fetch_add(1, Relaxed);
             }
         };
-        let certificate = config.certificate.as_deref();
-        let forward = Forward::new(config.grpc.clone(), config.http.clone(), certificate, keep)?;
-        let forward = Arc::new(forward);
+        let forward = Arc::new(Forward::new(config, keep)?);
         let mut tasks = JoinSet::new();
         let mut addresses = Vec::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));

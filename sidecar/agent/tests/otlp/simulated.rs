@@ -1,7 +1,7 @@
 //! Simulated OTLP servers that give scripted answers on loopback and keep what they were sent.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -12,11 +12,13 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
 use prost::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// What the HTTP server does with one request.
@@ -84,32 +86,50 @@ pub(crate) struct HttpRequest {
 
 /// Stopped when dropped. Silent once its answers are used up.
 pub(crate) struct HttpServer {
-    address: SocketAddr,
+    endpoint: String,
     requests: Arc<Mutex<Vec<HttpRequest>>>,
     task: JoinHandle<()>,
 }
 
 impl HttpServer {
     pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> HttpServer {
+        Self::start_with(None, answers).await
+    }
+
+    /// Over TLS where there is a configuration for it.
+    pub(crate) async fn start_with(
+        tls: Option<TlsAcceptor>,
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> HttpServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
         let seen = Arc::clone(&requests);
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&answers), Arc::clone(&seen)));
+                let (answers, seen) = (Arc::clone(&answers), Arc::clone(&seen));
+                let Some(tls) = tls.clone() else {
+                    tokio::spawn(serve(stream, answers, seen));
+                    continue;
+                };
+                tokio::spawn(async move {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, answers, seen).await;
+                    }
+                });
             }
         });
         HttpServer {
-            address,
+            endpoint: format!("{scheme}://{address}"),
             requests,
             task,
         }
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.endpoint.clone()
     }
 
     pub(crate) fn requests(&self) -> Vec<HttpRequest> {
@@ -125,7 +145,7 @@ impl Drop for HttpServer {
 
 /// One connection, request after request.
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     seen: Arc<Mutex<Vec<HttpRequest>>>,
 ) {
@@ -151,7 +171,7 @@ async fn serve(
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<HttpRequest> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<HttpRequest> {
     let mut bytes = Vec::new();
     loop {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
@@ -215,13 +235,21 @@ impl LogsService for Logs {
 
 /// Stopped when dropped.
 pub(crate) struct GrpcServer {
-    address: SocketAddr,
+    endpoint: String,
     logs: Logs,
     task: JoinHandle<()>,
 }
 
 impl GrpcServer {
     pub(crate) async fn start(answers: impl IntoIterator<Item = GrpcAnswer>) -> GrpcServer {
+        Self::start_with(None, answers).await
+    }
+
+    /// Over TLS where there is a configuration for it.
+    pub(crate) async fn start_with(
+        tls: Option<ServerTlsConfig>,
+        answers: impl IntoIterator<Item = GrpcAnswer>,
+    ) -> GrpcServer {
         let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = reserved.local_addr().unwrap();
         drop(reserved);
@@ -229,20 +257,25 @@ impl GrpcServer {
         logs.answers.lock().unwrap().extend(answers);
         let service =
             LogsServiceServer::new(logs.clone()).accept_compressed(CompressionEncoding::Gzip);
-        let server = tonic::transport::Server::builder().add_service(service);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let server = server.add_service(service);
         let task = tokio::spawn(async move { server.serve(address).await.unwrap() });
         while TcpStream::connect(address).await.is_err() {
             tokio::task::yield_now().await;
         }
         GrpcServer {
-            address,
+            endpoint: format!("{scheme}://{address}"),
             logs,
             task,
         }
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.endpoint.clone()
     }
 
     pub(crate) fn requests(&self) -> Vec<GrpcRequest> {
