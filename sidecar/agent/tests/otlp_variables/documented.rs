@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use stethos::export::{ExportConfig, TlsFiles};
 
-/// Of the specification's environment variables and those of its OTLP exporters, as of version 1.59.
+/// Of the specification's environment variables and those of its OTLP exporters, as of version 1.60.
 const SPECIFIED: [&str; 26] = [
     "OTEL_SDK_DISABLED",
     "OTEL_ENTITIES",
