@@ -7,6 +7,8 @@ mod limits;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opentelemetry_sdk::metrics::Temporality;
+
 pub use limits::{BatchConfig, Limits};
 
 use super::outbox::OutboxConfig;
@@ -88,7 +90,7 @@ pub struct ExportConfig {
     pub limits: Limits,
     pub metric_interval: Duration,
     /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
-    pub temporality: opentelemetry_sdk::metrics::Temporality,
+    pub temporality: Temporality,
     /// Request spans a minute and incident; what is over is counted on the incident's span.
     pub spans_per_minute: u32,
     /// How long a batch that waits in memory is tried again before it is given up.

@@ -109,7 +109,7 @@ fn spans(server: &HttpServer) -> Vec<Vec<Span>> {
 fn texts<'a>(attributes: &'a [KeyValue], name: &str) -> Vec<&'a str> {
     fn of(value: &Value) -> Vec<&str> {
         match value {
-            Value::StringValue(text) => vec![text],
+            Value::StringValue(text) => vec![text.as_str()],
             Value::ArrayValue(list) => {
                 let values = list.values.iter().filter_map(|v| v.value.as_ref());
                 values.flat_map(of).collect()

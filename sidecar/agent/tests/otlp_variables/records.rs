@@ -108,7 +108,7 @@ async fn an_export_is_given_up_after_its_time() {
 async fn under(limits: &[(&str, &str)]) -> (Vec<super::LogRecord>, Vec<super::Span>) {
     let server = accepting().await;
     let variables = [(ENDPOINT, &*server.endpoint()), NO_METRICS];
-    export(&[&variables, limits].concat()).await;
+    export(&[&variables[..], limits].concat()).await;
     (logs(&server).concat(), spans(&server).concat())
 }
 

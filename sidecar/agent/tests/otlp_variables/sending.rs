@@ -21,7 +21,7 @@ const LOGS_ALONE: [(&str, &str); 2] = [
 
 /// Logs alone.
 async fn export_logs(variables: &[(&str, &str)]) -> ExportStats {
-    export(&[&LOGS_ALONE, variables].concat()).await
+    export(&[&LOGS_ALONE[..], variables].concat()).await
 }
 
 fn paths(server: &HttpServer) -> BTreeSet<String> {
@@ -220,7 +220,7 @@ async fn a_grpc_endpoint_without_a_scheme_is_secure_unless_it_is_said() {
         let endpoint = server.endpoint();
         let (_, address) = endpoint.split_once("://").unwrap();
         let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-        export_logs(&[&[grpc, (ENDPOINT, address), insecure], variables].concat()).await;
+        export_logs(&[&[grpc, (ENDPOINT, address), insecure][..], variables].concat()).await;
         assert_eq!(server.requests().len(), 1, "{endpoint}");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opentelemetry_sdk::metrics::Temporality;
 use percent_encoding::percent_decode_str;
 
 use super::{ConfigError, Endpoint, Environment, Protocol, Signal, TlsFiles, refused};
@@ -123,6 +124,17 @@ impl Environment<'_> {
             }
             _ => false,
         }
+    }
+
+    pub(super) fn temporality(&mut self) -> Temporality {
+        let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        let Some(value) = self.text(name) else {
+            return Temporality::default();
+        };
+        value.parse().unwrap_or_else(|()| {
+            self.ignored(name, &value, "is not cumulative, delta or lowmemory");
+            Temporality::default()
+        })
     }
 
     pub(super) fn tls(&self, signal: Option<Signal>) -> Result<TlsFiles, ConfigError> {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression, write::GzEncoder};
-use hyper::http::uri::{Scheme, Uri};
+use hyper::http::uri::Uri;
 use opentelemetry_http::Bytes;
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -33,8 +33,8 @@ impl Http {
             .timeout(config.timeout)
             .user_agent(user_agent())
             .redirect(Policy::none());
-        let secure = config.url.parse::<Uri>();
-        if secure.is_ok_and(|url| url.scheme() == Some(&Scheme::HTTPS)) {
+        let url = config.url.parse::<Uri>();
+        if url.is_ok_and(|url| url.scheme_str() == Some("https")) {
             builder = with_files(builder, config)?;
         }
         let mut headers = HeaderMap::new();
