@@ -8,8 +8,8 @@
 //! - With `STETHOS_TEST_FAST=1` every test whose need is `kernel` skips itself.
 //! - With `CI=true` a skipped `kernel` test is a failure, except under `--fast`.
 //! - `STETHOS_ROTEL` names the collector's binary, `STETHOS_S3_SERVER` that of the S3 server
-//!   (versitygw, or one that takes its arguments). What tests load lies in `artifacts` and
-//!   `test-artifacts` below cargo's build folder.
+//!   (versitygw, or one that takes its arguments), `STETHOS_JAEGER` that of Jaeger 2. What tests
+//!   load lies in `artifacts` and `test-artifacts` below cargo's build folder.
 //! - `STETHOS_KERNELS` names the folder with other kernels, `VERSION/vmlinuz` each; where one could
 //!   not be fetched, `VERSION/missing` says why, and its tests skip themselves with the need
 //!   `kernel`. `STETHOS_TEST_BINARIES` lists, like `PATH`, the integration-test binaries of this
@@ -61,6 +61,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
         plan.s3_server
             .map(|server| ("STETHOS_S3_SERVER", server.into())),
     );
+    parts.extend(plan.jaeger.map(|jaeger| ("STETHOS_JAEGER", jaeger.into())));
     parts.extend(
         plan.kernels
             .map(|folder| ("STETHOS_KERNELS", folder.into())),

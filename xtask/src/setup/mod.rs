@@ -37,18 +37,22 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<Plan> {
     if !plan.missing.is_empty() {
         return Err(NotReady(plan.missing).into());
     }
-    let mut s3_server = plan.s3_server.clone();
+    let (mut s3_server, mut jaeger) = (plan.s3_server.clone(), plan.jaeger.clone());
     for action in &plan.actions {
-        match install::perform(workspace, &plan, action) {
-            // Where its source cannot be had, a few tests are skipped, by name.
-            Err(error) if matches!(action, Action::S3Server(_)) => {
+        match (install::perform(workspace, &plan, action), action) {
+            // Where a source cannot be had, a few tests are skipped, by name.
+            (Err(error), Action::S3Server(_)) => {
                 eprintln!("tests of shared models are skipped: {error:#}");
                 s3_server = None;
             }
-            done => done?,
+            (Err(error), Action::Jaeger(_)) => {
+                eprintln!("tests with Jaeger are skipped: {error:#}");
+                jaeger = None;
+            }
+            (done, _) => done?,
         }
     }
-    plan.s3_server = s3_server;
+    (plan.s3_server, plan.jaeger) = (s3_server, jaeger);
     eprintln!("kernel programs: {} · plugins: {}", plan.kernel, plan.wasm);
     Ok(plan)
 }

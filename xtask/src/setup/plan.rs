@@ -10,15 +10,12 @@ use super::machine::Machine;
 use crate::compiler::{KernelCompiler, WasmCompiler};
 
 pub(crate) use onnx::ONNX_PACKAGES;
+pub(crate) use servers::{
+    GO_VERSION, Go, JAEGER_MODULE, JAEGER_VERSION, KERNELS, ROTEL_VERSION, VERSITYGW_VERSION,
+};
 
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
-pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
-pub(crate) const VERSITYGW_VERSION: &str = "1.8.0";
-/// Go as PyPI has it, where the machine has none that is new enough.
-pub(crate) const GO_VERSION: &str = "1.26.6";
-/// Kernels that the tests boot, beside the machine's own.
-pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
 const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
@@ -50,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) rotel: Option<PathBuf>,
     /// The S3 server's binary, below the tools folder unless `STETHOS_S3_SERVER` names another.
     pub(crate) s3_server: Option<PathBuf>,
+    /// Jaeger's binary, below the tools folder unless `STETHOS_JAEGER` names another.
+    pub(crate) jaeger: Option<PathBuf>,
     /// Where `VERSION/vmlinuz` lie, below the tools folder unless `STETHOS_KERNELS` names another.
     pub(crate) kernels: Option<PathBuf>,
     /// An interpreter that has ONNX Runtime, below the tools folder.
@@ -69,6 +68,8 @@ pub(crate) enum Action {
     Rotel { python: PathBuf },
     /// Build the versitygw S3 server with Go.
     S3Server(Go),
+    /// Build Jaeger with Go.
+    Jaeger(Go),
     /// Install ONNX Runtime from PyPI into this environment with this interpreter.
     Onnx {
         python: PathBuf,
@@ -76,14 +77,6 @@ pub(crate) enum Action {
     },
     /// Fetch Debian's kernel of this version, and note why when it cannot be had.
     Kernel(&'static str),
-}
-
-/// Where Go comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Go {
-    Installed(PathBuf),
-    /// From PyPI into its own environment, with this interpreter.
-    FromPython(PathBuf),
 }
 
 /// Something that set-up cannot bring here.
@@ -134,10 +127,11 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         planner.program("nginx", "nginx", "nginx", "tests against a real server");
         planner.program("strace", "strace", "strace", "tests of call sequences");
     }
-    let (mut rotel, mut s3_server, mut kernels) = (None, None, None);
+    let (mut rotel, mut s3_server, mut jaeger, mut kernels) = (None, None, None, None);
     if scope >= Scope::Test {
         rotel = Some(planner.rotel(tools));
         s3_server = Some(planner.s3_server(tools));
+        jaeger = Some(planner.jaeger(tools));
         kernels = Some(planner.kernels(tools));
     }
     let onnx = (scope == Scope::Scoring).then(|| planner.onnx(tools));
@@ -148,6 +142,7 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         bpf_linker,
         rotel,
         s3_server,
+        jaeger,
         kernels,
         onnx,
         actions,
