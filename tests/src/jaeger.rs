@@ -36,7 +36,7 @@ pub struct Jaeger {
     folder: tempfile::TempDir,
 }
 
-/// The answers of the query API (`/api/…`) that belong to a question without an error.
+/// An answer of the query API (`/api/…`); an empty list may be told as no data.
 #[derive(Deserialize)]
 struct Answer<T> {
     data: Option<T>,
@@ -58,6 +58,8 @@ pub struct Span {
     pub name: String,
     pub references: Vec<Reference>,
     pub tags: Vec<Tag>,
+    /// What Jaeger shows as wrong with it.
+    pub warnings: Option<Vec<String>>,
     #[serde(rename = "processID")]
     process: String,
 }
@@ -242,7 +244,11 @@ impl Jaeger {
         }
     }
 
-    fn ask<T: DeserializeOwned>(&self, path: &str, question: &[(&str, &str)]) -> io::Result<T> {
+    fn ask<T: DeserializeOwned + Default>(
+        &self,
+        path: &str,
+        question: &[(&str, &str)],
+    ) -> io::Result<T> {
         let url = format!("http://127.0.0.1:{}/api/{path}", self.ports[0]);
         let request = self.agent.get(url).query_pairs(question.iter().copied());
         let answer = request.call().map_err(|error| match error {
@@ -251,7 +257,7 @@ impl Jaeger {
         })?;
         let answer = answer.into_body().into_with_config().limit(LONGEST_ANSWER);
         let answer: Answer<T> = answer.read_json().map_err(io::Error::other)?;
-        answer.data.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        Ok(answer.data.unwrap_or_default())
     }
 
     fn log(&self) -> String {

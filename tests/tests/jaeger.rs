@@ -98,6 +98,12 @@ fn assert_is_told(trace: &Trace, fault: &Span) {
     assert_eq!(fault.tag("error"), Some(&Value::from(true)));
     let evidence = fault.text("stethos.fault.evidence").unwrap_or_default();
     assert!(evidence.contains("ECONNREFUSED"), "{fault:#?}");
+    // Of a parent that Jaeger does not have it warns rightly.
+    let mut warnings = fault.warnings.iter().flatten();
+    assert!(
+        warnings.all(|warning| warning.starts_with("invalid parent span IDs")),
+        "{fault:#?}"
+    );
 }
 
 /// The log record and the JSON line name a trace; gives it as Jaeger has it, with a fault span.

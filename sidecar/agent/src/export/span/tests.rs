@@ -192,7 +192,7 @@ fn confirmation_and_close_are_roots_with_links() {
     );
     let confirmed = &spans[1];
     assert_eq!(confirmed.start_time_unix_nano, unix(1_500));
-    assert_eq!(confirmed.end_time_unix_nano, unix(1_500));
+    assert_eq!(confirmed.end_time_unix_nano, unix(1_500) + 1);
     assert!(confirmed.parent_span_id.is_empty());
     assert_eq!(confirmed.links[0].trace_id, vec![7; 16]);
     assert!(
