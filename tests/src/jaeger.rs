@@ -208,11 +208,12 @@ impl Jaeger {
         tags: &[(&str, &str)],
     ) -> io::Result<Vec<Trace>> {
         let tags = tags.iter().map(|(key, value)| (*key, Value::from(*value)));
-        let tags = Value::Object(tags.map(|(key, value)| (key.to_owned(), value)).collect());
+        let tags = tags.map(|(key, value)| (key.to_owned(), value));
+        let tags = Value::Object(tags.collect()).to_string();
         let question = [
             ("service", service),
             ("operation", operation),
-            ("tags", &tags.to_string()),
+            ("tags", tags.as_str()),
             ("limit", "1000"),
         ];
         self.ask("traces", &question)

@@ -63,7 +63,7 @@ fn failed_request<'a>(trace: &'a Trace, is_it: impl Fn(&Span) -> bool) -> Option
     let redis = trace.spans.iter().filter(of_api).find(|span| {
         span.text("db.system.name") == Some("redis")
             && span.tag("error") == Some(&Value::from(true))
-            && span.parent() == Some(&server.id)
+            && span.parent() == Some(server.id.as_str())
     });
     redis.map(|_| server)
 }
@@ -106,8 +106,8 @@ fn assert_is_told(trace: &Trace, fault: &Span) {
     );
 }
 
-/// The log record and the JSON line name a trace; gives it as Jaeger has it, with a fault span.
-fn trace_of_the_log(jaeger: &Jaeger, collector: &Collector, line: &Value) -> Trace {
+/// The trace that the log record and the JSON line name is one of a failed request, with its fault.
+fn assert_logs_name_the_trace(jaeger: &Jaeger, collector: &Collector, line: &Value) {
     let id = line["trace_id"].as_str().unwrap().to_owned();
     let record = collector.wait("log record", SOON, |received| {
         let mut logs = received.logs.iter();
@@ -125,7 +125,7 @@ fn trace_of_the_log(jaeger: &Jaeger, collector: &Collector, line: &Value) -> Tra
             let is_fault = trace.spans.iter().any(|span| span.name == name);
             is_fault && failed_request(trace, |_| true).is_some()
         }))
-    })
+    });
 }
 
 /// An open incident is one span of its own, which links to affected requests.
@@ -187,7 +187,7 @@ fn jaeger_shows_faults_beside_and_under_the_applications_spans() {
             Ok(request.cloned())
         });
     }
-    trace_of_the_log(&jaeger, &collector, &line);
+    assert_logs_name_the_trace(&jaeger, &collector, &line);
     assert_confirmed_links_to_requests(&jaeger);
 
     let port = shop.redis_port;
@@ -240,8 +240,8 @@ fn jaeger_shows_faults_under_the_span_that_passed_through_the_sidecar() {
     let through = format!("127.0.0.1:{}", free_port().unwrap());
     let endpoint = format!("http://{through}");
     let mut shop = shop(&pod, &outside, folder.path(), &endpoint).unwrap();
-    let to_jaeger = (jaeger.otlp_grpc(), "grpc");
-    let to_jaeger = (to_jaeger.0.as_str(), to_jaeger.1);
+    let traces = jaeger.otlp_grpc();
+    let to_jaeger = (traces.as_str(), "grpc");
     let pods = [&outside, &pod];
     let mut sidecar = start(pods, folder.path(), &collector, to_jaeger, |command| {
         command
@@ -266,7 +266,7 @@ fn jaeger_shows_faults_under_the_span_that_passed_through_the_sidecar() {
             Ok(request.cloned())
         });
     }
-    trace_of_the_log(&jaeger, &collector, &line);
+    assert_logs_name_the_trace(&jaeger, &collector, &line);
     assert_confirmed_links_to_requests(&jaeger);
     let services = jaeger.services().unwrap();
     assert!(
