@@ -11,7 +11,7 @@ use crate::compiler::{KernelCompiler, WasmCompiler};
 
 pub(crate) use onnx::ONNX_PACKAGES;
 pub(crate) use servers::{
-    GO_VERSION, Go, JAEGER_MODULE, JAEGER_VERSION, KERNELS, ROTEL_VERSION, VERSITYGW_VERSION,
+    GO_VERSION, Go, JAEGER_MODULE, JAEGER_VERSION, ROTEL_VERSION, VERSITYGW_VERSION,
 };
 
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";

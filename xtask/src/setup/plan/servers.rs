@@ -12,7 +12,7 @@ pub(crate) const JAEGER_MODULE: &str = "github.com/jaegertracing/jaeger@v1.76.0"
 /// Go as PyPI has it, where the machine has none that is new enough.
 pub(crate) const GO_VERSION: &str = "1.26.6";
 /// Kernels that the tests boot, beside the machine's own.
-pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
+const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
 /// What servers are for.
 const TESTS: &str = "servers of the tests";
