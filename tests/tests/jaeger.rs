@@ -141,10 +141,12 @@ fn assert_confirmed_links_to_requests(jaeger: &Jaeger) {
     assert_is_told(&trace, &confirmed);
     assert_eq!(confirmed.parent(), None);
     assert!(!confirmed.links().is_empty(), "{confirmed:#?}");
-    for (id, _) in confirmed.links() {
+    // To the span that its request ran under: the request's own, or the caller's.
+    for (id, span) in confirmed.links() {
         jaeger.wait("failed request that is linked to", SOON, |jaeger| {
+            let is_it = |request: &Span| request.id == span || request.parent() == Some(span);
             let trace = jaeger.trace(id)?;
-            Ok(trace.filter(|trace| failed_request(trace, |_| true).is_some()))
+            Ok(trace.filter(|trace| failed_request(trace, is_it).is_some()))
         });
     }
 }
@@ -160,8 +162,8 @@ fn jaeger_shows_faults_beside_and_under_the_applications_spans() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let outside = Cgroup::new("outside").unwrap();
-    let pod = Cgroup::new("jaeger").unwrap();
+    let outside = Cgroup::new("outside-beside").unwrap();
+    let pod = Cgroup::new("jaeger-beside").unwrap();
     let mut shop = shop(&pod, &outside, folder.path(), &jaeger.otlp_http()).unwrap();
     let traces = format!("{}/v1/traces", jaeger.otlp_http());
     let to_jaeger = (traces.as_str(), "http/protobuf");
@@ -235,7 +237,7 @@ fn jaeger_shows_faults_under_the_span_that_passed_through_the_sidecar() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let outside = Cgroup::new("outside").unwrap();
+    let outside = Cgroup::new("outside-through").unwrap();
     let pod = Cgroup::new("jaeger-through").unwrap();
     let through = format!("127.0.0.1:{}", free_port().unwrap());
     let endpoint = format!("http://{through}");

@@ -102,6 +102,8 @@ impl Assembler {
         let entry = self.incidents.entry(id.clone());
         let incident = entry.or_insert_with(|| Incident::new(published.clone()));
         incident.latest = published.clone();
+        // It may be confirmed before any of its affected calls comes.
+        incident.link(&published.context, self.limits.links);
         match diagnosis.state {
             IncidentState::Suspected => {}
             IncidentState::Confirmed => {
