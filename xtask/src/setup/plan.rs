@@ -12,12 +12,12 @@ use crate::compiler::{KernelCompiler, WasmCompiler};
 
 pub(crate) use grafana::{GRAFANA_PACKAGES, NODE_VERSION, Node};
 pub(crate) use onnx::ONNX_PACKAGES;
-pub(crate) use servers::{GO_VERSION, Go, ROTEL_VERSION, VERSITYGW_VERSION};
+pub(crate) use servers::{
+    GO_VERSION, Go, JAEGER_MODULE, JAEGER_VERSION, ROTEL_VERSION, VERSITYGW_VERSION,
+};
 
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
-/// Kernels that the tests boot, beside the machine's own.
-pub(crate) const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
 const DEBIAN_CORE_FOR_BPF: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 const DEBIAN_STD_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     /// The folder with Grafana's packages, below the tools folder unless `STETHOS_GRAFANA` names
     /// another.
     pub(crate) grafana: Option<PathBuf>,
+    /// Jaeger's binary, below the tools folder unless `STETHOS_JAEGER` names another.
+    pub(crate) jaeger: Option<PathBuf>,
     /// Where `VERSION/vmlinuz` lie, below the tools folder unless `STETHOS_KERNELS` names another.
     pub(crate) kernels: Option<PathBuf>,
     /// An interpreter that has ONNX Runtime, below the tools folder.
@@ -73,6 +75,8 @@ pub(crate) enum Action {
     S3Server(Go),
     /// Install Grafana's packages from npm into this folder.
     Grafana { node: Node, folder: PathBuf },
+    /// Build Jaeger with Go.
+    Jaeger(Go),
     /// Install ONNX Runtime from PyPI into this environment with this interpreter.
     Onnx {
         python: PathBuf,
@@ -130,10 +134,12 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         planner.program("nginx", "nginx", "nginx", "tests against a real server");
         planner.program("strace", "strace", "strace", "tests of call sequences");
     }
-    let (mut rotel, mut s3_server, mut grafana, mut kernels) = (None, None, None, None);
+    let (mut rotel, mut s3_server, mut kernels) = (None, None, None);
+    let (mut jaeger, mut grafana) = (None, None);
     if scope >= Scope::Test {
         rotel = Some(planner.rotel(tools));
         s3_server = Some(planner.s3_server(tools));
+        jaeger = Some(planner.jaeger(tools));
         grafana = Some(planner.grafana(tools));
         kernels = Some(planner.kernels(tools));
     }
@@ -146,6 +152,7 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         rotel,
         s3_server,
         grafana,
+        jaeger,
         kernels,
         onnx,
         actions,

@@ -8,7 +8,7 @@ pub(super) struct MadeUp {
     files: BTreeSet<PathBuf>,
     texts: BTreeMap<PathBuf, String>,
     outputs: BTreeMap<String, String>,
-    variables: BTreeMap<String, String>,
+    pub(super) variables: BTreeMap<String, String>,
     root: bool,
     other_processor: bool,
 }
@@ -137,6 +137,7 @@ fn a_bare_debian_gets_everything_once() {
                 node: Node::FromPython("/usr/bin/python3".into()),
                 folder: "/t/tools/grafana-12.4.0".into(),
             },
+            Action::Jaeger(Go::FromPython("/usr/bin/python3".into())),
             Action::Kernel("6.1"),
             Action::Kernel("6.12"),
         ]
@@ -178,6 +179,7 @@ fn a_ready_machine_needs_nothing_and_no_root() {
         )
         .answers("/t/tools/versitygw-1.8.0/bin/versitygw --version", "1.8.0")
         .answers("/t/tools/grafana-12.4.0/node --version", "v24.19.0")
+        .answers("/t/tools/jaeger-2.13.0/bin/jaeger version", "{}")
         .plan(Scope::Test);
     assert_eq!((plan.actions, plan.missing), (vec![], vec![]));
 }
@@ -190,7 +192,10 @@ fn the_demo_needs_neither_nginx_nor_a_collector() {
         .linker()
         .plan(Scope::Demo);
     assert_eq!(plan.actions, [Action::Packages(vec!["redis-server"])]);
-    assert_eq!((plan.rotel, plan.s3_server), (None, None));
+    assert_eq!(
+        (plan.rotel, plan.s3_server, plan.jaeger),
+        (None, None, None)
+    );
 }
 
 #[test]
@@ -337,41 +342,6 @@ fn a_collector_of_the_users_is_taken() {
             .iter()
             .any(|action| matches!(action, Action::Rotel { .. }))
     );
-}
-
-#[test]
-fn the_s3_server_is_built_with_the_machines_go_where_that_is_new_enough() {
-    let go = |version: &str| {
-        let plan = MadeUp::debian12(true)
-            .answers("/usr/local/go/bin/go env GOVERSION", version)
-            .plan(Scope::Test);
-        let mut actions = plan.actions.into_iter();
-        actions.find_map(|action| match action {
-            Action::S3Server(go) => Some(go),
-            _ => None,
-        })
-    };
-    let installed = Go::Installed("/usr/local/go/bin/go".into());
-    assert_eq!(go("go1.25.0\n"), Some(installed));
-    let from_python = Go::FromPython("/usr/bin/python3".into());
-    assert_eq!(go("go1.19\n"), Some(from_python));
-    let plan = MadeUp::debian12(false).plan(Scope::Test);
-    let python = plan
-        .missing
-        .iter()
-        .filter(|one| one.what.starts_with("python3"));
-    assert_eq!(python.count(), 1);
-}
-
-#[test]
-fn an_s3_server_of_the_users_is_taken() {
-    let mut machine = MadeUp::debian12(true);
-    let named = ("STETHOS_S3_SERVER".into(), "/opt/s3".into());
-    machine.variables.extend([named]);
-    let plan = machine.plan(Scope::Test);
-    assert_eq!(plan.s3_server, Some("/opt/s3".into()));
-    let mut actions = plan.actions.iter();
-    assert!(!actions.any(|action| matches!(action, Action::S3Server(_))));
 }
 
 #[test]

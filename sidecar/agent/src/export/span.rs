@@ -102,6 +102,8 @@ impl Assembler {
         let entry = self.incidents.entry(id.clone());
         let incident = entry.or_insert_with(|| Incident::new(published.clone()));
         incident.latest = published.clone();
+        // It may be confirmed before any of its affected calls comes.
+        incident.link(&published.context, self.limits.links);
         match diagnosis.state {
             IncidentState::Suspected => {}
             IncidentState::Confirmed => {
@@ -259,8 +261,7 @@ fn request_span(
     );
     let name = format!("stethos.fault {}", report::name(diagnosis.class));
     let mut span = base_span(name, diagnosis, all, limits);
-    span.start_time = latest.time(call.start_ns);
-    span.end_time = latest.time(call.end_ns.max(call.start_ns));
+    set_interval(&mut span, latest, call.start_ns, call.end_ns);
     match context.parent {
         Some(parent) if parent.is_sampled() => {
             let trace_id = TraceId::from_bytes(parent.trace_id);
@@ -283,12 +284,12 @@ fn request_span(
     }
 }
 
-/// Makes an open incident visible: a root of no length at its confirmation.
+/// Makes an open incident visible: the shortest root at its confirmation.
 fn confirmed_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) -> SpanItem {
     let name = format!("stethos.fault.confirmed {}", report::name(diagnosis.class));
     let mut span = linked_root(incident, diagnosis, name, limits);
-    span.start_time = incident.latest.time(diagnosis.observed_ns);
-    span.end_time = span.start_time;
+    let at = diagnosis.observed_ns;
+    set_interval(&mut span, &incident.latest, at, at);
     SpanItem {
         resource: Arc::clone(&incident.latest.resource),
         span,
@@ -299,12 +300,8 @@ fn confirmed_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) ->
 fn incident_span(incident: &Incident, diagnosis: &Diagnosis, limits: Limits) -> SpanItem {
     let name = format!("stethos.incident {}", report::name(diagnosis.class));
     let mut span = linked_root(incident, diagnosis, name, limits);
-    let end = diagnosis
-        .ended_ns
-        .unwrap_or(diagnosis.observed_ns)
-        .max(diagnosis.onset_ns);
-    span.start_time = incident.latest.time(diagnosis.onset_ns);
-    span.end_time = incident.latest.time(end);
+    let end = diagnosis.ended_ns.unwrap_or(diagnosis.observed_ns);
+    set_interval(&mut span, &incident.latest, diagnosis.onset_ns, end);
     SpanItem {
         resource: Arc::clone(&incident.latest.resource),
         span,
@@ -328,6 +325,12 @@ fn linked_root(
     let mut span = base_span(name, diagnosis, all, limits);
     span.links = incident.links.clone();
     span
+}
+
+/// Record time. A span that does not end after its start has a negative duration to Jaeger, which warns of it.
+fn set_interval(span: &mut SpanData, published: &Published, start: Nanos, end: Nanos) {
+    span.start_time = published.time(start);
+    span.end_time = published.time(end.max(start.saturating_add(1)));
 }
 
 /// A root of a new trace; the caller sets times, and parent or links.

@@ -15,8 +15,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
-    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos, OwnSpan, Reduced,
-    ThreadSpan,
+    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos,
+    OwnSpan, Reduced, ThreadSpan,
 };
 
 use super::SpanContext;
@@ -312,9 +312,8 @@ impl Join {
     }
 
     fn on_response(&mut self, seen: &Seen) {
-        let answer = |timeline: &mut Timeline| {
-            timeline.answer(seen.direction, seen.line, seen.at_ns)
-        };
+        let answer =
+            |timeline: &mut Timeline| timeline.answer(seen.direction, seen.line, seen.at_ns);
         if self.threads.get_mut(&seen.thread).is_some_and(answer) {
             return;
         }

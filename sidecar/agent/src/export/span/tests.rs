@@ -192,7 +192,7 @@ fn confirmation_and_close_are_roots_with_links() {
     );
     let confirmed = &spans[1];
     assert_eq!(confirmed.start_time_unix_nano, unix(1_500));
-    assert_eq!(confirmed.end_time_unix_nano, unix(1_500));
+    assert_eq!(confirmed.end_time_unix_nano, unix(1_500) + 1);
     assert!(confirmed.parent_span_id.is_empty());
     assert_eq!(confirmed.links[0].trace_id, vec![7; 16]);
     assert!(
@@ -216,6 +216,27 @@ fn confirmation_and_close_are_roots_with_links() {
             .is_empty()
     );
     assert_eq!(story.0.withheld(), 1);
+}
+
+#[test]
+fn a_confirmation_before_any_affected_call_links_to_the_request_that_the_diagnosis_names() {
+    let mut story = Story::new(30);
+    let context = under(span_context(7, SAMPLED_SPAN));
+    let mut confirmed = of_state(IncidentState::Confirmed, 1_500);
+    confirmed.context = context.clone();
+    let spans = story.reports(&[confirmed]);
+    let [confirmed] = spans.as_slice() else {
+        panic!("{spans:#?}")
+    };
+    let links = |span: &Span| -> Vec<Vec<u8>> {
+        let links = span.links.iter();
+        links.map(|link| link.span_id.clone()).collect()
+    };
+    assert_eq!(links(confirmed), [[7; 8]]);
+    // The request's own affected call is no other link.
+    story.reports(&[affected(1_000, 1_004, context)]);
+    let spans = story.reports(&[of_state(IncidentState::Resolved, 16_801)]);
+    assert_eq!(spans.last().map(links), Some(vec![vec![7; 8]]));
 }
 
 #[test]

@@ -141,8 +141,9 @@ impl Timeline {
         match direction {
             Direction::Outgoing => self.close_incoming(line, at_ns),
             Direction::Incoming => {
-                let waiting =
-                    |o: &&mut Outgoing| o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none();
+                let waiting = |o: &&mut Outgoing| {
+                    o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none()
+                };
                 let oldest = self.outgoing.iter_mut().find(waiting);
                 oldest.map(|o| o.answered_ns = Some(at_ns)).is_some()
             }
@@ -152,7 +153,8 @@ impl Timeline {
     /// Closes the oldest open request on the descriptor; all of them when they cannot have been
     /// pipelined.
     fn close_incoming(&mut self, line: Line, at_ns: Nanos) -> bool {
-        let waiting = |i: &Incoming| i.line == line && i.closed_ns.is_none() && i.opened_ns <= at_ns;
+        let waiting =
+            |i: &Incoming| i.line == line && i.closed_ns.is_none() && i.opened_ns <= at_ns;
         let mut opened = self
             .incoming
             .iter()
