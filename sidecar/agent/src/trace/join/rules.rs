@@ -105,6 +105,14 @@ pub(super) fn own_span(
         .rfind(|o| o.line.0 == call.fd);
     if let Some(sent) = on_same.filter(|o| !over(o)) {
         let parent = sent.context?;
+        // A proxy hands on what it was given.
+        if open.iter().any(|i| i.context == Some(parent)) {
+            return Some(Context::caller(
+                parent,
+                0.9,
+                "the request that this outgoing one hands on",
+            ));
+        }
         return match open {
             _ if !sent.answered_before(call.start_ns) => Some(Context::own(
                 parent,

@@ -139,7 +139,9 @@ impl Timeline {
     /// when nothing on this thread waited for it.
     pub(super) fn answer(&mut self, direction: Direction, line: Line, at_ns: Nanos) -> bool {
         match direction {
-            Direction::Outgoing => self.close_incoming(line, at_ns),
+            Direction::Outgoing => {
+                self.close_incoming(line, at_ns) || self.close_only(line, at_ns)
+            }
             Direction::Incoming => {
                 let waiting =
                     |o: &&mut Outgoing| o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none();
@@ -173,6 +175,23 @@ impl Timeline {
             }
         }
         true
+    }
+
+    /// An answer on a descriptor on which nothing was asked is that of the one request that is open: its
+    /// connection has two descriptors.
+    fn close_only(&mut self, line: Line, at_ns: Nanos) -> bool {
+        let asked = self.incoming.iter().any(|i| i.line.0 == line.0);
+        let mut open = self
+            .incoming
+            .iter_mut()
+            .filter(|i| i.closed_ns.is_none() && i.opened_ns <= at_ns);
+        match (open.next(), open.next()) {
+            (Some(only), None) if !asked && line.1 == 0 => {
+                only.closed_ns = Some(at_ns);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The descriptor was closed.
@@ -222,6 +241,11 @@ impl Timeline {
             .filter(|i| i.opened_ns <= at && i.closed_ns.is_none_or(|closed| closed > at))
             .filter(fresh)
             .collect()
+    }
+
+    /// Requests were read on this thread.
+    pub(super) fn serves(&self) -> bool {
+        !self.incoming.is_empty()
     }
 
     /// A request was read in the `max_age` before `at`.
