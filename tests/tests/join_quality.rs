@@ -9,7 +9,12 @@ use stethos_tests::{
 const REQUESTS: u32 = 4000;
 
 /// None where it cannot be tried here.
-fn tried(test: &str, application: Application, publish: bool, operation: Operation) -> Option<Joined> {
+fn tried(
+    test: &str,
+    application: Application,
+    publish: bool,
+    operation: Operation,
+) -> Option<Joined> {
     let asked = Asked {
         application,
         publish,
@@ -17,7 +22,11 @@ fn tried(test: &str, application: Application, publish: bool, operation: Operati
         requests: REQUESTS,
     };
     let Some(records) = ask(asked) else {
-        skip(Need::Tool, test, &format!("{} is not installed", application.name()));
+        skip(
+            Need::Tool,
+            test,
+            &format!("{} is not installed", application.name()),
+        );
         return None;
     };
     let joined = judged(&records);

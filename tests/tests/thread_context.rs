@@ -131,7 +131,10 @@ fn a_pointer_of_a_library_is_found_as_its_loader_reaches_it() {
                 (TlsKind::Static, from_thread),
                 (TlsKind::Dynamic(module), in_block),
             ];
-            assert!(possible.contains(&place), "{dialect}: {place:?} {possible:?}");
+            assert!(
+                possible.contains(&place),
+                "{dialect}: {place:?} {possible:?}"
+            );
             if dialect == "-mtls-dialect=gnu" {
                 assert_eq!(place, possible[1], "{dialect}");
             }

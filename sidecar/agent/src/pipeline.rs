@@ -247,7 +247,9 @@ impl Pipeline {
             Record::Reduced(reduced) => self.join.on_reduced(reduced),
             Record::Resource(published) => {
                 let application = self.applications.entry(published.container).or_default();
-                application.published.insert(published.pid, published.attributes.clone());
+                application
+                    .published
+                    .insert(published.pid, published.attributes.clone());
                 application.resource = None;
             }
             Record::Threads(snapshot) => self.late.advance(snapshot.at_ns),
@@ -273,8 +275,12 @@ impl Pipeline {
     /// Tells the join what the calls of a window say of requests.
     fn closes(&mut self, window: &Window) {
         for call in &window.calls {
-            self.join
-                .on_call(window.pid, call.token.call, (call.fd, call.ret), call.enter_ns);
+            self.join.on_call(
+                window.pid,
+                call.token.call,
+                (call.fd, call.ret),
+                call.enter_ns,
+            );
         }
     }
 

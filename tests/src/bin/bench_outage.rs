@@ -60,7 +60,11 @@ fn main() -> Result<()> {
     let mut faults = 0;
     let mut sidecars = vec![first];
     while began.elapsed() < outage {
-        std::thread::sleep(EVERY.saturating_sub(LASTS).min(outage.saturating_sub(began.elapsed())));
+        std::thread::sleep(
+            EVERY
+                .saturating_sub(LASTS)
+                .min(outage.saturating_sub(began.elapsed())),
+        );
         if sidecars.len() == 1 && began.elapsed() >= outage / 2 {
             sidecars[0].running.signal(libc::SIGKILL);
             let mut second = sidecar(2)?;
@@ -154,14 +158,19 @@ struct Latency(Vec<Duration>);
 
 impl Clients {
     fn start(address: String) -> Self {
-        let (taken, paused) = (Arc::<Mutex<Vec<Duration>>>::default(), Arc::<AtomicBool>::default());
+        let (taken, paused) = (
+            Arc::<Mutex<Vec<Duration>>>::default(),
+            Arc::<AtomicBool>::default(),
+        );
         let (into, pauses) = (taken.clone(), paused.clone());
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(Duration::from_millis(20));
                 let start = Instant::now();
                 if ask(&address).is_ok() && !pauses.load(Relaxed) {
-                    into.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
+                    into.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(start.elapsed());
                 }
             }
         });
@@ -218,6 +227,8 @@ fn bytes(folder: &Path) -> u64 {
 fn peak(sidecar: &Sidecar) -> Option<u64> {
     let path = format!("/proc/{}/status", sidecar.running.0.id());
     let status = fs::read_to_string(path).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -42,7 +42,9 @@ fn main() -> io::Result<()> {
         ["tokio", "publish"] => runtime()?.block_on(tasks(listener, true)),
         ["http2"] => runtime()?.block_on(streams(listener, false)),
         ["http2", "publish"] => runtime()?.block_on(streams(listener, true)),
-        _ => Err(io::Error::other("join-server threads|tokio|http2 [publish]")),
+        _ => Err(io::Error::other(
+            "join-server threads|tokio|http2 [publish]",
+        )),
     }
 }
 
@@ -87,7 +89,8 @@ fn serve(connection: TcpStream, publish: bool) -> io::Result<()> {
                 Operation::Connect => drop(TcpStream::connect(address_of(number))),
                 Operation::Elsewhere => {
                     // Whoever does it knows nothing of the request.
-                    let elsewhere = std::thread::spawn(move || std::fs::File::open(path_of(number)));
+                    let elsewhere =
+                        std::thread::spawn(move || std::fs::File::open(path_of(number)));
                     drop(elsewhere.join());
                 }
             }

@@ -21,7 +21,11 @@ pub(super) fn run(workspace: &Workspace, collector: &Path, minutes: f64) -> Resu
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| program.display().to_string())?;
-    ensure!(output.status.success(), "{PROGRAM} failed: {}", output.status);
+    ensure!(
+        output.status.success(),
+        "{PROGRAM} failed: {}",
+        output.status
+    );
     let told: Value = serde_json::from_slice(&output.stdout).context("no JSON")?;
     let number = |path: &str| told.pointer(path).and_then(Value::as_f64);
     let figure = |name: &str, path: &str, unit| -> Result<Figure> {

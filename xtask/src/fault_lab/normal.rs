@@ -57,7 +57,14 @@ pub(super) fn run(
             let variant = variant(app, turn);
             let learned = place.bundles.learn(place, &lab_of(worker)?, app);
             learned.with_context(|| format!("{} is not learned", app.name))?;
-            let record = session(place, &lab_of(worker)?, catalogue, app, (variant, seed), span);
+            let record = session(
+                place,
+                &lab_of(worker)?,
+                catalogue,
+                app,
+                (variant, seed),
+                span,
+            );
             if is_interrupted() {
                 return Ok(());
             }

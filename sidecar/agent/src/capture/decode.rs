@@ -10,8 +10,8 @@ use thiserror::Error;
 use super::{classes, reduction::ContextTokens};
 use crate::{
     record::{
-        Call, CallWindow, ContainerIndex, Detail, Direction, Http2Heads, HttpHead, InsideCall, Lifecycle,
-        LifecycleEvent, Record, RunState, SpanSource, Subject, ThreadSpan, ThreadState,
+        Call, CallWindow, ContainerIndex, Detail, Direction, Http2Heads, HttpHead, InsideCall,
+        Lifecycle, LifecycleEvent, Record, RunState, SpanSource, Subject, ThreadSpan, ThreadState,
         TimedExchange, TraceParent, WindowEnd,
     },
     trace::{http, http2},

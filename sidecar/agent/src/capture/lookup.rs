@@ -164,7 +164,8 @@ impl Lookup {
         let memory = process.open_relative("mem").ok();
         Published {
             thread_context: self.objects.thread_context(&process, &maps),
-            resource: memory.map_or_else(Vec::new, |memory| process_context::resource(&maps, &memory)),
+            resource: memory
+                .map_or_else(Vec::new, |memory| process_context::resource(&maps, &memory)),
         }
     }
 

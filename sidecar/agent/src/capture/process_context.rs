@@ -20,7 +20,11 @@ const VALUE: usize = 1024;
 const TRIES: usize = 3;
 
 /// Names that the mapping has: of a file in memory, or without one.
-const NAMES: [&str; 3] = ["/memfd:OTEL_CTX", "[anon_shmem:OTEL_CTX]", "[anon:OTEL_CTX]"];
+const NAMES: [&str; 3] = [
+    "/memfd:OTEL_CTX",
+    "[anon_shmem:OTEL_CTX]",
+    "[anon:OTEL_CTX]",
+];
 
 /// `opentelemetry.proto.processcontext.v1development.ProcessContext`.
 #[derive(Clone, PartialEq, Message)]

@@ -72,7 +72,8 @@ mod tests {
     fn files_of_the_downward_api_are_read() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(PodInfo::read(folder.path()), PodInfo::default());
-        let labels = "app.kubernetes.io/name=\"api\"\napp.kubernetes.io/version=\"1.2\"\nodd\nx=y\n";
+        let labels =
+            "app.kubernetes.io/name=\"api\"\napp.kubernetes.io/version=\"1.2\"\nodd\nx=y\n";
         let annotations = "resource.opentelemetry.io/team=\"a \\\"b\\\"=c\"\nother=\"1\"\n\
             resource.opentelemetry.io/=\"none\"\n";
         fs::write(folder.path().join("labels"), labels).unwrap();
@@ -91,6 +92,9 @@ mod tests {
             labels: entries(labels),
             ..PodInfo::default()
         };
-        assert_eq!(info.of_labels(), BTreeMap::from([("service.name", "shop-api")]));
+        assert_eq!(
+            info.of_labels(),
+            BTreeMap::from([("service.name", "shop-api")])
+        );
     }
 }

@@ -249,7 +249,8 @@ mod tests {
             ("OTEL_SERVICE_NAME", "checkout"),
         ]);
         let pod = |name: &str| (name == "K8S_POD_NAME").then(|| "pod-1".to_owned());
-        let resource = Resource::of_application(&container(), &[declared], &pod, &PodInfo::default());
+        let resource =
+            Resource::of_application(&container(), &[declared], &pod, &PodInfo::default());
         assert_eq!(resource.get("service.name"), Some("checkout"));
         assert_eq!(resource.get("service.version"), Some("1,2"));
         assert_eq!(resource.get("team"), Some("b"));
@@ -262,7 +263,8 @@ mod tests {
     #[test]
     fn without_declarations_the_executable_names_the_service() {
         let nothing = |_: &str| None;
-        let resource = Resource::of_application(&container(), &[process(&[])], &nothing, &PodInfo::default());
+        let resource =
+            Resource::of_application(&container(), &[process(&[])], &nothing, &PodInfo::default());
         assert_eq!(resource.get("service.name"), Some("redis-server"));
         assert_eq!(
             resource.get("process.executable.name"),
@@ -279,7 +281,13 @@ mod tests {
                 let found = variables.iter().find(|(key, _)| *key == name);
                 found.map(|(_, value)| value.to_string())
             };
-            Resource::of_application(&container(), &[process(declared)], &variable, &PodInfo::default()).workload()
+            Resource::of_application(
+                &container(),
+                &[process(declared)],
+                &variable,
+                &PodInfo::default(),
+            )
+            .workload()
         };
         let namespace = ("K8S_NAMESPACE_NAME", "shop");
         let deployment = ("K8S_DEPLOYMENT_NAME", "cache");
@@ -315,7 +323,8 @@ mod tests {
         assert_eq!(resource.get("container.image.tags"), None);
         assert_eq!(resource.get("container.image.repo_digests"), None);
         assert_eq!(resource.get("container.image.id"), Some("sha256:12"));
-        let unknown = Resource::of_application(&self::container(), &[], &nothing, &PodInfo::default());
+        let unknown =
+            Resource::of_application(&self::container(), &[], &nothing, &PodInfo::default());
         assert!(unknown.iter().all(|(key, _)| !key.starts_with(image)));
     }
 

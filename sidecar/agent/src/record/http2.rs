@@ -27,6 +27,8 @@ pub struct Http2Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Http2Message {
     /// `traceparent`: none, too, where it is not known.
-    Request { traceparent: Option<TraceParent> },
+    Request {
+        traceparent: Option<TraceParent>,
+    },
     Response,
 }

@@ -316,9 +316,15 @@ mod tests {
         let block = request(&[once.clone(), once.clone()]);
         assert_eq!(heads(&frame(HEADERS, 4, 1, &block)), [untraced(1)]);
         // Its whole is one of the table of earlier headers.
-        assert_eq!(heads(&frame(HEADERS, 4, 1, &request(&[vec![0xbe]]))), [untraced(1)]);
+        assert_eq!(
+            heads(&frame(HEADERS, 4, 1, &request(&[vec![0xbe]]))),
+            [untraced(1)]
+        );
         let other = literal(0, b"x-parent", VALUE, true);
-        assert_eq!(heads(&frame(HEADERS, 4, 1, &request(&[other]))), [untraced(1)]);
+        assert_eq!(
+            heads(&frame(HEADERS, 4, 1, &request(&[other]))),
+            [untraced(1)]
+        );
         let cut = frame(HEADERS, 4, 1, &request(&[once]));
         assert_eq!(heads(&cut[..cut.len() - 1]), [untraced(1)]);
     }

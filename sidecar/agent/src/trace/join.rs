@@ -11,14 +11,14 @@ mod rules;
 mod threads;
 mod timeline;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use stethos_patterns::names;
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
-    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos, OwnSpan, Reduced,
-    ThreadSpan,
+    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos,
+    OwnSpan, Reduced, ThreadSpan,
 };
 
 use super::SpanContext;
@@ -43,6 +43,8 @@ pub struct JoinConfig {
     pub max_threads: usize,
     /// Requests kept per thread and direction.
     pub max_requests: usize,
+    /// Requests kept in all.
+    pub max_total: usize,
     /// A request opened longer than this before a call is not its context.
     pub max_age_ns: Nanos,
     /// Number of `close`, where descriptors are told of by calls.
@@ -68,7 +70,8 @@ impl Default for JoinConfig {
     fn default() -> Self {
         JoinConfig {
             max_threads: 4096,
-            max_requests: 32,
+            max_requests: 512,
+            max_total: 65_536,
             max_age_ns: 60 * SECOND,
             close: None,
             event_loop: Vec::new(),
@@ -194,6 +197,8 @@ struct Seen {
 pub struct Join {
     config: JoinConfig,
     threads: HashMap<(u32, u32), Timeline>,
+    /// Requests in the order in which they came, with their threads.
+    order: VecDeque<(Nanos, (u32, u32))>,
     /// Which thread last sent or received a request on a descriptor of a process.
     owners: HashMap<(u32, i32), u32>,
     processes: HashMap<u32, Serving>,
@@ -208,6 +213,7 @@ impl Join {
         Join {
             config,
             threads: HashMap::new(),
+            order: VecDeque::new(),
             owners: HashMap::new(),
             processes: HashMap::new(),
             dropped_heads: 0,
@@ -289,6 +295,15 @@ impl Join {
             Direction::Incoming => timeline.open(Incoming::new(line, at_ns, context)),
             Direction::Outgoing => timeline.send(Outgoing::new(line, at_ns, context)),
         }
+        self.order.push_back((at_ns, seen.thread));
+        while self.order.len() > self.config.max_total {
+            let Some((until_ns, key)) = self.order.pop_front() else {
+                break;
+            };
+            if let Some(timeline) = self.threads.get_mut(&key) {
+                timeline.drop_until(until_ns);
+            }
+        }
     }
 
     /// What a call with this number says of requests; `of` is its descriptor and what it returned.
@@ -357,9 +372,8 @@ impl Join {
     }
 
     fn on_response(&mut self, seen: &Seen) {
-        let answer = |timeline: &mut Timeline| {
-            timeline.answer(seen.direction, seen.line, seen.at_ns)
-        };
+        let answer =
+            |timeline: &mut Timeline| timeline.answer(seen.direction, seen.line, seen.at_ns);
         let pid = seen.thread.0;
         if self.threads.get_mut(&seen.thread).is_some_and(answer) {
             if seen.direction == Direction::Outgoing {
@@ -415,8 +429,7 @@ impl Join {
         if owner.is_some_and(|tid| *tid != key.1) {
             self.end_descriptor(connection.0, connection.1, at_ns);
         }
-        let bound = self.config.max_threads * self.config.max_requests;
-        if self.owners.len() < bound || self.owners.contains_key(&connection) {
+        if self.owners.len() < self.config.max_total || self.owners.contains_key(&connection) {
             self.owners.insert(connection, key.1);
         }
         let config = &self.config;

@@ -13,8 +13,7 @@ use super::{
     again::join_again,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, FrameError, Greeting, Hello, Join, REQUEST_MAX,
-        Request, Status, VERSIONS, Versions, Welcome,
-        decode, encode,
+        Request, Status, VERSIONS, Versions, Welcome, decode, encode,
     },
     socket::{Message, Socket},
 };

@@ -15,8 +15,7 @@ use super::{
     pace::Pace,
     protocol::{
         ANSWER_MAX, Agreed, Answer, CONTAINERS_MAX, Greeting, Hello, Join, PUBLISHED_MAX,
-        REQUEST_MAX, Request,
-        TARGETS_MAX, VERSIONS, Welcome, cut_target, decode, encode, fitting,
+        REQUEST_MAX, Request, TARGETS_MAX, VERSIONS, Welcome, cut_target, decode, encode, fitting,
     },
     refusals::Cause,
     seats::Taken,

@@ -24,8 +24,13 @@ use aya::{
     util::nr_cpus,
 };
 use memmap2::MmapRaw;
-use stethos_events::{BANK_SLOTS, ContextPlace, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, SelfFound, lost};
+use stethos_events::{
+    BANK_SLOTS, ContextPlace, DECISIONS, EndedAccount, NO_POD, POLL_SLOTS, SelfFound, lost,
+};
 
+use self::{
+    contexts::Contexts, error::map_error, load::Programs, pins::Pins, pods::Pods, tables::Source,
+};
 pub use self::{
     error::KernelError,
     find::{Found, PID_TARGET, with_descendants},
@@ -33,7 +38,6 @@ pub use self::{
     pod_maps::Capacity,
     pods::Place,
 };
-use self::{contexts::Contexts, error::map_error, load::Programs, pins::Pins, pods::Pods, tables::Source};
 use super::{classes, pod::PodMaps, targets::Target};
 
 /// Loaded programs. Their maps may be used from several threads; what concerns the pods as a

@@ -72,8 +72,7 @@ fn variable<'a>(data: impl ReadRef<'a>) -> Option<Variable> {
     let sections = header.sections(endian, data).ok()?;
     let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM).ok()?;
     let (index, symbol) = symbols.enumerate().find(|(_, symbol)| {
-        symbol.st_type() == elf::STT_TLS
-            && symbol.name(endian, symbols.strings()) == Ok(SYMBOL)
+        symbol.st_type() == elf::STT_TLS && symbol.name(endian, symbols.strings()) == Ok(SYMBOL)
     })?;
     let defined = match symbol.is_undefined(endian) {
         true => None,

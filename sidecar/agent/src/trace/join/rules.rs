@@ -130,7 +130,7 @@ pub(super) fn own_span(
             _ => None,
         };
     }
-    if open.len() > 1 || migrates {
+    if open.len() > 1 || migrates || timeline.has_forgotten(call.start_ns) {
         return None;
     }
     let latest = timeline.sent_between(since, call.start_ns).next_back()?;
@@ -185,6 +185,9 @@ pub(super) fn callers_span(
         ([], _) if timeline.has_incoming(call.start_ns) => Context::none("outside any request"),
         ([], _) => Context::none("no incoming request was seen on this thread"),
         ([only], _) if only.doubtful => linked("requests on the connection may be pipelined"),
+        ([_], []) if timeline.has_forgotten(call.start_ns) => {
+            linked("more requests were open on this thread than are kept")
+        }
         ([only], _) if migrates && only.line.0 != call.fd => {
             linked("this process moves requests between threads")
         }

@@ -78,7 +78,9 @@ impl ThreadSpans {
 
     /// From now on, changes are not told.
     pub(super) fn end_all(&mut self, at_ns: Nanos) {
-        self.threads.values_mut().for_each(|thread| thread.end(at_ns));
+        self.threads
+            .values_mut()
+            .for_each(|thread| thread.end(at_ns));
     }
 
     /// The process ended, or executes another program.
@@ -111,7 +113,11 @@ impl ThreadSpans {
 impl Told {
     /// What was told to continue held until `at_ns`, or no longer than its own call if that was later.
     fn end(&mut self, at_ns: Nanos) {
-        if let Some(span) = self.spans.iter_mut().rfind(|span| span.until_ns == Nanos::MAX) {
+        if let Some(span) = self
+            .spans
+            .iter_mut()
+            .rfind(|span| span.until_ns == Nanos::MAX)
+        {
             span.until_ns = span.at_ns.max(at_ns);
         }
     }

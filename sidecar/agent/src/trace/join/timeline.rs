@@ -80,6 +80,8 @@ pub(super) struct Timeline {
     sends_overlap: bool,
     max_requests: usize,
     max_age_ns: Nanos,
+    /// When the last of the requests was read that were dropped before they were answered.
+    dropped_open_ns: Option<Nanos>,
 }
 
 impl Timeline {
@@ -91,6 +93,7 @@ impl Timeline {
             sends_overlap: false,
             max_requests: config.max_requests,
             max_age_ns: config.max_age_ns,
+            dropped_open_ns: None,
         }
     }
 
@@ -120,31 +123,55 @@ impl Timeline {
     pub(super) fn open(&mut self, mut request: Incoming) {
         let waiting = |i: &Incoming| i.closed_ns.is_none() && i.line == request.line;
         request.doubtful = self.incoming.iter().any(waiting);
-        insert(&mut self.incoming, request, self.max_requests, |i| {
-            i.opened_ns
-        });
+        insert(&mut self.incoming, request, |i| i.opened_ns);
+        if self.incoming.len() > self.max_requests {
+            self.drop_first();
+        }
+    }
+
+    /// Requests that were not answered are forgotten: more may be open than are known.
+    fn drop_first(&mut self) {
+        let first = self.incoming.pop_front();
+        let open = first.filter(|i| i.closed_ns.is_none());
+        self.dropped_open_ns = self.dropped_open_ns.max(open.map(|i| i.opened_ns));
+    }
+
+    /// Drops requests that came up to then.
+    pub(super) fn drop_until(&mut self, until: Nanos) {
+        while self.incoming.front().is_some_and(|i| i.opened_ns <= until) {
+            self.drop_first();
+        }
+        while self.outgoing.front().is_some_and(|o| o.sent_ns <= until) {
+            self.outgoing.pop_front();
+        }
+    }
+
+    /// Requests that are not known may be open at `at`.
+    pub(super) fn has_forgotten(&self, at: Nanos) -> bool {
+        let dropped = self.dropped_open_ns;
+        dropped.is_some_and(|opened| opened.saturating_add(self.max_age_ns) >= at)
     }
 
     pub(super) fn send(&mut self, request: Outgoing) {
         let at = request.sent_ns;
         let waiting =
             |o: &Outgoing| o.line != request.line && !o.answered_before(at) && !o.ended_before(at);
-        self.sends_overlap |= self.outgoing.iter().any(waiting);
-        insert(&mut self.outgoing, request, self.max_requests, |o| {
-            o.sent_ns
-        });
+        self.sends_overlap = self.sends_overlap || self.outgoing.iter().any(waiting);
+        insert(&mut self.outgoing, request, |o| o.sent_ns);
+        if self.outgoing.len() > self.max_requests {
+            self.outgoing.pop_front();
+        }
     }
 
     /// A response head: `Outgoing` answers what was read here, `Incoming` what was sent. False
     /// when nothing on this thread waited for it.
     pub(super) fn answer(&mut self, direction: Direction, line: Line, at_ns: Nanos) -> bool {
         match direction {
-            Direction::Outgoing => {
-                self.close_incoming(line, at_ns) || self.close_only(line, at_ns)
-            }
+            Direction::Outgoing => self.close_incoming(line, at_ns) || self.close_only(line, at_ns),
             Direction::Incoming => {
-                let waiting =
-                    |o: &&mut Outgoing| o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none();
+                let waiting = |o: &&mut Outgoing| {
+                    o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none()
+                };
                 let oldest = self.outgoing.iter_mut().find(waiting);
                 oldest.map(|o| o.answered_ns = Some(at_ns)).is_some()
             }
@@ -154,7 +181,8 @@ impl Timeline {
     /// Closes the oldest open request on the descriptor; all of them when they cannot have been
     /// pipelined.
     fn close_incoming(&mut self, line: Line, at_ns: Nanos) -> bool {
-        let waiting = |i: &Incoming| i.line == line && i.closed_ns.is_none() && i.opened_ns <= at_ns;
+        let waiting =
+            |i: &Incoming| i.line == line && i.closed_ns.is_none() && i.opened_ns <= at_ns;
         let mut opened = self
             .incoming
             .iter()
@@ -281,14 +309,11 @@ impl Timeline {
     }
 }
 
-/// Inserts in order of time, dropping the oldest beyond `bound`.
-fn insert<T>(queue: &mut VecDeque<T>, item: T, bound: usize, time: impl Fn(&T) -> Nanos) {
+/// Inserts in order of time.
+fn insert<T>(queue: &mut VecDeque<T>, item: T, time: impl Fn(&T) -> Nanos) {
     let at = queue
         .iter()
         .rposition(|other| time(other) <= time(&item))
         .map_or(0, |i| i + 1);
     queue.insert(at, item);
-    if queue.len() > bound {
-        queue.pop_front();
-    }
 }

@@ -80,7 +80,10 @@ fn a_span_without_flags_is_a_parent_only_where_a_request_has_them() {
         flags: 1,
         ..of_trace(1, 7)
     };
-    assert_eq!((context.parent, context.source), (Some(expected), Source::Obi));
+    assert_eq!(
+        (context.parent, context.source),
+        (Some(expected), Source::Obi)
+    );
     let story = Story::new()
         .reads(10, 1, 5, Some(1))
         .shared(11, 1, of_trace(2, 7));

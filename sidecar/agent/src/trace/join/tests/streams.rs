@@ -49,7 +49,10 @@ fn of_several_requests_on_a_connection_none_is_guessed() {
         .frames(10, Direction::Incoming, &[asks(1, 1), asks(3, 2)])
         .frames(20, Direction::Outgoing, &[answers(3)]);
     let context = story.call("openat:ENOENT", 1, -1, 15, 15);
-    assert_eq!((context.parent, context.links), (None, vec![span(1), span(2)]));
+    assert_eq!(
+        (context.parent, context.links),
+        (None, vec![span(1), span(2)])
+    );
     assert_caller(&story.call("openat:ENOENT", 1, -1, 25, 25), 1);
 }
 
@@ -60,6 +63,9 @@ fn requests_that_are_sent_at_once_on_a_connection_are_links() {
         .frames(12, Direction::Outgoing, &[asks(3, 2)])
         .frames(20, Direction::Incoming, &[answers(1)]);
     let context = story.call("exchange:slow", 1, 5, 13, 19);
-    assert_eq!((context.parent, context.links), (None, vec![span(1), span(2)]));
+    assert_eq!(
+        (context.parent, context.links),
+        (None, vec![span(1), span(2)])
+    );
     assert_own(&story.call("exchange:slow", 1, 5, 21, 25), 2);
 }
