@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use stethos_patterns::{Window, names};
+use stethos_patterns::Window;
 
 use self::application::Application;
 use self::late::Late;
@@ -54,7 +54,6 @@ pub struct Pipeline {
     contexts: Contexts,
     applications: BTreeMap<ContainerIndex, Application>,
     pod: PodInfo,
-    close: Option<u16>,
 }
 
 impl Pipeline {
@@ -66,7 +65,6 @@ impl Pipeline {
         diagnosis: Option<DiagnosisConfig>,
     ) -> Self {
         let engine = diagnosis.map(|config| Engine::new(config, &header));
-        let close = names::table(&header.arch).number("close");
         Self {
             windows: Windows::new(&header.arch),
             learning,
@@ -74,12 +72,11 @@ impl Pipeline {
             engine,
             attention: None,
             still_learning: BTreeSet::new(),
-            join: Join::new(JoinConfig::default()),
+            join: Join::new(JoinConfig::of_arch(&header.arch)),
             late: Late::default(),
             contexts: Contexts::default(),
             applications: BTreeMap::new(),
             pod: PodInfo::default(),
-            close,
             header,
         }
     }
@@ -275,12 +272,15 @@ impl Pipeline {
         }
     }
 
-    /// Tells the join which connections a window closed.
+    /// Tells the join what the calls of a window say of requests.
     fn closes(&mut self, window: &Window) {
         for call in &window.calls {
-            if Some(call.token.call) == self.close && call.ret == 0 {
-                self.join.on_close(window.pid, call.fd, call.enter_ns);
-            }
+            self.join.on_call(
+                window.pid,
+                call.token.call,
+                (call.fd, call.ret),
+                call.enter_ns,
+            );
         }
     }
 

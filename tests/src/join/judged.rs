@@ -53,7 +53,7 @@ impl Joined {
 
 /// Joins as the pipeline does, once what belongs to a call has come.
 pub fn judged(records: &[Record]) -> Joined {
-    let mut join = Join::new(JoinConfig::default());
+    let mut join = Join::new(JoinConfig::of_arch(std::env::consts::ARCH));
     let mut joined = Joined::default();
     let mut waiting: Vec<&Detail> = Vec::new();
     for record in records {
@@ -62,6 +62,11 @@ pub fn judged(records: &[Record]) -> Joined {
             Record::Http2(heads) => join.on_http2(heads),
             Record::ThreadSpan(span) => join.on_thread_span(span),
             Record::Reduced(reduced) => join.on_reduced(reduced),
+            Record::Window(window) => {
+                for call in &window.calls {
+                    join.on_call(window.pid, call.nr, (call.fd, call.ret), call.enter_ns);
+                }
+            }
             Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
             Record::Detail(detail) if detail.ret < 0 => waiting.push(detail),
             Record::Threads(snapshot) => waiting.retain(|detail| {

@@ -157,8 +157,9 @@ pub fn ask(asked: Asked) -> Option<Vec<Record>> {
     let pod = Cgroup::new("join").unwrap();
     let mut settings = settings(16 << 20, 1024, 10);
     settings.capacity.event_ring_bytes = 16 << 20;
-    let mut live = start(&pod, settings);
+    // What this process starts later is left out of its capture.
     let mut server = Server::start(&pod, asked)?;
+    let mut live = start(&pod, settings);
     // What a process publishes is looked for within its first second.
     std::thread::sleep(Duration::from_millis(1500));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));

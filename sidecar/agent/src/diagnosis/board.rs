@@ -22,6 +22,8 @@ const MAX_INCIDENTS: usize = 32;
 const MAX_PAST: usize = 32;
 const MAX_LOOSE: usize = 512;
 const MAX_REPORTS: usize = 16_384;
+/// The same hard error within this is no other one.
+const AGAIN: Nanos = 60 * SECOND;
 /// Signals that opened nothing are kept this long for an incident that they may belong to.
 const LOOSE_FOR: Nanos = 15 * SECOND;
 
@@ -100,6 +102,14 @@ impl Board {
             } else {
                 kept.push_back(loose)
             }
+        }
+        // What few calls show, they show far apart.
+        let lately = |past: &&Incident| {
+            let since = signal.start_ns.saturating_sub(past.last_ns());
+            since < AGAIN && past.has_cause(signal) && past.relates(signal, pod)
+        };
+        if let Some(past) = self.past.iter().rev().find(lately) {
+            incident.go_on_from(past);
         }
         incident.count_first(signal);
         self.loose = kept;

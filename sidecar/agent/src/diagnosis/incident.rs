@@ -91,6 +91,15 @@ impl Incident {
         }
     }
 
+    /// Counts the hard errors of an incident that is over, too.
+    pub(crate) fn go_on_from(&mut self, past: &Incident) {
+        for (key, evidence) in &mut self.evidence {
+            let before = past.evidence.get(key);
+            let hard = before.filter(|before| before.standing >= Standing::Hard);
+            evidence.count += hard.map_or(0, |before| before.count);
+        }
+    }
+
     /// Takes a signal of this incident.
     pub(crate) fn take(&mut self, signal: &Signal) {
         let key = (signal.container, signal.kind.clone());

@@ -11,7 +11,9 @@ mod rules;
 mod threads;
 mod timeline;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
+
+use stethos_patterns::names;
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
@@ -28,6 +30,10 @@ const SECOND: Nanos = 1_000_000_000;
 /// Heads of the same moment may come up to this much later in the stream of records.
 const SETTLE: Nanos = SECOND / 10;
 const MAX_LINKS: usize = 128;
+const MAX_PROCESSES: usize = 16_384;
+/// A process that has answered so many requests on the threads that read them, and none on another one, does
+/// not move them.
+const SETTLED: u64 = 200;
 /// An SDK sends its spans every five seconds, once they have ended.
 const SENT_WITHIN: Nanos = 8 * SECOND;
 
@@ -37,16 +43,38 @@ pub struct JoinConfig {
     pub max_threads: usize,
     /// Requests kept per thread and direction.
     pub max_requests: usize,
+    /// Requests kept in all.
+    pub max_total: usize,
     /// A request opened longer than this before a call is not its context.
     pub max_age_ns: Nanos,
+    /// Number of `close`, where descriptors are told of by calls.
+    pub close: Option<u16>,
+    /// Numbers of the calls that event loops wait in.
+    pub event_loop: Vec<u16>,
+}
+
+impl JoinConfig {
+    /// With the calls of an architecture.
+    pub fn of_arch(arch: &str) -> Self {
+        let names = names::table(arch);
+        let waits = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
+        JoinConfig {
+            close: names.number("close"),
+            event_loop: waits.iter().filter_map(|name| names.number(name)).collect(),
+            ..JoinConfig::default()
+        }
+    }
 }
 
 impl Default for JoinConfig {
     fn default() -> Self {
         JoinConfig {
             max_threads: 4096,
-            max_requests: 32,
+            max_requests: 512,
+            max_total: 65_536,
             max_age_ns: 60 * SECOND,
+            close: None,
+            event_loop: Vec::new(),
         }
     }
 }
@@ -145,6 +173,16 @@ impl Context {
     }
 }
 
+/// How a process serves requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Serving {
+    /// It answered a request on another thread than the one that read it.
+    migrates: bool,
+    /// Requests that it answered on the thread that read them.
+    answered: u64,
+    waits_for_many: bool,
+}
+
 /// The head of a message.
 struct Seen {
     at_ns: Nanos,
@@ -159,10 +197,11 @@ struct Seen {
 pub struct Join {
     config: JoinConfig,
     threads: HashMap<(u32, u32), Timeline>,
+    /// Requests in the order in which they came, with their threads.
+    order: VecDeque<(Nanos, (u32, u32))>,
     /// Which thread last sent or received a request on a descriptor of a process.
     owners: HashMap<(u32, i32), u32>,
-    /// Processes that answered a request on another thread than the one that read it.
-    migrating: HashSet<u32>,
+    processes: HashMap<u32, Serving>,
     /// Heads that found no place because `max_threads` timelines were in use.
     dropped_heads: u64,
     own: OwnSpans,
@@ -174,8 +213,9 @@ impl Join {
         Join {
             config,
             threads: HashMap::new(),
+            order: VecDeque::new(),
             owners: HashMap::new(),
-            migrating: HashSet::new(),
+            processes: HashMap::new(),
             dropped_heads: 0,
             own: OwnSpans::default(),
             spans: ThreadSpans::default(),
@@ -255,6 +295,26 @@ impl Join {
             Direction::Incoming => timeline.open(Incoming::new(line, at_ns, context)),
             Direction::Outgoing => timeline.send(Outgoing::new(line, at_ns, context)),
         }
+        self.order.push_back((at_ns, seen.thread));
+        while self.order.len() > self.config.max_total {
+            let Some((until_ns, key)) = self.order.pop_front() else {
+                break;
+            };
+            if let Some(timeline) = self.threads.get_mut(&key) {
+                timeline.drop_until(until_ns);
+            }
+        }
+    }
+
+    /// What a call with this number says of requests; `of` is its descriptor and what it returned.
+    pub fn on_call(&mut self, pid: u32, number: u16, of: (i32, i64), at_ns: Nanos) {
+        let (fd, ret) = of;
+        if Some(number) == self.config.close && ret == 0 {
+            self.on_close(pid, fd, at_ns);
+        }
+        if self.config.event_loop.contains(&number) {
+            self.on_event_loop(pid);
+        }
     }
 
     /// The descriptor was closed: exchanges on it are over. Optional, and may come late; without
@@ -291,7 +351,7 @@ impl Join {
                     }
                 }
                 self.spans.end_process(lifecycle.pid, at);
-                self.migrating.remove(&lifecycle.pid);
+                self.processes.remove(&lifecycle.pid);
                 self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
             }
             LifecycleEvent::Fork {
@@ -314,16 +374,48 @@ impl Join {
     fn on_response(&mut self, seen: &Seen) {
         let answer =
             |timeline: &mut Timeline| timeline.answer(seen.direction, seen.line, seen.at_ns);
+        let pid = seen.thread.0;
         if self.threads.get_mut(&seen.thread).is_some_and(answer) {
+            if seen.direction == Direction::Outgoing {
+                self.serving(pid).answered += 1;
+            }
             return;
         }
-        let pid = seen.thread.0;
         let Some(tid) = self.owners.get(&(pid, seen.line.0)) else {
+            // Nobody asked anything on this descriptor: it may be another one of the connection.
+            let own = self.threads.get_mut(&seen.thread);
+            if let (Some(timeline), Direction::Outgoing) = (own, seen.direction) {
+                timeline.close_only(seen.at_ns);
+            }
             return;
         };
         if self.threads.get_mut(&(pid, *tid)).is_some_and(answer) {
-            self.migrating.insert(pid);
+            self.serving(pid).migrates = true;
         }
+    }
+
+    /// A thread of the process waits for whichever of several things happens first.
+    fn on_event_loop(&mut self, pid: u32) {
+        self.serving(pid).waits_for_many = true;
+    }
+
+    fn serving(&mut self, pid: u32) -> &mut Serving {
+        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&pid) {
+            self.processes.clear();
+        }
+        self.processes.entry(pid).or_default()
+    }
+
+    /// Whether the process may go on with a request on another thread than the one that read it.
+    fn may_migrate(&self, pid: u32) -> bool {
+        let Some(serving) = self.processes.get(&pid) else {
+            return false;
+        };
+        let reads = |(key, timeline): &(&(u32, u32), &Timeline)| key.0 == pid && timeline.serves();
+        let mut reading = self.threads.iter().filter(reads);
+        let several = reading.nth(1).is_some();
+        let unsure = serving.waits_for_many && serving.answered < SETTLED;
+        serving.migrates || several && unsure
     }
 
     /// The thread's timeline, made if there is room.
@@ -342,8 +434,7 @@ impl Join {
         if owner.is_some_and(|tid| *tid != key.1) {
             self.end_descriptor(connection.0, connection.1, at_ns);
         }
-        let bound = self.config.max_threads * self.config.max_requests;
-        if self.owners.len() < bound || self.owners.contains_key(&connection) {
+        if self.owners.len() < self.config.max_total || self.owners.contains_key(&connection) {
             self.owners.insert(connection, key.1);
         }
         let config = &self.config;
@@ -363,8 +454,6 @@ impl Join {
         let threads = &self.threads;
         self.owners
             .retain(|(pid, _), tid| threads.contains_key(&(*pid, *tid)));
-        self.migrating
-            .retain(|pid| threads.keys().any(|key| key.0 == *pid));
     }
 
     /// The context of an affected call. Ask after [`Join::resolve_after`] its end.
@@ -379,7 +468,7 @@ impl Join {
             return Context::none("no HTTP/1.1 request was seen on this thread");
         };
         let open = timeline.open_at(call.start_ns);
-        let migrates = self.migrating.contains(&call.pid);
+        let migrates = self.may_migrate(call.pid);
         let context = rules::own_span(timeline, call, &open, migrates)
             .unwrap_or_else(|| rules::callers_span(timeline, call, &open, migrates));
         self.with_own_span(context, call)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use stethos::diagnosis::report::IncidentState;
-use stethos::export::{ExportStats, Published, Resource, SignalStats};
+use stethos::export::{ExportStats, PodInfo, Published, Resource, SignalStats};
 use stethos::record::{ContainerInfo, ProcessInfo};
 use stethos::trace::Context;
 use tokio::time::sleep;
@@ -208,7 +208,7 @@ fn of_application(environment: &[(&str, &str)]) -> Published {
         environment: environment.iter().map(own).collect(),
         listens: vec![],
     };
-    let resource = Resource::of_application(&container, &[process], &|_| None);
+    let resource = Resource::of_application(&container, &[process], &|_| None, &PodInfo::default());
     Published {
         resource: Arc::new(resource),
         ..diagnosis("api", IncidentState::Suspected, 1_050, Context::default())

@@ -105,6 +105,14 @@ pub(super) fn own_span(
         .rfind(|o| o.line.0 == call.fd);
     if let Some(sent) = on_same.filter(|o| !over(o)) {
         let parent = sent.context?;
+        // A proxy hands on what it was given.
+        if open.iter().any(|i| i.context == Some(parent)) {
+            return Some(Context::caller(
+                parent,
+                0.9,
+                "the request that this outgoing one hands on",
+            ));
+        }
         return match open {
             _ if !sent.answered_before(call.start_ns) => Some(Context::own(
                 parent,
@@ -122,7 +130,7 @@ pub(super) fn own_span(
             _ => None,
         };
     }
-    if open.len() > 1 || migrates {
+    if open.len() > 1 || migrates || timeline.has_forgotten(call.start_ns) {
         return None;
     }
     let latest = timeline.sent_between(since, call.start_ns).next_back()?;
@@ -177,6 +185,9 @@ pub(super) fn callers_span(
         ([], _) if timeline.has_incoming(call.start_ns) => Context::none("outside any request"),
         ([], _) => Context::none("no incoming request was seen on this thread"),
         ([only], _) if only.doubtful => linked("requests on the connection may be pipelined"),
+        ([_], []) if timeline.has_forgotten(call.start_ns) => {
+            linked("more requests were open on this thread than are kept")
+        }
         ([only], _) if migrates && only.line.0 != call.fd => {
             linked("this process moves requests between threads")
         }

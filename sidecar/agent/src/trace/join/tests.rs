@@ -2,6 +2,8 @@
 mod own_spans;
 #[path = "tests/published.rs"]
 mod published;
+#[path = "tests/serving.rs"]
+mod serving;
 #[path = "tests/streams.rs"]
 mod streams;
 
@@ -420,6 +422,7 @@ fn memory_is_bounded_in_requests_and_threads() {
     let config = JoinConfig {
         max_threads: 8,
         max_requests: 4,
+        max_total: 32,
         ..JoinConfig::default()
     };
     let mut story = Story(Join::new(config));

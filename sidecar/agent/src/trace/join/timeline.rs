@@ -80,6 +80,8 @@ pub(super) struct Timeline {
     sends_overlap: bool,
     max_requests: usize,
     max_age_ns: Nanos,
+    /// When the last of the requests was read that were dropped before they were answered.
+    dropped_open_ns: Option<Nanos>,
 }
 
 impl Timeline {
@@ -91,6 +93,7 @@ impl Timeline {
             sends_overlap: false,
             max_requests: config.max_requests,
             max_age_ns: config.max_age_ns,
+            dropped_open_ns: None,
         }
     }
 
@@ -120,19 +123,44 @@ impl Timeline {
     pub(super) fn open(&mut self, mut request: Incoming) {
         let waiting = |i: &Incoming| i.closed_ns.is_none() && i.line == request.line;
         request.doubtful = self.incoming.iter().any(waiting);
-        insert(&mut self.incoming, request, self.max_requests, |i| {
-            i.opened_ns
-        });
+        insert(&mut self.incoming, request, |i| i.opened_ns);
+        if self.incoming.len() > self.max_requests {
+            self.drop_first();
+        }
+    }
+
+    /// Requests that were not answered are forgotten: more may be open than are known.
+    fn drop_first(&mut self) {
+        let first = self.incoming.pop_front();
+        let open = first.filter(|i| i.closed_ns.is_none());
+        self.dropped_open_ns = self.dropped_open_ns.max(open.map(|i| i.opened_ns));
+    }
+
+    /// Drops requests that came up to then.
+    pub(super) fn drop_until(&mut self, until: Nanos) {
+        while self.incoming.front().is_some_and(|i| i.opened_ns <= until) {
+            self.drop_first();
+        }
+        while self.outgoing.front().is_some_and(|o| o.sent_ns <= until) {
+            self.outgoing.pop_front();
+        }
+    }
+
+    /// Requests that are not known may be open at `at`.
+    pub(super) fn has_forgotten(&self, at: Nanos) -> bool {
+        let dropped = self.dropped_open_ns;
+        dropped.is_some_and(|opened| opened.saturating_add(self.max_age_ns) >= at)
     }
 
     pub(super) fn send(&mut self, request: Outgoing) {
         let at = request.sent_ns;
         let waiting =
             |o: &Outgoing| o.line != request.line && !o.answered_before(at) && !o.ended_before(at);
-        self.sends_overlap |= self.outgoing.iter().any(waiting);
-        insert(&mut self.outgoing, request, self.max_requests, |o| {
-            o.sent_ns
-        });
+        self.sends_overlap = self.sends_overlap || self.outgoing.iter().any(waiting);
+        insert(&mut self.outgoing, request, |o| o.sent_ns);
+        if self.outgoing.len() > self.max_requests {
+            self.outgoing.pop_front();
+        }
     }
 
     /// A response head: `Outgoing` answers what was read here, `Incoming` what was sent. False
@@ -175,6 +203,15 @@ impl Timeline {
             }
         }
         true
+    }
+
+    /// The thread answers: the one request that it has open, if there is no other.
+    pub(super) fn close_only(&mut self, at_ns: Nanos) {
+        let is_open = |i: &&mut Incoming| i.closed_ns.is_none() && i.opened_ns <= at_ns;
+        let mut open = self.incoming.iter_mut().filter(is_open);
+        if let (Some(only), None) = (open.next(), open.next()) {
+            only.closed_ns = Some(at_ns);
+        }
     }
 
     /// The descriptor was closed.
@@ -226,6 +263,11 @@ impl Timeline {
             .collect()
     }
 
+    /// Requests were read on this thread.
+    pub(super) fn serves(&self) -> bool {
+        !self.incoming.is_empty()
+    }
+
     /// A request was read in the `max_age` before `at`.
     pub(super) fn has_incoming(&self, at: Nanos) -> bool {
         self.incoming
@@ -259,14 +301,11 @@ impl Timeline {
     }
 }
 
-/// Inserts in order of time, dropping the oldest beyond `bound`.
-fn insert<T>(queue: &mut VecDeque<T>, item: T, bound: usize, time: impl Fn(&T) -> Nanos) {
+/// Inserts in order of time.
+fn insert<T>(queue: &mut VecDeque<T>, item: T, time: impl Fn(&T) -> Nanos) {
     let at = queue
         .iter()
         .rposition(|other| time(other) <= time(&item))
         .map_or(0, |i| i + 1);
     queue.insert(at, item);
-    if queue.len() > bound {
-        queue.pop_front();
-    }
 }
