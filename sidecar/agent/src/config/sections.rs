@@ -331,7 +331,7 @@ impl Default for ExportSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceConfig {
-    /// Whether to look for `traceparent` in plain HTTP/1.1.
+    /// Whether to look for `traceparent` in plain HTTP/1.1 and HTTP/2.
     pub http: bool,
     /// Taking the OTLP of applications, forwarding it unchanged, and finding their own spans in it.
     pub passthrough: PassthroughSettings,

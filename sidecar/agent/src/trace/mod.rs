@@ -1,6 +1,6 @@
-//! Trace context from W3C `traceparent` in plain HTTP/1.1 (rung 4 of the ladder) and from spans that
-//! applications send through the pass-through (rung 5): what the head of a message says ([`http`]), and
-//! which request an affected call belongs to ([`join`]).
+//! Trace context from what processes publish (rungs 1 and 3 of the ladder), from W3C `traceparent` in plain HTTP
+//! (rung 4), and from spans that applications send through the pass-through (rung 5): what the head of a message
+//! says ([`http`], [`http2`]), and which request an affected call belongs to ([`join`]).
 
 pub mod http;
 pub mod http2;
