@@ -30,8 +30,7 @@ fn tried(
         return None;
     };
     let joined = judged(&records);
-    println!("{asked:?}: {joined:?}");
-    assert_eq!(joined.all(), REQUESTS as usize, "{asked:?}");
+    assert_eq!(joined.all(), REQUESTS as usize, "{asked:?}: {joined:?}");
     Some(joined)
 }
 
@@ -44,7 +43,8 @@ fn what_threads_publish_is_right() {
     for application in [Application::Threads, Application::Tokio] {
         for operation in [Operation::Open, Operation::Connect] {
             let joined = tried(TEST, application, true, operation).unwrap();
-            assert_eq!((joined.wrong, joined.trace, joined.linked_wrong), (0, 0, 0));
+            let wrong = (joined.wrong, joined.trace, joined.linked_wrong);
+            assert_eq!(wrong, (0, 0, 0), "{application:?} {operation:?}");
             assert!(joined.right_percent() >= 95.0, "{joined:?}");
         }
     }
@@ -66,7 +66,8 @@ fn requests_that_are_read_put_no_call_under_anothers_span() {
             let Some(joined) = tried(TEST, application, false, operation) else {
                 break;
             };
-            assert_eq!((joined.wrong, joined.trace), (0, 0));
+            let wrong = (joined.wrong, joined.trace);
+            assert_eq!(wrong, (0, 0), "{application:?} {operation:?}: {joined:?}");
             if application == Application::Threads && operation != Operation::Elsewhere {
                 assert!(joined.right_percent() >= 80.0, "{joined:?}");
             }

@@ -183,7 +183,6 @@ fn calls_are_put_under_the_span_that_their_thread_published() {
         let Some(joined) = run(TEST, made, how, 2500, 4 << 20, |_| {}) else {
             return;
         };
-        println!("{made:?} {how}: {joined:?}");
         assert_eq!((joined.wrong, joined.made_up), (0, 0), "{made:?} {how}");
         assert!(joined.all() > 2500 * THREADS, "{joined:?}");
         assert!(joined.right * 100 >= joined.all() * 95, "{joined:?}");
@@ -207,8 +206,7 @@ fn while_calls_are_counted_now_and_then_no_span_is_made_up() {
     let Some(joined) = run(TEST, Made::Executable, "swap", 5000, 4 << 20, reduced) else {
         return;
     };
-    println!("{joined:?}");
-    assert_eq!((joined.wrong, joined.made_up), (0, 0));
+    assert_eq!((joined.wrong, joined.made_up), (0, 0), "{joined:?}");
     assert!(joined.right * 100 >= joined.all() * 95, "{joined:?}");
 }
 
@@ -218,7 +216,6 @@ fn where_changes_are_lost_no_span_is_made_up() {
     let Some(joined) = run(TEST, Made::Executable, "record", 5000, 4096, |_| {}) else {
         return;
     };
-    println!("{joined:?}");
-    assert_eq!((joined.wrong, joined.made_up), (0, 0));
+    assert_eq!((joined.wrong, joined.made_up), (0, 0), "{joined:?}");
     assert!(joined.right > 0);
 }

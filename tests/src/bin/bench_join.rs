@@ -1,5 +1,6 @@
 //! Whose span the failing calls of 64 requests at once are put under: one line of JSON for each application,
 //! way, and kind of call. `bench-join REQUESTS`.
+#![allow(clippy::print_stdout, reason = "what it measures is its output")]
 
 use serde_json::json;
 use stethos_tests::join::{Application, Asked, Operation, ask, judged};

@@ -1,6 +1,7 @@
 //! A collector that is away for a while, under load: `bench-outage MINUTES`. The shop is diagnosed again and
 //! again meanwhile, and the sidecar killed half-way; afterwards one line of JSON says what arrived, what the
 //! sidecar took, and what the shop's clients felt.
+#![allow(clippy::print_stdout, reason = "what it measures is its output")]
 
 use std::{
     collections::BTreeMap,
@@ -79,7 +80,7 @@ fn main() -> Result<()> {
     }
     let during = clients.taken();
     let waits = bytes(&state.join("outbox"));
-    let peaks: Vec<u64> = sidecars.iter().filter_map(|one| peak(one)).collect();
+    let peaks: Vec<u64> = sidecars.iter().filter_map(peak).collect();
 
     let collector = Collector::start_at(port).context("no collector")?;
     let until = Instant::now() + Duration::from_secs(120);

@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?.port());
+    writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
     match words[..] {
         ["threads"] => threads(&listener, false),
         ["threads", "publish"] => threads(&listener, true),
