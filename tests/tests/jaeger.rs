@@ -53,7 +53,7 @@ fn start(
 }
 
 /// The application's span of a request that failed, with the call of redis that made it fail below it.
-fn failed_request<'a>(trace: &'a Trace, is_it: impl Fn(&Span) -> bool) -> Option<&'a Span> {
+fn failed_request(trace: &Trace, is_it: impl Fn(&Span) -> bool) -> Option<&Span> {
     let of_api = |span: &&Span| trace.service(span) == Some("shop-api");
     let server = trace.spans.iter().filter(of_api).find(|span| {
         span.text("span.kind") == Some("server")
