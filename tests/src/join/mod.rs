@@ -9,7 +9,10 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -152,8 +155,10 @@ fn traceparent(number: u32) -> String {
 }
 
 /// Asks so many things, and gives what capture delivered meanwhile. None when the application is not
-/// installed.
+/// installed. One at a time: they share a cgroup.
 pub fn ask(asked: Asked) -> Option<Vec<Record>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let pod = Cgroup::new("join").unwrap();
     let mut settings = settings(16 << 20, 1024, 10);
     settings.capacity.event_ring_bytes = 16 << 20;

@@ -351,7 +351,10 @@ impl Join {
                     }
                 }
                 self.spans.end_process(lifecycle.pid, at);
-                self.processes.remove(&lifecycle.pid);
+                // What is asked about a process that ended is asked afterwards.
+                if matches!(lifecycle.event, LifecycleEvent::Exec { .. }) {
+                    self.processes.remove(&lifecycle.pid);
+                }
                 self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
             }
             LifecycleEvent::Fork {
@@ -359,6 +362,9 @@ impl Join {
                 child_tid,
             } => {
                 self.end_thread((*child_pid, *child_tid), at);
+                if *child_pid != lifecycle.pid {
+                    self.processes.remove(child_pid);
+                }
             }
             LifecycleEvent::OomKill => {}
         }
@@ -384,8 +390,10 @@ impl Join {
         let Some(tid) = self.owners.get(&(pid, seen.line.0)) else {
             // Nobody asked anything on this descriptor: it may be another one of the connection.
             let own = self.threads.get_mut(&seen.thread);
-            if let (Some(timeline), Direction::Outgoing) = (own, seen.direction) {
-                timeline.close_only(seen.at_ns);
+            if let (Some(timeline), Direction::Outgoing) = (own, seen.direction)
+                && timeline.close_only(seen.at_ns)
+            {
+                self.serving(pid).answered += 1;
             }
             return;
         };

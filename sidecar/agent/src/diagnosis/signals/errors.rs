@@ -397,7 +397,7 @@ enum Needed {
 /// forbidden by chance.
 fn hard(cause: &Cause, errno: u8, opened: Option<bool>) -> Standing {
     match cause {
-        Cause::Disk if [EIO, ENOSPC, EDQUOT, EROFS].contains(&errno) => Standing::Certain,
+        Cause::Disk if errno == EIO => Standing::Certain,
         Cause::Files if errno != ENOENT && opened == Some(true) => Standing::Certain,
         _ => Standing::Hard,
     }

@@ -30,6 +30,30 @@ fn states(shop: &Shop) -> Vec<IncidentState> {
 }
 
 #[test]
+fn the_same_error_again_within_a_minute_is_no_single_one() {
+    let mut shop = Shop::learnt();
+    for _ in 0..2 {
+        shop.request_with(
+            |_| {},
+            |c| {
+                c.call("write", 4, -28, 9);
+            },
+            400,
+        );
+        shop.work(30, 20);
+    }
+    assert_eq!(
+        states(&shop),
+        [
+            IncidentState::Suspected,
+            IncidentState::Resolved,
+            IncidentState::Confirmed,
+            IncidentState::Resolved
+        ]
+    );
+}
+
+#[test]
 fn a_single_error_is_suspected_and_goes_away() {
     let mut shop = Shop::learnt();
     shop.request_with(

@@ -205,13 +205,15 @@ impl Timeline {
         true
     }
 
-    /// The thread answers: the one request that it has open, if there is no other.
-    pub(super) fn close_only(&mut self, at_ns: Nanos) {
+    /// The thread answers: the one request that it has open. False when there is none, or another one.
+    pub(super) fn close_only(&mut self, at_ns: Nanos) -> bool {
         let is_open = |i: &&mut Incoming| i.closed_ns.is_none() && i.opened_ns <= at_ns;
         let mut open = self.incoming.iter_mut().filter(is_open);
-        if let (Some(only), None) = (open.next(), open.next()) {
-            only.closed_ns = Some(at_ns);
-        }
+        let (Some(only), None) = (open.next(), open.next()) else {
+            return false;
+        };
+        only.closed_ns = Some(at_ns);
+        true
     }
 
     /// The descriptor was closed.

@@ -36,15 +36,19 @@ impl Story {
     }
 }
 
+#[track_caller]
+fn assert_published(context: &Context, n: u8) {
+    let expected = (Some(span(n)), Some(ParentKind::Own), Source::ThreadContext);
+    assert_eq!((context.parent, context.kind, context.source), expected);
+}
+
 #[test]
 fn what_the_thread_says_goes_before_what_is_seen_of_requests() {
     let story = Story::new()
         .reads(10, 1, 5, Some(1))
         .works_for(11, 1, 2)
         .works_for(20, 1, 0);
-    let context = story.call("openat:ENOENT", 1, -1, 12, 12);
-    assert_own(&context, 2);
-    assert_eq!(context.source, Source::ThreadContext);
+    assert_published(&story.call("openat:ENOENT", 1, -1, 12, 12), 2);
     // Of no span: the request that was read is what is left.
     let context = story.call("openat:ENOENT", 1, -1, 21, 21);
     assert_eq!(context.source, Source::IncomingTraceparent);
@@ -56,10 +60,10 @@ fn an_exchange_is_of_the_span_that_it_was_sent_under() {
         .works_for(10, 1, 1)
         .works_for(20, 1, 2)
         .works_for(30, 1, 0);
-    assert_own(&story.call("exchange:slow", 1, 5, 12, 35), 1);
-    assert_own(&story.call("exchange:closed", 1, 5, 5, 25), 2);
+    assert_published(&story.call("exchange:slow", 1, 5, 12, 35), 1);
+    assert_published(&story.call("exchange:closed", 1, 5, 5, 25), 2);
     // While there is no answer, the thread may work for anybody.
-    assert_own(&story.call("exchange:no_answer", 1, 5, 12, 25), 1);
+    assert_published(&story.call("exchange:no_answer", 1, 5, 12, 25), 1);
     assert_eq!(story.call("exchange:no_answer", 1, 5, 5, 25).parent, None);
     let both = story.call("exchange:slow", 1, 5, 12, 25);
     assert_eq!((both.parent, both.links), (None, vec![span(1), span(2)]));
@@ -100,6 +104,6 @@ fn while_calls_are_counted_what_was_told_before_does_not_hold() {
         sample: 64,
     };
     story.0.on_reduced(&reduced);
-    assert_own(&story.call("openat:ENOENT", 1, -1, 15, 15), 1);
+    assert_published(&story.call("openat:ENOENT", 1, -1, 15, 15), 1);
     assert_eq!(story.call("openat:ENOENT", 1, -1, 25, 25).parent, None);
 }

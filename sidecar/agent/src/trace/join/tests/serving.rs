@@ -53,6 +53,21 @@ fn where_threads_take_over_from_each_other_a_request_is_no_threads_own() {
 }
 
 #[test]
+fn what_is_known_of_a_process_outlives_it() {
+    let ended = LifecycleEvent::Exit {
+        code: 0,
+        group_dead: true,
+    };
+    let story = Story::new()
+        .reads(8_000, 1, 7, Some(3))
+        .answers(8_001, 2, 7)
+        .reads(9_000, 1, 5, Some(1))
+        .life(10_000, 1, ended);
+    let call = story.call("connect:ECONNREFUSED", 1, 9, 9_002, 9_003);
+    assert_links(&call, &[1]);
+}
+
+#[test]
 fn an_answer_on_another_descriptor_of_the_connection_ends_the_request() {
     let story = Story::new()
         .reads(10, 1, 5, Some(1))
