@@ -113,10 +113,12 @@ impl Timeline {
         self.sends_overlap
     }
 
-    /// Requests on one descriptor that had no answer at `at`.
+    /// Streams of one descriptor whose requests had no answer at `at`. Without streams, an answer that was
+    /// missed is over when the next request is sent.
     pub(super) fn unanswered_on(&self, fd: i32, at: Nanos) -> impl Iterator<Item = &Outgoing> {
         self.outgoing.iter().filter(move |o| {
-            o.line.0 == fd && o.sent_ns <= at && !o.answered_before(at) && !o.ended_before(at)
+            let streamed = o.line.0 == fd && o.line.1 != 0;
+            streamed && o.sent_ns <= at && !o.answered_before(at) && !o.ended_before(at)
         })
     }
 

@@ -69,3 +69,11 @@ fn requests_that_are_sent_at_once_on_a_connection_are_links() {
     );
     assert_own(&story.call("exchange:slow", 1, 5, 21, 25), 2);
 }
+
+#[test]
+fn without_streams_a_missed_answer_is_over_with_the_next_request() {
+    let story = Story::new()
+        .sends(10, 1, 5, Some(1))
+        .sends(20, 1, 5, Some(2));
+    assert_own(&story.call("exchange:no_answer", 1, 5, 20, 40), 2);
+}
