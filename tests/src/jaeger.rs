@@ -1,6 +1,7 @@
 //! A real Jaeger on loopback, its traces in memory, and what its query API says of them.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     net::TcpListener,
@@ -238,11 +239,29 @@ impl Jaeger {
             }
             assert!(
                 Instant::now() < until,
-                "Jaeger has no {what} within {limit:?}, but services {:?}",
-                self.services()
+                "Jaeger has no {what} within {limit:?}, but {:#?}",
+                self.fault_spans()
             );
             std::thread::sleep(Duration::from_millis(300));
         }
+    }
+
+    /// How many fault spans of each kind it has: service, name, whose span the parent is, and why.
+    fn fault_spans(&self) -> io::Result<BTreeMap<[String; 4], usize>> {
+        let mut count = BTreeMap::new();
+        for service in self.services()? {
+            for trace in self.search(&service, "", &[("stethos.fault", "true")])? {
+                let spans = trace.spans.iter();
+                for span in spans.filter(|span| span.tag("stethos.fault").is_some()) {
+                    let text = |key| span.text(key).unwrap_or_default().to_owned();
+                    let (parent, why) =
+                        (text("stethos.trace.parent"), text("stethos.trace.reason"));
+                    let kind = [service.clone(), span.name.clone(), parent, why];
+                    *count.entry(kind).or_default() += 1;
+                }
+            }
+        }
+        Ok(count)
     }
 
     fn ask<T: DeserializeOwned + Default>(
