@@ -193,14 +193,14 @@ fn calls_are_put_under_the_span_that_their_thread_published() {
 fn while_calls_are_counted_now_and_then_no_span_is_made_up() {
     const TEST: &str = "while_calls_are_counted_now_and_then_no_span_is_made_up";
     let reduced = |live: &Live| {
-        for round in 0..60 {
+        for round in 0..20 {
             let mut reducer = live.reducer.lock();
             match round % 2 {
                 0 => reducer.start(1, monotonic_ns()),
                 _ => reducer.stop(monotonic_ns()),
             }
             drop(reducer);
-            std::thread::sleep(Duration::from_millis(15));
+            std::thread::sleep(Duration::from_millis(60));
         }
     };
     let Some(joined) = run(TEST, Made::Executable, "swap", 5000, 4 << 20, reduced) else {

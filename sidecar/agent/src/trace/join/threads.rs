@@ -30,6 +30,8 @@ struct Span {
     at_ns: Nanos,
     /// Until when it is known to hold at most; later ones end it, too.
     until_ns: Nanos,
+    /// It was told for one call, and says nothing about others.
+    once: bool,
     span: Option<(SpanContext, SpanSource)>,
 }
 
@@ -50,6 +52,7 @@ impl ThreadSpans {
                 true => Nanos::MAX,
                 false => told.at_ns,
             },
+            once: !told.continues,
             span: told.span.map(|span| (span, told.source)),
         };
         // Nearly always the last.
@@ -104,8 +107,7 @@ impl ThreadSpans {
     ) -> Option<Option<(SpanContext, SpanSource)>> {
         let before = self.threads.get(&key)?.spans.iter().rev();
         let mut before = before.skip_while(|span| span.at_ns > at_ns);
-        // One that was told for a single call says nothing about what came after it.
-        let last = before.find(|span| span.at_ns == at_ns || span.until_ns > span.at_ns)?;
+        let last = before.find(|span| span.at_ns == at_ns || !span.once)?;
         (last.until_ns >= at_ns).then_some(last.span)
     }
 }
@@ -116,7 +118,8 @@ impl Told {
         if let Some(span) = self
             .spans
             .iter_mut()
-            .rfind(|span| span.until_ns == Nanos::MAX)
+            .rfind(|span| !span.once)
+            .filter(|span| span.until_ns == Nanos::MAX)
         {
             span.until_ns = span.at_ns.max(at_ns);
         }
@@ -200,6 +203,10 @@ mod tests {
         assert_eq!([10, 11, 24].map(|now| at(&all, now)), [1, -1, -1]);
         all.take(&after_loss(told(30, 2)));
         assert_eq!([29, 30, 35].map(|now| at(&all, now)), [-1, 2, 2]);
+        // Nor what was told before.
+        let mut all = spans(&[told(5, 3), told(10, 1)]);
+        all.take(&after_loss(once(25, 0)));
+        assert_eq!([9, 10, 11].map(|now| at(&all, now)), [3, 1, -1]);
         // The loss shows only with the change after it.
         let all = spans(&[told(10, 1), after_loss(told(30, 2))]);
         assert_eq!([10, 20, 30].map(|now| at(&all, now)), [1, -1, 2]);
