@@ -419,11 +419,8 @@ impl Join {
         let Some(serving) = self.processes.get(&pid) else {
             return false;
         };
-        let reads = |(key, timeline): &(&(u32, u32), &Timeline)| key.0 == pid && timeline.serves();
-        let mut reading = self.threads.iter().filter(reads);
-        let several = reading.nth(1).is_some();
         let unsure = serving.waits_for_many && serving.answered < SETTLED;
-        serving.migrates || several && unsure
+        serving.migrates || unsure
     }
 
     /// The thread's timeline, made if there is room.

@@ -267,11 +267,6 @@ impl Timeline {
             .collect()
     }
 
-    /// Requests were read on this thread.
-    pub(super) fn serves(&self) -> bool {
-        !self.incoming.is_empty()
-    }
-
     /// A request was read in the `max_age` before `at`.
     pub(super) fn has_incoming(&self, at: Nanos) -> bool {
         self.incoming
