@@ -6,14 +6,15 @@
 //! request's, otherwise to the one request that its thread has open (the caller's span, or the one
 //! that the application sent for answering it). Anything less certain gives links or nothing: a context is never guessed.
 
+mod config;
+mod context;
 mod own;
 mod rules;
+mod serving;
 mod threads;
 mod timeline;
 
 use std::collections::{HashMap, VecDeque};
-
-use stethos_patterns::names;
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
@@ -22,7 +23,10 @@ use crate::record::{
 };
 
 use super::SpanContext;
+pub use config::JoinConfig;
+pub use context::{Context, ParentKind, Source};
 use own::OwnSpans;
+use serving::Processes;
 use threads::ThreadSpans;
 use timeline::{Incoming, Line, Outgoing, Timeline};
 
@@ -30,158 +34,8 @@ const SECOND: Nanos = 1_000_000_000;
 /// Heads of the same moment may come up to this much later in the stream of records.
 const SETTLE: Nanos = SECOND / 10;
 const MAX_LINKS: usize = 128;
-const MAX_PROCESSES: usize = 16_384;
-/// A process that has answered so many requests on the threads that read them, and none on another one, does
-/// not move them.
-const SETTLED: u64 = 200;
 /// An SDK sends its spans every five seconds, once they have ended.
 const SENT_WITHIN: Nanos = 8 * SECOND;
-
-#[derive(Clone, Debug)]
-pub struct JoinConfig {
-    /// Threads with a timeline at one time.
-    pub max_threads: usize,
-    /// Requests kept per thread and direction.
-    pub max_requests: usize,
-    /// Requests kept in all.
-    pub max_total: usize,
-    /// A request opened longer than this before a call is not its context.
-    pub max_age_ns: Nanos,
-    /// Number of `close`, where descriptors are told of by calls.
-    pub close: Option<u16>,
-    /// Numbers of the calls that event loops wait in.
-    pub event_loop: Vec<u16>,
-}
-
-impl JoinConfig {
-    /// With the calls of an architecture.
-    pub fn of_arch(arch: &str) -> Self {
-        let names = names::table(arch);
-        let waits = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
-        JoinConfig {
-            close: names.number("close"),
-            event_loop: waits.iter().filter_map(|name| names.number(name)).collect(),
-            ..JoinConfig::default()
-        }
-    }
-}
-
-impl Default for JoinConfig {
-    fn default() -> Self {
-        JoinConfig {
-            max_threads: 4096,
-            max_requests: 512,
-            max_total: 65_536,
-            max_age_ns: 60 * SECOND,
-            close: None,
-            event_loop: Vec::new(),
-        }
-    }
-}
-
-/// Whose span the parent is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ParentKind {
-    /// A span of the diagnosed application.
-    Own,
-    /// The span of whoever called the diagnosed application.
-    Caller,
-}
-
-/// The rung that answered: `stethos.trace.source`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Source {
-    OutgoingTraceparent,
-    IncomingTraceparent,
-    /// A span that the application sent through the pass-through, found by its caller's.
-    OtlpPassthrough,
-    /// The thread's own record of the span that it works for (OTEP 4947).
-    ThreadContext,
-    /// The map that OpenTelemetry's eBPF instrumentation shares.
-    Obi,
-    #[default]
-    None,
-}
-
-impl Source {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Source::OutgoingTraceparent => "outgoing_traceparent",
-            Source::IncomingTraceparent => "incoming_traceparent",
-            Source::OtlpPassthrough => "otlp_passthrough",
-            Source::ThreadContext => "thread_context",
-            Source::Obi => "obi",
-            Source::None => "none",
-        }
-    }
-}
-
-/// The trace context of an affected call.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Context {
-    /// The one span that the call happened under, sampled or not.
-    pub parent: Option<SpanContext>,
-    pub kind: Option<ParentKind>,
-    /// Spans that the call may belong to, when no single one is certain.
-    pub links: Vec<SpanContext>,
-    pub source: Source,
-    /// 0…1: how sure the parent (or, without one, the set of links) is.
-    pub confidence: f64,
-    /// Why this context, or why none; for people.
-    pub reason: &'static str,
-}
-
-impl Context {
-    /// No context, and why.
-    pub fn none(reason: &'static str) -> Self {
-        Context {
-            reason,
-            ..Context::default()
-        }
-    }
-
-    fn own(parent: SpanContext, confidence: f64, reason: &'static str) -> Self {
-        Context {
-            parent: Some(parent),
-            kind: Some(ParentKind::Own),
-            source: Source::OutgoingTraceparent,
-            confidence,
-            reason,
-            links: Vec::new(),
-        }
-    }
-
-    fn caller(parent: SpanContext, confidence: f64, reason: &'static str) -> Self {
-        Context {
-            kind: Some(ParentKind::Caller),
-            source: Source::IncomingTraceparent,
-            ..Context::own(parent, confidence, reason)
-        }
-    }
-
-    fn linked(links: Vec<SpanContext>, source: Source, reason: &'static str) -> Self {
-        if links.is_empty() {
-            return Context::none(reason);
-        }
-        Context {
-            links,
-            source,
-            confidence: 0.3,
-            reason,
-            ..Context::default()
-        }
-    }
-}
-
-/// How a process serves requests.
-#[derive(Clone, Copy, Debug, Default)]
-struct Serving {
-    /// It answered a request on another thread than the one that read it.
-    migrates: bool,
-    /// Requests that it answered on the thread that read them.
-    answered: u64,
-    waits_for_many: bool,
-}
 
 /// The head of a message.
 struct Seen {
@@ -201,7 +55,7 @@ pub struct Join {
     order: VecDeque<(Nanos, (u32, u32))>,
     /// Which thread last sent or received a request on a descriptor of a process.
     owners: HashMap<(u32, i32), u32>,
-    processes: HashMap<u32, Serving>,
+    processes: Processes,
     /// Heads that found no place because `max_threads` timelines were in use.
     dropped_heads: u64,
     own: OwnSpans,
@@ -215,7 +69,7 @@ impl Join {
             threads: HashMap::new(),
             order: VecDeque::new(),
             owners: HashMap::new(),
-            processes: HashMap::new(),
+            processes: Processes::default(),
             dropped_heads: 0,
             own: OwnSpans::default(),
             spans: ThreadSpans::default(),
@@ -353,7 +207,7 @@ impl Join {
                 self.spans.end_process(lifecycle.pid, at);
                 // What is asked about a process that ended is asked afterwards.
                 if matches!(lifecycle.event, LifecycleEvent::Exec { .. }) {
-                    self.processes.remove(&lifecycle.pid);
+                    self.processes.forget(lifecycle.pid);
                 }
                 self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
             }
@@ -363,7 +217,7 @@ impl Join {
             } => {
                 self.end_thread((*child_pid, *child_tid), at);
                 if *child_pid != lifecycle.pid {
-                    self.processes.remove(child_pid);
+                    self.processes.forget(*child_pid);
                 }
             }
             LifecycleEvent::OomKill => {}
@@ -383,7 +237,7 @@ impl Join {
         let pid = seen.thread.0;
         if self.threads.get_mut(&seen.thread).is_some_and(answer) {
             if seen.direction == Direction::Outgoing {
-                self.serving(pid).answered += 1;
+                self.processes.of(pid).answered += 1;
             }
             return;
         }
@@ -393,34 +247,18 @@ impl Join {
             if let (Some(timeline), Direction::Outgoing) = (own, seen.direction)
                 && timeline.close_only(seen.at_ns)
             {
-                self.serving(pid).answered += 1;
+                self.processes.of(pid).answered += 1;
             }
             return;
         };
         if self.threads.get_mut(&(pid, *tid)).is_some_and(answer) {
-            self.serving(pid).migrates = true;
+            self.processes.of(pid).migrates = true;
         }
     }
 
     /// A thread of the process waits for whichever of several things happens first.
     fn on_event_loop(&mut self, pid: u32) {
-        self.serving(pid).waits_for_many = true;
-    }
-
-    fn serving(&mut self, pid: u32) -> &mut Serving {
-        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&pid) {
-            self.processes.clear();
-        }
-        self.processes.entry(pid).or_default()
-    }
-
-    /// Whether the process may go on with a request on another thread than the one that read it.
-    fn may_migrate(&self, pid: u32) -> bool {
-        let Some(serving) = self.processes.get(&pid) else {
-            return false;
-        };
-        let unsure = serving.waits_for_many && serving.answered < SETTLED;
-        serving.migrates || unsure
+        self.processes.of(pid).waits_for_many = true;
     }
 
     /// The thread's timeline, made if there is room.
@@ -473,7 +311,7 @@ impl Join {
             return Context::none("no HTTP/1.1 request was seen on this thread");
         };
         let open = timeline.open_at(call.start_ns);
-        let migrates = self.may_migrate(call.pid);
+        let migrates = self.processes.may_migrate(call.pid);
         let context = rules::own_span(timeline, call, &open, migrates)
             .unwrap_or_else(|| rules::callers_span(timeline, call, &open, migrates));
         self.with_own_span(context, call)

@@ -1,6 +1,7 @@
 //! How processes serve requests: on which threads and descriptors, and how many at once.
 
 use super::*;
+use crate::trace::join::serving::SETTLED;
 
 const EPOLL_WAIT: u16 = 232;
 

@@ -1,0 +1,49 @@
+//! Bounds of the join, and the calls that it looks at.
+
+use stethos_patterns::names;
+
+use crate::record::Nanos;
+
+use super::SECOND;
+
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// Threads with a timeline at one time.
+    pub max_threads: usize,
+    /// Requests kept per thread and direction.
+    pub max_requests: usize,
+    /// Requests kept in all.
+    pub max_total: usize,
+    /// A request opened longer than this before a call is not its context.
+    pub max_age_ns: Nanos,
+    /// Number of `close`, where descriptors are told of by calls.
+    pub close: Option<u16>,
+    /// Numbers of the calls that event loops wait in.
+    pub event_loop: Vec<u16>,
+}
+
+impl JoinConfig {
+    /// With the calls of an architecture.
+    pub fn of_arch(arch: &str) -> Self {
+        let names = names::table(arch);
+        let waits = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
+        JoinConfig {
+            close: names.number("close"),
+            event_loop: waits.iter().filter_map(|name| names.number(name)).collect(),
+            ..JoinConfig::default()
+        }
+    }
+}
+
+impl Default for JoinConfig {
+    fn default() -> Self {
+        JoinConfig {
+            max_threads: 4096,
+            max_requests: 512,
+            max_total: 65_536,
+            max_age_ns: 60 * SECOND,
+            close: None,
+            event_loop: Vec::new(),
+        }
+    }
+}
