@@ -190,7 +190,6 @@ fn calls_are_put_under_the_span_that_their_thread_published() {
 }
 
 #[test]
-#[ignore = "not yet right: some calls of no request are put under a span"]
 fn while_calls_are_counted_now_and_then_no_span_is_made_up() {
     const TEST: &str = "while_calls_are_counted_now_and_then_no_span_is_made_up";
     let reduced = |live: &Live| {
@@ -212,7 +211,6 @@ fn while_calls_are_counted_now_and_then_no_span_is_made_up() {
 }
 
 #[test]
-#[ignore = "not yet right: some calls of no request are put under a span"]
 fn where_changes_are_lost_no_span_is_made_up() {
     const TEST: &str = "where_changes_are_lost_no_span_is_made_up";
     let Some(joined) = run(TEST, Made::Executable, "record", 5000, 4096, |_| {}) else {

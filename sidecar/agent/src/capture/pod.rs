@@ -237,7 +237,8 @@ impl Slots {
             .collect()
     }
 
-    fn all(&self) -> impl Iterator<Item = SlotRef<'_>> {
+    /// All that there are, those that no thread has now included.
+    pub fn all(&self) -> impl Iterator<Item = SlotRef<'_>> {
         self.banks.iter().flat_map(|bank| {
             let first = bank.as_ptr().cast::<ThreadSlot>();
             (0..BANK_SLOTS).map(move |index| SlotRef {
@@ -263,6 +264,11 @@ impl SlotRef<'_> {
             + offset_of!(Window, header)
             + offset_of!(WindowHeader, tid);
         self.read(at)
+    }
+
+    /// The thread that has or had the slot.
+    pub fn owner(self) -> u32 {
+        self.read(offset_of!(ThreadSlot, owner))
     }
 
     pub fn header(self) -> WindowHeader {
@@ -316,7 +322,7 @@ impl SlotRef<'_> {
         };
         Recent {
             pid: header.pid,
-            tid: self.read(offset_of!(ThreadSlot, owner)),
+            tid: self.owner(),
             calls: calls.into_iter().skip(overwritten as usize).collect(),
         }
     }

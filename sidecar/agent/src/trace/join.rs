@@ -96,8 +96,9 @@ impl Join {
     }
 
     pub fn on_reduced(&mut self, reduced: &Reduced) {
-        if reduced.sample != 0 {
-            self.spans.end_all(reduced.at_ns);
+        match reduced.sample {
+            0 => self.spans.resume(reduced.at_ns),
+            _ => self.spans.cease(reduced.at_ns),
         }
     }
 

@@ -105,24 +105,24 @@ impl Reader {
         }
     }
 
-    /// Tells of threads that lost a change of their span: which one they work for is not known until the
+    /// Tells of threads, those that ended lately included, that lost a change of their span: which one they work for is not known until the
     /// next change.
     pub(super) fn lost_spans(&mut self, at_ns: Nanos, out: &mut Vec<Record>) {
-        for slot in self.pod.slots.taken() {
+        for slot in self.pod.slots.all() {
             let lost = slot.lost_spans();
             if lost == 0 {
                 continue;
             }
-            let header = slot.header();
+            let (header, tid) = (slot.header(), slot.owner());
             let Some(container) = self.facts.known(header.cgroup) else {
                 continue;
             };
-            if self.published.lost_more(header.tid, lost) {
+            if self.published.lost_more(tid, lost) {
                 out.push(Record::ThreadSpan(ThreadSpan {
                     at_ns,
                     container,
                     pid: header.pid,
-                    tid: header.tid,
+                    tid,
                     span: None,
                     source: SpanSource::Thread,
                     continues: false,

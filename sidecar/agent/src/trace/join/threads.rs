@@ -10,6 +10,9 @@ use super::SECOND;
 const MAX_SPANS: usize = 65_536;
 const MAX_AGE: Nanos = 60 * SECOND;
 
+/// Phases that are kept.
+const MAX_PHASES: usize = 64;
+
 type Thread = (u32, u32);
 
 /// What was told of the last minute.
@@ -17,6 +20,16 @@ type Thread = (u32, u32);
 pub(super) struct ThreadSpans {
     threads: HashMap<Thread, Told>,
     order: VecDeque<(Nanos, Thread)>,
+    /// When changes began to be told, or ceased to be.
+    phases: VecDeque<(Nanos, Telling)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    /// Of every change.
+    Changes,
+    /// Of single calls.
+    Calls,
 }
 
 #[derive(Debug, Default)]
@@ -38,12 +51,16 @@ struct Span {
 impl ThreadSpans {
     pub(super) fn take(&mut self, told: &ThreadSpan) {
         let key = (told.pid, told.tid);
+        let says_nothing = told.span.is_none() && !told.continues;
+        if says_nothing && !self.threads.contains_key(&key) {
+            return;
+        }
         let thread = self.threads.entry(key).or_default();
         if thread.lost != told.lost {
             thread.lost = told.lost;
             thread.end(0);
         }
-        if told.span.is_none() && !told.continues {
+        if says_nothing {
             return;
         }
         let span = Span {
@@ -79,11 +96,30 @@ impl ThreadSpans {
         }
     }
 
-    /// From now on, changes are not told.
-    pub(super) fn end_all(&mut self, at_ns: Nanos) {
-        self.threads
-            .values_mut()
-            .for_each(|thread| thread.end(at_ns));
+    /// Changes cease to be told: some time after `at_ns`, which is when that was asked for.
+    pub(super) fn cease(&mut self, at_ns: Nanos) {
+        self.begin((at_ns, Telling::Calls));
+    }
+
+    /// Changes are told again: likewise some time after `at_ns`.
+    pub(super) fn resume(&mut self, at_ns: Nanos) {
+        self.begin((at_ns, Telling::Changes));
+    }
+
+    fn begin(&mut self, phase: (Nanos, Telling)) {
+        if self.phases.len() >= MAX_PHASES {
+            self.phases.pop_front();
+        }
+        self.phases.push_back(phase);
+    }
+
+    /// Since when every change that a thread made up to `at_ns` was told, if it was.
+    fn told_since(&self, at_ns: Nanos) -> Option<Nanos> {
+        match self.phases.iter().rev().find(|(begun, _)| *begun <= at_ns) {
+            Some((begun, Telling::Changes)) => Some(*begun),
+            Some((_, Telling::Calls)) => None,
+            None => (self.phases.len() < MAX_PHASES).then_some(0),
+        }
     }
 
     /// The process ended, or executes another program.
@@ -108,20 +144,17 @@ impl ThreadSpans {
         let before = self.threads.get(&key)?.spans.iter().rev();
         let mut before = before.skip_while(|span| span.at_ns > at_ns);
         let last = before.find(|span| span.at_ns == at_ns || !span.once)?;
-        (last.until_ns >= at_ns).then_some(last.span)
+        let since = self.told_since(at_ns);
+        let goes_on = since.is_some_and(|since| last.at_ns >= since) && last.until_ns >= at_ns;
+        (last.at_ns == at_ns || goes_on).then_some(last.span)
     }
 }
 
 impl Told {
-    /// What was told to continue held until `at_ns`, or no longer than its own call if that was later.
+    /// What was told to continue held until `at_ns` at most, or no longer than its own call if that was later.
     fn end(&mut self, at_ns: Nanos) {
-        if let Some(span) = self
-            .spans
-            .iter_mut()
-            .rfind(|span| !span.once)
-            .filter(|span| span.until_ns == Nanos::MAX)
-        {
-            span.until_ns = span.at_ns.max(at_ns);
+        if let Some(span) = self.spans.iter_mut().rfind(|span| !span.once) {
+            span.until_ns = span.until_ns.min(span.at_ns.max(at_ns));
         }
     }
 }
@@ -185,15 +218,25 @@ mod tests {
 
     #[test]
     fn what_is_told_once_holds_for_its_own_call_alone() {
-        let mut all = spans(&[told(10, 1)]);
-        all.end_all(15);
+        let mut all = spans(&[told(10, 1), once(12, 5)]);
+        assert_eq!([11, 12, 13].map(|now| at(&all, now)), [1, 5, 1]);
+        all.cease(15);
         all.take(&once(20, 2));
         all.take(&once(30, 3));
-        let found = [15, 16, 20, 21, 30, 31].map(|now| at(&all, now));
+        let found = [14, 16, 20, 21, 30, 31].map(|now| at(&all, now));
         assert_eq!(found, [1, -1, 2, -1, 3, -1]);
-        all.take(&told(40, 4));
-        all.take(&once(45, 5));
-        assert_eq!([44, 45, 46].map(|now| at(&all, now)), [4, 5, 4]);
+    }
+
+    #[test]
+    fn what_was_told_before_changes_ceased_does_not_hold_once_they_are_told_again() {
+        let mut all = spans(&[told(10, 1)]);
+        all.cease(20);
+        // It took a while until they did, and this comes later than that is known.
+        all.take(&told(25, 2));
+        all.resume(40);
+        assert_eq!([19, 25, 26, 41].map(|now| at(&all, now)), [1, 2, -1, -1]);
+        all.take(&told(45, 3));
+        assert_eq!([44, 45, 50].map(|now| at(&all, now)), [-1, 3, 3]);
     }
 
     #[test]
