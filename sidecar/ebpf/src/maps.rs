@@ -8,9 +8,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use stethos_events::{
-    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, ContextPlace, CountRow, DECISIONS, DESCRIPTORS, DescriptorEntry,
-    EndedAccount, Event, FAMILIAR_ENTRIES, FamiliarEntry, HEADS, KeptHead, PODS, PidScope,
-    PodEntry, Reduction, SelfFound, ThreadSlot, Window, context_setting, lost,
+    BANK_SLOTS, BANKS, CALL_NUMBERS, COUNT_ROWS, ContextPlace, CountRow, DECISIONS, DESCRIPTORS,
+    DescriptorEntry, EndedAccount, Event, FAMILIAR_ENTRIES, FamiliarEntry, HEADS, KeptHead, PODS,
+    PidScope, PodEntry, Reduction, SelfFound, ThreadSlot, Window, context_setting, lost,
 };
 
 /// `class` bits by call number.

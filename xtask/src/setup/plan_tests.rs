@@ -133,11 +133,11 @@ fn a_bare_debian_gets_everything_once() {
                 python: "/usr/bin/python3".into()
             },
             Action::S3Server(Go::FromPython("/usr/bin/python3".into())),
+            Action::Jaeger(Go::FromPython("/usr/bin/python3".into())),
             Action::Grafana {
                 node: Node::FromPython("/usr/bin/python3".into()),
                 folder: "/t/tools/grafana-12.4.0".into(),
             },
-            Action::Jaeger(Go::FromPython("/usr/bin/python3".into())),
             Action::Kernel("6.1"),
             Action::Kernel("6.12"),
         ]
