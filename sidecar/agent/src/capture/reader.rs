@@ -53,8 +53,6 @@ pub struct Reader {
     /// What was counted in maps that were replaced.
     before: renewal::Before,
     reduced: reduced::ReducedPod,
-    /// Change of reduction that was told last.
-    reduced_told: Nanos,
     used: resources::UsedTimes,
     /// Threads without a slot.
     older: older::OlderThreads,
@@ -87,7 +85,6 @@ impl Reader {
             counters: counting::HeardCounters::default(),
             before: renewal::Before::default(),
             reduced: reduced::ReducedPod::new(reducer),
-            reduced_told: 0,
             used: resources::UsedTimes::default(),
             older: older::OlderThreads::default(),
             published: published::PublishedFacts::default(),

@@ -87,6 +87,9 @@ impl SharedReducer {
     }
 }
 
+/// Changes of reduction that wait to be told; what comes beyond is told as the last one.
+const MAX_CHANGES: usize = 1024;
+
 /// The sidecar's side of the reduction of its pod.
 pub struct Reducer {
     maps: Mapped,
@@ -101,6 +104,8 @@ pub struct Reducer {
     known: HashMap<u64, (u32, u8)>,
     /// Of so many familiar windows one is shipped, and since when.
     sample: (u32, Nanos),
+    /// Changes of that which were not told yet.
+    changes: Vec<(u32, Nanos)>,
     /// Counts that were told, by row.
     told: HashMap<u32, Counted>,
     containers: HashMap<ContainerIndex, u64>,
@@ -144,6 +149,7 @@ impl Reducer {
             forgot: false,
             known: HashMap::new(),
             sample: (0, 0),
+            changes: Vec::new(),
             told: HashMap::new(),
             containers: HashMap::new(),
             sockets: Vec::new(),
@@ -267,6 +273,9 @@ impl Reducer {
     fn set_sample(&mut self, sample: u32, now: Nanos) {
         if sample != self.sample.0 {
             self.sample = (sample, now);
+            if self.changes.len() < MAX_CHANGES {
+                self.changes.push(self.sample);
+            }
             self.epoch().fetch_add(1, Ordering::Release);
         }
         self.sampling().store(sample, Ordering::Release);
@@ -275,6 +284,15 @@ impl Reducer {
     /// Of how many familiar windows one is shipped, and since when; 0 for all.
     pub fn sample(&self) -> (u32, Nanos) {
         self.sample
+    }
+
+    /// The same as of every change since this was last asked, in order.
+    pub fn take_changes(&mut self) -> Vec<(u32, Nanos)> {
+        let changes = std::mem::take(&mut self.changes);
+        match changes.last() {
+            Some(last) if *last != self.sample => [changes, vec![self.sample]].concat(),
+            _ => changes,
+        }
     }
 
     /// What was counted so far, by kind.

@@ -129,17 +129,15 @@ impl ReducedPod {
 impl Reader {
     /// Tells when reduction begins, changes or ends; at its end also what came just before.
     pub(super) fn tell_reduced(&mut self, out: &mut Vec<Record>) {
-        let (sample, at_ns) = self.reduced.reducer.lock().sample();
-        if at_ns <= self.reduced_told {
-            return;
+        let changes = self.reduced.reducer.lock().take_changes();
+        for (sample, at_ns) in changes {
+            self.reduced.change(sample, at_ns);
+            if sample == 0 {
+                self.kept_heads(out);
+                self.tell_counts(at_ns, out);
+            }
+            out.push(Record::Reduced(Reduced { at_ns, sample }));
         }
-        self.reduced_told = at_ns;
-        self.reduced.change(sample, at_ns);
-        if sample == 0 {
-            self.kept_heads(out);
-            self.tell_counts(at_ns, out);
-        }
-        out.push(Record::Reduced(Reduced { at_ns, sample }));
     }
 
     /// Tells the HTTP heads that were kept since this was last asked.
