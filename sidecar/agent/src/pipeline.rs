@@ -130,7 +130,7 @@ impl Pipeline {
             self.attend(record);
             for piece in pieces.drain(..) {
                 if let Piece::Window(window) = &piece {
-                    self.closes(window);
+                    self.look_at_calls(window);
                     if let Some(learning) = &mut self.learning {
                         learning.on_window(window);
                     }
@@ -242,6 +242,7 @@ impl Pipeline {
             }
             Record::Http(head) => self.join.on_http(head),
             Record::Http2(heads) => self.join.on_http2(heads),
+            Record::Closed(closed) => self.join.on_closed(closed),
             Record::Span(span) => self.join.on_span(span),
             Record::ThreadSpan(span) => self.join.on_thread_span(span),
             Record::Reduced(reduced) => self.join.on_reduced(reduced),
@@ -252,7 +253,10 @@ impl Pipeline {
                     .insert(published.pid, published.attributes.clone());
                 application.resource = None;
             }
-            Record::Threads(snapshot) => self.late.advance(snapshot.at_ns),
+            Record::Threads(snapshot) => {
+                self.join.on_threads(snapshot);
+                self.late.advance(snapshot.at_ns);
+            }
             Record::Tick(tick) => self.late.advance(tick.at_ns),
             Record::Lifecycle(lifecycle) => {
                 self.join.on_lifecycle(lifecycle);
@@ -273,15 +277,9 @@ impl Pipeline {
     }
 
     /// Tells the join what the calls of a window say of requests.
-    fn closes(&mut self, window: &Window) {
-        for call in &window.calls {
-            self.join.on_call(
-                window.pid,
-                call.token.call,
-                (call.fd, call.ret),
-                call.enter_ns,
-            );
-        }
+    fn look_at_calls(&mut self, window: &Window) {
+        let numbers = window.calls.iter().map(|call| call.token.call);
+        self.join.on_calls((window.pid, window.tid), numbers);
     }
 
     /// Scores all windows of the batch at once, then lets diagnosis see everything in order.

@@ -59,6 +59,7 @@ pub enum Record {
     ThreadSpan(ThreadSpan),
     Resource(ProcessResource),
     Http2(Http2Heads),
+    Closed(ConnectionClosed),
 }
 
 /// A container (or a process tree that was named by pid). Sent again when its name was not known
@@ -348,6 +349,17 @@ pub struct TimedExchange {
     pub at_ns: Nanos,
     pub container: ContainerIndex,
     pub exchange: Exchange,
+}
+
+/// A descriptor that HTTP heads were seen on is closed, or stands for something else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionClosed {
+    pub at_ns: Nanos,
+    pub container: ContainerIndex,
+    pub pid: u32,
+    /// The thread that did it.
+    pub tid: u32,
+    pub fd: i32,
 }
 
 /// A descriptor as it has been since a moment at which calls were only counted.

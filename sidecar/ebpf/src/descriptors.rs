@@ -145,6 +145,8 @@ fn begin(slot: &ThreadSlot, fd: i32, role: u32, peer: u64, now: u64) {
         let (held, role) = unsafe { ((*entry).key, (*entry).role) };
         if held == key {
             free = Some(entry);
+            // SAFETY: an array entry.
+            unsafe { silence(slot, &mut *entry, now) };
             break;
         }
         if free.is_none() && (held == 0 || role == role::NONE) {
@@ -164,8 +166,30 @@ fn begin(slot: &ThreadSlot, fd: i32, role: u32, peer: u64, now: u64) {
     entry.peer = peer;
     entry.tid = slot.window.header.tid;
     entry.container = slot.window.header.cgroup;
+    entry.spoke_ns = 0;
     entry.key = key;
     entry.role = role;
+}
+
+/// An HTTP head was seen on the descriptor; `server` where it shows that the process serves there.
+#[inline(always)]
+pub fn speaks(slot: &ThreadSlot, server: bool, now: u64) {
+    if server {
+        learn(slot, slot.last.fd, role::SERVER);
+    }
+    if let Some(entry) = find(slot, slot.last.fd) {
+        // SAFETY: an array entry.
+        unsafe { (*entry).spoke_ns = now };
+    }
+}
+
+/// Tells that what was said on the descriptor is over.
+#[inline(always)]
+fn silence(slot: &ThreadSlot, entry: &mut DescriptorEntry, now: u64) {
+    if entry.spoke_ns != 0 {
+        entry.spoke_ns = 0;
+        events::closed(slot, entry.fd(), now);
+    }
 }
 
 /// The call shows what its descriptor stands for.
@@ -249,6 +273,7 @@ fn close(slot: &ThreadSlot, entry: *mut DescriptorEntry, now: u64) {
     if entry.role == role::CLIENT && entry.turn & open == open {
         finish(slot, entry, now, ended::ABANDONED);
     }
+    silence(slot, entry, now);
     entry.role = role::NONE;
     entry.turn = 0;
     entry.asked_ns = 0;

@@ -195,8 +195,10 @@ fn http(slot: &ThreadSlot, returned: Returned, now: u64) {
     if failed != 0 || !(looks_like_http(start[0]) || looks_like_frames(start)) {
         return;
     }
+    let (received, answer) = (returned.class & class::READ != 0, start[0] == ANSWER);
+    descriptors::speaks(slot, looks_like_http(start[0]) && received != answer, now);
     // Of an answer, nothing but its status is read.
-    let most = if start[0] == ANSWER {
+    let most = if answer {
         u64::from(STATUS_BYTES)
     } else {
         room
@@ -217,21 +219,8 @@ fn ship_http(slot: &ThreadSlot, class: u32, now: u64, base: u64, room: u64) {
     } else {
         kind::HTTP_OUT
     };
-    let (event, kept) = if familiar::sample(slot.pod) == 0 {
-        let Some(event) = event(slot, now, kind) else {
-            return;
-        };
-        (event, None)
-    } else {
-        let Some((head, number)) = next_head(slot.pod) else {
-            return;
-        };
-        // SAFETY: an array entry; whoever is overtaken by `HEADS` heads reads nonsense at worst.
-        unsafe { core::ptr::write_volatile(&raw mut (*head).number, 0) };
-        // SAFETY: as above.
-        let event = unsafe { &mut (*head).event };
-        fill(event, slot, now, kind);
-        (event, Some((head, number)))
+    let Some((event, kept)) = head(slot, now, kind) else {
+        return;
     };
     let mut len = slot.last.ret as u64;
     if len > room {
@@ -247,14 +236,46 @@ fn ship_http(slot: &ThreadSlot, class: u32, now: u64, base: u64, room: u64) {
     if failed != 0 {
         return;
     }
+    tell_head(slot.pod, event, kept, len);
+}
+
+/// The descriptor that heads were seen on is another one's now.
+#[inline(never)]
+pub fn closed(slot: &ThreadSlot, fd: i32, now: u64) {
+    if let Some((event, kept)) = head(slot, now, kind::CLOSED) {
+        event.fd = fd;
+        tell_head(slot.pod, event, kept, 0);
+    }
+}
+
+/// Where a head is kept, and its number.
+type Kept = Option<(*mut KeptHead, u64)>;
+
+/// Room for what is said of HTTP, in order: on its way, or kept in place while the pod is reduced.
+#[inline(always)]
+fn head(slot: &ThreadSlot, now: u64, kind: u32) -> Option<(&'static mut Event, Kept)> {
+    if familiar::sample(slot.pod) == 0 {
+        return Some((event(slot, now, kind)?, None));
+    }
+    let (head, number) = next_head(slot.pod)?;
+    // SAFETY: an array entry; whoever is overtaken by `HEADS` heads reads nonsense at worst.
+    unsafe { core::ptr::write_volatile(&raw mut (*head).number, 0) };
+    // SAFETY: as above.
+    let event = unsafe { &mut (*head).event };
+    fill(event, slot, now, kind);
+    Some((event, Some((head, number))))
+}
+
+#[inline(always)]
+fn tell_head(pod: u32, event: &mut Event, kept: Kept, len: u64) {
     match kept {
         None => {
-            ship(slot.pod, event, len);
+            ship(pod, event, len);
         }
         Some((head, number)) => {
             event.len = len as u32;
             core::sync::atomic::compiler_fence(Ordering::Release);
-            // SAFETY: as above; the number comes last.
+            // SAFETY: as in `head`; the number comes last.
             unsafe { core::ptr::write_volatile(&raw mut (*head).number, number + 1) };
         }
     }

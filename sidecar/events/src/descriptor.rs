@@ -62,6 +62,8 @@ pub struct DescriptorEntry {
     pub role: u32,
     /// Cgroup of the container.
     pub container: u64,
+    /// When an HTTP head was last seen on it in this life; 0: never.
+    pub spoke_ns: u64,
 }
 
 impl DescriptorEntry {

@@ -63,4 +63,6 @@ pub mod kind {
     /// The span that the thread works for, as of `at_ns`: `bytes` hold a `TraceContext`, `extra` how many
     /// changes of this thread were lost so far, and 1 where it holds until the next one is told.
     pub const CONTEXT: u32 = 10;
+    /// The descriptor that HTTP heads were seen on was closed, or stands for something else.
+    pub const CLOSED: u32 = 11;
 }

@@ -22,7 +22,7 @@ pub use thread::*;
 
 /// Number of this layout. Another one for every change to records, maps or bits: programs and
 /// readers of different numbers do not understand each other.
-pub const RECORD_VERSION: u32 = 6;
+pub const RECORD_VERSION: u32 = 7;
 /// Calls in one window at most.
 pub const WINDOW_CALLS: usize = 64;
 /// Bytes of a path, an address or an HTTP head that travel at most.

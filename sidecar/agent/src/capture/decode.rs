@@ -10,9 +10,9 @@ use thiserror::Error;
 use super::{classes, reduction::ContextTokens};
 use crate::{
     record::{
-        Call, CallWindow, ContainerIndex, Detail, Direction, Http2Heads, HttpHead, InsideCall,
-        Lifecycle, LifecycleEvent, Record, RunState, SpanSource, Subject, ThreadSpan, ThreadState,
-        TimedExchange, TraceParent, WindowEnd,
+        Call, CallWindow, ConnectionClosed, ContainerIndex, Detail, Direction, Http2Heads,
+        HttpHead, InsideCall, Lifecycle, LifecycleEvent, Record, RunState, SpanSource, Subject,
+        ThreadSpan, ThreadState, TimedExchange, TraceParent, WindowEnd,
     },
     trace::{http, http2},
 };
@@ -220,6 +220,13 @@ pub fn record(
         kind::ADDRESS => address(payload).map(|peer| detail(Subject::Peer(peer))),
         kind::HTTP_IN => head(Direction::Incoming),
         kind::HTTP_OUT => head(Direction::Outgoing),
+        kind::CLOSED => Some(Record::Closed(ConnectionClosed {
+            at_ns,
+            container,
+            pid,
+            tid,
+            fd: event.fd,
+        })),
         kind::FORK => Some(lifecycle(LifecycleEvent::Fork {
             child_pid: event.extra[0],
             child_tid: event.extra[1],

@@ -188,7 +188,9 @@ impl Reader {
 
     fn event(&mut self, bytes: &[u8], out: &mut Vec<Record>) -> Result<(), decode::DecodeError> {
         let (mut event, payload) = decode::event(bytes)?;
-        if !self.settings.http && matches!(event.kind, kind::HTTP_IN | kind::HTTP_OUT) {
+        if !self.settings.http
+            && matches!(event.kind, kind::HTTP_IN | kind::HTTP_OUT | kind::CLOSED)
+        {
             return Ok(());
         }
         let (facts, node) = (&mut self.facts, self.node.as_mut());

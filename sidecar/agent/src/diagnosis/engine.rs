@@ -177,7 +177,7 @@ impl Engine {
             Record::Network(state) => self.on_network(state),
             Record::Resources(resources) => self.resources.look(resources),
             Record::Window(_) | Record::Http(_) | Record::Exchange(_) | Record::Span(_) => {}
-            Record::ThreadSpan(_) | Record::Resource(_) | Record::Http2(_) => {}
+            Record::ThreadSpan(_) | Record::Resource(_) | Record::Http2(_) | Record::Closed(_) => {}
         }
     }
 

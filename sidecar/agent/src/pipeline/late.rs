@@ -89,6 +89,7 @@ mod tests {
     /// A request under `CALLER` was read, and spans of the application came before.
     fn join() -> Join {
         let mut join = Join::new(JoinConfig::default());
+        join.on_calls((1, 1), []);
         join.on_http(&HttpHead {
             at_ns: 10 * SECOND,
             container: 0,

@@ -8,6 +8,7 @@
 
 mod config;
 mod context;
+mod kept;
 mod own;
 mod rules;
 mod serving;
@@ -18,8 +19,8 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
-    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos,
-    OwnSpan, Reduced, ThreadSpan,
+    ConnectionClosed, Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle,
+    LifecycleEvent, Nanos, OwnSpan, Reduced, ThreadSpan, ThreadsSnapshot,
 };
 
 use super::SpanContext;
@@ -161,22 +162,24 @@ impl Join {
         }
     }
 
-    /// What a call with this number says of requests; `of` is its descriptor and what it returned.
-    pub fn on_call(&mut self, pid: u32, number: u16, of: (i32, i64), at_ns: Nanos) {
-        let (fd, ret) = of;
-        if Some(number) == self.config.close && ret == 0 {
-            self.on_close(pid, fd, at_ns);
-        }
-        if self.config.event_loop.contains(&number) {
-            self.on_event_loop(pid);
+    /// The thread made calls of these numbers, or is inside them.
+    pub fn on_calls(&mut self, thread: (u32, u32), numbers: impl IntoIterator<Item = u16>) {
+        let waits = &self.config.event_loop;
+        let waits = numbers.into_iter().any(|number| waits.contains(&number));
+        self.processes.of(thread.0).look(thread.1, waits);
+    }
+
+    pub fn on_threads(&mut self, snapshot: &ThreadsSnapshot) {
+        for thread in &snapshot.threads {
+            if let Some(inside) = thread.inside {
+                self.on_calls((thread.pid, thread.tid), [inside.nr]);
+            }
         }
     }
 
-    /// The descriptor was closed: exchanges on it are over. Optional, and may come late; without
-    /// it a connection that ended unanswered stays open until another rule ends it, which costs
-    /// joins, never truth.
-    pub fn on_close(&mut self, pid: u32, fd: i32, at_ns: Nanos) {
-        self.end_descriptor(pid, fd, at_ns);
+    /// Exchanges on the descriptor are over.
+    pub fn on_closed(&mut self, closed: &ConnectionClosed) {
+        self.end_descriptor(closed.pid, closed.fd, closed.at_ns);
     }
 
     /// Ends what the descriptor's owner did on it up to then.
@@ -238,7 +241,7 @@ impl Join {
         let pid = seen.thread.0;
         if self.threads.get_mut(&seen.thread).is_some_and(answer) {
             if seen.direction == Direction::Outgoing {
-                self.processes.of(pid).answered += 1;
+                self.processes.of(pid).answer(seen.line);
             }
             return;
         }
@@ -248,18 +251,13 @@ impl Join {
             if let (Some(timeline), Direction::Outgoing) = (own, seen.direction)
                 && timeline.close_only(seen.at_ns)
             {
-                self.processes.of(pid).answered += 1;
+                self.processes.of(pid).answer(seen.line);
             }
             return;
         };
         if self.threads.get_mut(&(pid, *tid)).is_some_and(answer) {
             self.processes.of(pid).migrates = true;
         }
-    }
-
-    /// A thread of the process waits for whichever of several things happens first.
-    fn on_event_loop(&mut self, pid: u32) {
-        self.processes.of(pid).waits_for_many = true;
     }
 
     /// The thread's timeline, made if there is room.
@@ -308,14 +306,29 @@ impl Join {
 
     /// The context by the requests that the thread reads and sends.
     fn by_requests(&self, call: &AffectedCall) -> Context {
-        let Some(timeline) = self.threads.get(&(call.pid, call.tid)) else {
-            return Context::none("no HTTP/1.1 request was seen on this thread");
-        };
-        let open = timeline.open_at(call.start_ns);
+        let nothing = Timeline::new(&self.config);
+        let timeline = self.threads.get(&(call.pid, call.tid)).unwrap_or(&nothing);
+        let open = rules::served(timeline, call);
         let migrates = self.processes.may_migrate(call.pid);
-        let context = rules::own_span(timeline, call, &open, migrates)
-            .unwrap_or_else(|| rules::callers_span(timeline, call, &open, migrates));
+        let context = rules::own_span(timeline, call, &open, migrates).unwrap_or_else(|| {
+            let on_same = open.iter().any(|i| i.line.0 == call.fd);
+            let shared = migrates || open.is_empty() && self.processes.waits_for_many(call.pid);
+            match shared && !on_same {
+                true => rules::of_process(&self.open_in_process(call), migrates),
+                false => rules::callers_span(timeline, call, &open),
+            }
+        });
         self.with_own_span(context, call)
+    }
+
+    /// The requests that any thread of the call's process was serving.
+    fn open_in_process(&self, call: &AffectedCall) -> Vec<&Incoming> {
+        let threads = self.threads.iter().filter(|(key, _)| key.0 == call.pid);
+        let mut open: Vec<_> = threads
+            .flat_map(|(_, timeline)| rules::served(timeline, call))
+            .collect();
+        open.sort_unstable_by_key(|i| (i.opened_ns, i.line));
+        open
     }
 
     /// In place of the caller's span, the one that it was answered under, where the application sent it.

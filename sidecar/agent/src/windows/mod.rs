@@ -129,6 +129,7 @@ impl Windows {
             | Record::ThreadSpan(_)
             | Record::Resource(_)
             | Record::Http2(_)
+            | Record::Closed(_)
             | Record::Resources(_) => {}
         }
     }

@@ -105,8 +105,8 @@ impl Reader {
         }
     }
 
-    /// Tells of threads, those that ended lately included, that lost a change of their span: which one they work for is not known until the
-    /// next change.
+    /// Tells of threads, those that ended lately included, that lost a change of their span: which one they
+    /// work for is not known until the next change.
     pub(super) fn lost_spans(&mut self, at_ns: Nanos, out: &mut Vec<Record>) {
         for slot in self.pod.slots.all() {
             let lost = slot.lost_spans();

@@ -26,6 +26,7 @@ const SPAN: u8 = 16;
 const THREAD_SPAN: u8 = 17;
 const RESOURCE: u8 = 18;
 const HTTP2: u8 = 19;
+const CLOSED: u8 = 20;
 
 /// A [`CallWindow`] by column. `starts[0]` is relative to the clock of the block, every further
 /// one to the end of the call before it; differences wrap, so that any times survive.
@@ -80,6 +81,7 @@ pub(super) fn encode(record: &Record, clock: &mut BlockClock) -> postcard::Resul
         Record::ThreadSpan(fields) => put(THREAD_SPAN, fields),
         Record::Resource(fields) => put(RESOURCE, fields),
         Record::Http2(fields) => put(HTTP2, fields),
+        Record::Closed(fields) => put(CLOSED, fields),
     }
 }
 
@@ -113,6 +115,7 @@ pub(super) fn decode(bytes: &mut &[u8], clock: &mut BlockClock) -> Result<Record
         THREAD_SPAN => Record::ThreadSpan(take(bytes)?),
         RESOURCE => Record::Resource(take(bytes)?),
         HTTP2 => Record::Http2(take(bytes)?),
+        CLOSED => Record::Closed(take(bytes)?),
         kind => return Err(Reason::UnknownRecord { kind }),
     })
 }
@@ -139,6 +142,7 @@ pub(super) fn time_of(record: &Record) -> Option<Nanos> {
         Record::ThreadSpan(r) => r.at_ns,
         Record::Resource(r) => r.at_ns,
         Record::Http2(r) => r.at_ns,
+        Record::Closed(r) => r.at_ns,
     })
 }
 

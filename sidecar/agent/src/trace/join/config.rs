@@ -16,8 +16,6 @@ pub struct JoinConfig {
     pub max_total: usize,
     /// A request opened longer than this before a call is not its context.
     pub max_age_ns: Nanos,
-    /// Number of `close`, where descriptors are told of by calls.
-    pub close: Option<u16>,
     /// Numbers of the calls that event loops wait in.
     pub event_loop: Vec<u16>,
 }
@@ -28,7 +26,6 @@ impl JoinConfig {
         let names = names::table(arch);
         let waits = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
         JoinConfig {
-            close: names.number("close"),
             event_loop: waits.iter().filter_map(|name| names.number(name)).collect(),
             ..JoinConfig::default()
         }
@@ -39,10 +36,9 @@ impl Default for JoinConfig {
     fn default() -> Self {
         JoinConfig {
             max_threads: 4096,
-            max_requests: 512,
+            max_requests: 4096,
             max_total: 65_536,
             max_age_ns: 60 * SECOND,
-            close: None,
             event_loop: Vec::new(),
         }
     }

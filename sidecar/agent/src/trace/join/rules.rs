@@ -9,6 +9,7 @@ use crate::record::SpanSource;
 
 /// Calls from a request's sending to its answer, or to when there is none yet.
 const EXCHANGE: &str = "exchange:";
+const CONNECT: &str = "connect:";
 /// One of these that is under way: at its end the thread may work for anybody.
 const NO_ANSWER: &str = "exchange:no_answer";
 
@@ -74,6 +75,13 @@ fn source_of(source: SpanSource) -> Source {
     }
 }
 
+/// The requests that the call's thread was serving. What a socket that connects was before is over.
+pub(super) fn served<'a>(timeline: &'a Timeline, call: &AffectedCall) -> Vec<&'a Incoming> {
+    let mut open = timeline.open_at(call.start_ns);
+    open.retain(|i| !(call.token.starts_with(CONNECT) && i.line.0 == call.fd));
+    open
+}
+
 /// The application's own span: the outgoing request that the call is part of.
 pub(super) fn own_span(
     timeline: &Timeline,
@@ -88,7 +96,7 @@ pub(super) fn own_span(
     };
     // A connect is made on a fresh socket: what was sent on that number before is over.
     let over = |o: &Outgoing| {
-        o.ended_before(call.start_ns) || (o.line.0 == call.fd && call.token.starts_with("connect:"))
+        o.ended_before(call.start_ns) || (o.line.0 == call.fd && call.token.starts_with(CONNECT))
     };
     let mut at_once = timeline.unanswered_on(call.fd, call.start_ns);
     if let (Some(first), Some(second)) = (at_once.next(), at_once.next()) {
@@ -166,20 +174,31 @@ pub(super) fn own_span(
     }
 }
 
+fn linked(open: &[&Incoming], reason: &'static str) -> Context {
+    let contexts = open.iter().filter_map(|i| i.context);
+    let links: Vec<SpanContext> = contexts.take(MAX_LINKS).collect();
+    Context::linked(links, Source::IncomingTraceparent, reason)
+}
+
+/// Requests that the process was serving, where the thread says nothing of whose call it is.
+pub(super) fn of_process(open: &[&Incoming], migrates: bool) -> Context {
+    match open {
+        [] => Context::none("no request was open in this process"),
+        _ if open.len() > MAX_LINKS => {
+            Context::none("more requests were open in this process than are linked")
+        }
+        _ if migrates => linked(open, "this process moves requests between threads"),
+        _ => linked(open, "this process hands work to other threads"),
+    }
+}
+
 /// The caller's span: the one request that the thread has open.
 pub(super) fn callers_span(
     timeline: &Timeline,
     call: &AffectedCall,
     open: &[&Incoming],
-    migrates: bool,
 ) -> Context {
-    let contexts = || {
-        open.iter()
-            .filter_map(|i| i.context)
-            .take(MAX_LINKS)
-            .collect::<Vec<SpanContext>>()
-    };
-    let linked = |reason| Context::linked(contexts(), Source::IncomingTraceparent, reason);
+    let linked = |reason| linked(open, reason);
     let on_same: Vec<_> = open.iter().filter(|i| i.line.0 == call.fd).collect();
     match (open, on_same.as_slice()) {
         ([], _) if timeline.has_incoming(call.start_ns) => Context::none("outside any request"),
@@ -187,9 +206,6 @@ pub(super) fn callers_span(
         ([only], _) if only.doubtful => linked("requests on the connection may be pipelined"),
         ([_], []) if timeline.has_forgotten(call.start_ns) => {
             linked("more requests were open on this thread than are kept")
-        }
-        ([only], _) if migrates && only.line.0 != call.fd => {
-            linked("this process moves requests between threads")
         }
         ([only], _) => match only.context {
             Some(parent) if timeline.interleaves(only) => {

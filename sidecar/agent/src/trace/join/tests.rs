@@ -26,7 +26,25 @@ struct Story(Join);
 
 impl Story {
     fn new() -> Self {
-        Story(Join::new(JoinConfig::default()))
+        Story::of(JoinConfig::default())
+    }
+
+    /// It is known that no thread waits for many things.
+    fn of(config: JoinConfig) -> Self {
+        let mut story = Story(Join::new(config));
+        story.0.on_calls((PID, 1), []);
+        story
+    }
+
+    fn closes(mut self, ms: u64, fd: i32) -> Self {
+        self.0.on_closed(&ConnectionClosed {
+            at_ns: ms * MS,
+            container: 0,
+            pid: PID,
+            tid: 1,
+            fd,
+        });
+        self
     }
 
     fn head(mut self, ms: u64, tid: u32, fd: i32, direction: Direction, m: HttpMessage) -> Self {
@@ -206,6 +224,15 @@ fn an_answered_outgoing_request_leaves_other_calls_to_the_caller() {
 }
 
 #[test]
+fn what_was_served_on_a_descriptor_is_over_once_it_connects() {
+    let story = Story::new()
+        .reads(10, 1, 5, Some(1))
+        .reads(12, 1, 6, Some(2));
+    assert_caller(&story.call("connect:ECONNREFUSED", 1, 5, 15, 16), 2);
+    assert_caller(&story.call("read:EIO", 1, 5, 15, 16), 1);
+}
+
+#[test]
 fn a_connect_starts_afresh_so_its_parent_is_the_caller() {
     let answered = Story::new()
         .reads(10, 1, 5, Some(1))
@@ -220,14 +247,14 @@ fn a_connect_starts_afresh_so_its_parent_is_the_caller() {
 
 #[test]
 fn a_closed_descriptor_ends_its_exchange() {
-    let mut story = Story::new()
+    let story = Story::new()
         .reads(10, 1, 5, Some(1))
-        .sends(12, 1, 9, Some(2));
-    story.0.on_close(PID, 9, 14 * MS);
+        .sends(12, 1, 9, Some(2))
+        .closes(14, 9);
     assert_own(&story.at(13, 9), 2);
     assert_caller(&story.at(15, 9), 1);
     assert_caller(&story.at(15, 11), 1);
-    story.0.on_close(PID, 5, 20 * MS);
+    let story = story.closes(20, 5);
     assert_nothing(&story.at(21, 9));
 }
 
@@ -369,12 +396,12 @@ fn requests_answered_by_another_thread_are_not_trusted() {
 
 #[test]
 fn a_descriptor_that_another_thread_goes_on_with_is_over_for_the_first() {
-    let mut story = Story::new()
+    let story = Story::new()
         .reads(10, 1, 5, Some(1))
         .reads(50, 2, 5, Some(2));
     assert_caller(&story.at(20, 9), 1);
     assert_nothing(&story.at(60, 9));
-    story.0.on_close(PID, 5, 40 * MS);
+    let story = story.closes(40, 5);
     assert_caller(&story.call("read:EIO", 2, 9, 60, 61), 2);
 }
 
@@ -425,7 +452,7 @@ fn memory_is_bounded_in_requests_and_threads() {
         max_total: 32,
         ..JoinConfig::default()
     };
-    let mut story = Story(Join::new(config));
+    let mut story = Story::of(config);
     for n in 0..100u32 {
         story = story
             .reads(u64::from(n), 1, 5, Some(1))
@@ -460,10 +487,7 @@ fn arbitrary_streams_never_invent_context() {
                 1 => story.answers(ms, tid, fd),
                 2 => story.sends(ms, tid, fd, parent),
                 3 => story.receives(ms, tid, fd),
-                _ => {
-                    story.0.on_close(PID, fd, ms * MS);
-                    story
-                }
+                _ => story.closes(ms, fd),
             };
         }
         for ms in 0..100 {

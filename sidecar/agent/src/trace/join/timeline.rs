@@ -1,9 +1,8 @@
 //! One thread's requests, in order of time.
 
-use std::collections::VecDeque;
-
 use crate::record::{Direction, Nanos};
 
+use super::kept::{Kept, Request};
 use super::{JoinConfig, SECOND, SpanContext};
 
 /// Requests that follow each other on a connection by more than this are not pipelined: an answer
@@ -25,6 +24,16 @@ pub(super) struct Incoming {
     /// Read while an earlier request on the same descriptor was unanswered, so answers on this
     /// descriptor cannot be told apart.
     pub(super) doubtful: bool,
+}
+
+impl Request for Incoming {
+    fn begun_ns(&self) -> Nanos {
+        self.opened_ns
+    }
+
+    fn over_ns(&self) -> Option<Nanos> {
+        self.closed_ns
+    }
 }
 
 impl Incoming {
@@ -50,6 +59,16 @@ pub(super) struct Outgoing {
     pub(super) context: Option<SpanContext>,
 }
 
+impl Request for Outgoing {
+    fn begun_ns(&self) -> Nanos {
+        self.sent_ns
+    }
+
+    fn over_ns(&self) -> Option<Nanos> {
+        self.answered_ns.or(self.ended_ns)
+    }
+}
+
 impl Outgoing {
     pub(super) fn new(line: Line, sent_ns: Nanos, context: Option<SpanContext>) -> Self {
         Outgoing {
@@ -72,8 +91,8 @@ impl Outgoing {
 
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
-    incoming: VecDeque<Incoming>,
-    outgoing: VecDeque<Outgoing>,
+    incoming: Kept<Incoming>,
+    outgoing: Kept<Outgoing>,
     /// A request was answered after a later one had been read on another descriptor.
     interleaves: bool,
     /// A request was sent while one on another descriptor was unanswered.
@@ -87,8 +106,8 @@ pub(super) struct Timeline {
 impl Timeline {
     pub(super) fn new(config: &JoinConfig) -> Self {
         Timeline {
-            incoming: VecDeque::new(),
-            outgoing: VecDeque::new(),
+            incoming: Kept::default(),
+            outgoing: Kept::default(),
             interleaves: false,
             sends_overlap: false,
             max_requests: config.max_requests,
@@ -103,10 +122,8 @@ impl Timeline {
 
     /// The thread serves requests of several descriptors at once, during this one or before.
     pub(super) fn interleaves(&self, with: &Incoming) -> bool {
-        let overlaps = |i: &Incoming| {
-            i.line != with.line && i.closed_ns.is_some_and(|closed| closed > with.opened_ns)
-        };
-        self.interleaves || self.incoming.iter().any(overlaps)
+        let mut over = self.incoming.over_after(with.opened_ns);
+        self.interleaves || over.any(|i| i.line != with.line)
     }
 
     pub(super) fn sends_overlap(&self) -> bool {
@@ -116,36 +133,31 @@ impl Timeline {
     /// Streams of one descriptor whose requests had no answer at `at`. Without streams, an answer that was
     /// missed is over when the next request is sent.
     pub(super) fn unanswered_on(&self, fd: i32, at: Nanos) -> impl Iterator<Item = &Outgoing> {
-        self.outgoing.iter().filter(move |o| {
+        self.outgoing.all().filter(move |o| {
             let streamed = o.line.0 == fd && o.line.1 != 0;
             streamed && o.sent_ns <= at && !o.answered_before(at) && !o.ended_before(at)
         })
     }
 
     pub(super) fn open(&mut self, mut request: Incoming) {
-        let waiting = |i: &Incoming| i.closed_ns.is_none() && i.line == request.line;
-        request.doubtful = self.incoming.iter().any(waiting);
-        insert(&mut self.incoming, request, |i| i.opened_ns);
-        if self.incoming.len() > self.max_requests {
-            self.drop_first();
-        }
+        let mut open = self.incoming.open().iter();
+        request.doubtful = open.any(|i| i.line == request.line);
+        let dropped = self.incoming.add(request, self.max_requests);
+        self.forgotten(dropped);
     }
 
     /// Requests that were not answered are forgotten: more may be open than are known.
-    fn drop_first(&mut self) {
-        let first = self.incoming.pop_front();
-        let open = first.filter(|i| i.closed_ns.is_none());
-        self.dropped_open_ns = self.dropped_open_ns.max(open.map(|i| i.opened_ns));
+    fn forgotten(&mut self, dropped: impl IntoIterator<Item = Incoming>) {
+        let open = dropped.into_iter().filter(|i| i.closed_ns.is_none());
+        let last = open.map(|i| i.opened_ns).max();
+        self.dropped_open_ns = self.dropped_open_ns.max(last);
     }
 
     /// Drops requests that came up to then.
     pub(super) fn drop_until(&mut self, until: Nanos) {
-        while self.incoming.front().is_some_and(|i| i.opened_ns <= until) {
-            self.drop_first();
-        }
-        while self.outgoing.front().is_some_and(|o| o.sent_ns <= until) {
-            self.outgoing.pop_front();
-        }
+        let dropped = self.incoming.drop_before(0, until.saturating_add(1));
+        self.forgotten(dropped);
+        self.outgoing.drop_before(0, until.saturating_add(1));
     }
 
     /// Requests that are not known may be open at `at`.
@@ -155,14 +167,10 @@ impl Timeline {
     }
 
     pub(super) fn send(&mut self, request: Outgoing) {
-        let at = request.sent_ns;
-        let waiting =
-            |o: &Outgoing| o.line != request.line && !o.answered_before(at) && !o.ended_before(at);
-        self.sends_overlap = self.sends_overlap || self.outgoing.iter().any(waiting);
-        insert(&mut self.outgoing, request, |o| o.sent_ns);
-        if self.outgoing.len() > self.max_requests {
-            self.outgoing.pop_front();
-        }
+        let mut waiting = self.outgoing.open().iter();
+        self.sends_overlap |= waiting.any(|o| o.line != request.line);
+        // A request that is forgotten was answered long ago, or its connection is not used any more.
+        let _ = self.outgoing.add(request, self.max_requests);
     }
 
     /// A response head: `Outgoing` answers what was read here, `Incoming` what was sent. False
@@ -171,11 +179,14 @@ impl Timeline {
         match direction {
             Direction::Outgoing => self.close_incoming(line, at_ns),
             Direction::Incoming => {
-                let waiting = |o: &&mut Outgoing| {
-                    o.line == line && o.sent_ns <= at_ns && o.answered_ns.is_none()
-                };
-                let oldest = self.outgoing.iter_mut().find(waiting);
-                oldest.map(|o| o.answered_ns = Some(at_ns)).is_some()
+                let mut answered = false;
+                self.outgoing.end(|o| {
+                    if !answered && o.line == line && o.sent_ns <= at_ns {
+                        o.answered_ns = Some(at_ns);
+                        answered = true;
+                    }
+                });
+                answered
             }
         }
     }
@@ -183,13 +194,9 @@ impl Timeline {
     /// Closes the oldest open request on the descriptor; all of them when they cannot have been
     /// pipelined.
     fn close_incoming(&mut self, line: Line, at_ns: Nanos) -> bool {
-        let waiting =
-            |i: &Incoming| i.line == line && i.closed_ns.is_none() && i.opened_ns <= at_ns;
-        let mut opened = self
-            .incoming
-            .iter()
-            .filter(|i| waiting(i))
-            .map(|i| i.opened_ns);
+        let waiting = |i: &Incoming| i.line == line && i.opened_ns <= at_ns;
+        let open = self.incoming.open().iter();
+        let mut opened = open.filter(|i| waiting(i)).map(|i| i.opened_ns);
         let Some(first) = opened.next() else {
             return false;
         };
@@ -198,23 +205,32 @@ impl Timeline {
             .is_some_and(|last| last - first > PIPELINE_SPREAD);
         let later_elsewhere =
             |i: &Incoming| i.line != line && i.opened_ns > first && i.opened_ns <= at_ns;
-        self.interleaves |= self.incoming.iter().any(later_elsewhere);
-        for request in self.incoming.iter_mut().filter(|i| waiting(i)) {
-            if all || request.opened_ns == first {
-                request.closed_ns = Some(at_ns);
-            }
+        if !self.interleaves {
+            // What was read after `first` is not over before it.
+            let later = self.incoming.over_after(first);
+            let mut all = self.incoming.open().iter().chain(later);
+            self.interleaves = all.any(later_elsewhere);
         }
+        self.incoming.end(|i| {
+            if waiting(i) && (all || i.opened_ns == first) {
+                i.closed_ns = Some(at_ns);
+            }
+        });
         true
     }
 
     /// The thread answers: the one request that it has open. False when there is none, or another one.
     pub(super) fn close_only(&mut self, at_ns: Nanos) -> bool {
-        let is_open = |i: &&mut Incoming| i.closed_ns.is_none() && i.opened_ns <= at_ns;
-        let mut open = self.incoming.iter_mut().filter(is_open);
+        let open = self.incoming.open().iter();
+        let mut open = open.filter(|i| i.opened_ns <= at_ns).map(|i| i.opened_ns);
         let (Some(only), None) = (open.next(), open.next()) else {
             return false;
         };
-        only.closed_ns = Some(at_ns);
+        self.incoming.end(|i| {
+            if i.opened_ns == only {
+                i.closed_ns = Some(at_ns);
+            }
+        });
         true
     }
 
@@ -229,59 +245,46 @@ impl Timeline {
     }
 
     fn end(&mut self, at_ns: Nanos, concerned: impl Fn(i32) -> bool) {
-        for i in self
-            .incoming
-            .iter_mut()
-            .filter(|i| concerned(i.line.0) && i.opened_ns <= at_ns)
-        {
-            i.closed_ns.get_or_insert(at_ns);
-        }
-        for o in self
-            .outgoing
-            .iter_mut()
-            .filter(|o| concerned(o.line.0) && o.sent_ns <= at_ns)
-        {
-            o.ended_ns.get_or_insert(at_ns);
-        }
+        self.incoming.end(|i| {
+            if concerned(i.line.0) && i.opened_ns <= at_ns {
+                i.closed_ns = Some(at_ns);
+            }
+        });
+        self.outgoing.end(|o| {
+            if concerned(o.line.0) && o.sent_ns <= at_ns {
+                o.ended_ns = Some(at_ns);
+            }
+        });
     }
 
     /// Drops what is too old to be asked about.
     pub(super) fn forget(&mut self, now: Nanos) {
-        let age = self.max_age_ns;
-        let old = |end: Option<Nanos>, start: Nanos| match end {
-            Some(end) => end.saturating_add(age) < now,
-            None => start.saturating_add(KEEP_OPEN.max(age)) < now,
-        };
-        self.incoming.retain(|i| !old(i.closed_ns, i.opened_ns));
-        self.outgoing
-            .retain(|o| !old(o.answered_ns.or(o.ended_ns), o.sent_ns));
+        let over = now.saturating_sub(self.max_age_ns);
+        let begun = now.saturating_sub(KEEP_OPEN.max(self.max_age_ns));
+        // Too old to be anything's context.
+        self.incoming.drop_before(over, begun);
+        self.outgoing.drop_before(over, begun);
     }
 
     /// Requests that were being served at `at`.
     pub(super) fn open_at(&self, at: Nanos) -> Vec<&Incoming> {
-        let fresh = |i: &&Incoming| i.opened_ns.saturating_add(self.max_age_ns) >= at;
-        self.incoming
-            .iter()
-            .filter(|i| i.opened_ns <= at && i.closed_ns.is_none_or(|closed| closed > at))
-            .filter(fresh)
-            .collect()
+        let asked = self.oldest_asked(at)..=at;
+        let all = self.incoming.over_after(at).chain(self.incoming.open());
+        let mut open: Vec<_> = all.filter(|i| asked.contains(&i.opened_ns)).collect();
+        open.sort_by_key(|i| (i.opened_ns, i.line));
+        open
     }
 
     /// A request was read in the `max_age` before `at`.
     pub(super) fn has_incoming(&self, at: Nanos) -> bool {
-        self.incoming
-            .iter()
-            .any(|i| (self.oldest_asked(at)..=at).contains(&i.opened_ns))
+        let asked = self.oldest_asked(at)..=at;
+        self.incoming.all().any(|i| asked.contains(&i.opened_ns))
     }
 
     /// Since when the thread serves no request, looking back from `at` at most `max_age`.
     pub(super) fn outside_since(&self, at: Nanos) -> Nanos {
-        let closed = self
-            .incoming
-            .iter()
-            .filter_map(|i| i.closed_ns)
-            .filter(|t| *t <= at);
-        closed.max().unwrap_or(0).max(self.oldest_asked(at))
+        let closed = self.incoming.last_over_by(at);
+        closed.unwrap_or(0).max(self.oldest_asked(at))
     }
 
     /// How far back from `at` anything counts.
@@ -289,22 +292,17 @@ impl Timeline {
         at.saturating_sub(self.max_age_ns)
     }
 
+    /// In the order in which they were sent.
     pub(super) fn sent_between(
         &self,
         since: Nanos,
         until: Nanos,
     ) -> impl DoubleEndedIterator<Item = &Outgoing> {
-        self.outgoing
-            .iter()
-            .filter(move |o| (since..=until).contains(&o.sent_ns))
+        let all = self.outgoing.all();
+        let mut sent: Vec<_> = all
+            .filter(|o| (since..=until).contains(&o.sent_ns))
+            .collect();
+        sent.sort_by_key(|o| o.sent_ns);
+        sent.into_iter()
     }
-}
-
-/// Inserts in order of time.
-fn insert<T>(queue: &mut VecDeque<T>, item: T, time: impl Fn(&T) -> Nanos) {
-    let at = queue
-        .iter()
-        .rposition(|other| time(other) <= time(&item))
-        .map_or(0, |i| i + 1);
-    queue.insert(at, item);
 }

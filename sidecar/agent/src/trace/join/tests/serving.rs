@@ -1,20 +1,21 @@
 //! How processes serve requests: on which threads and descriptors, and how many at once.
 
+use super::streams::{answers, asks};
 use super::*;
 use crate::trace::join::serving::SETTLED;
 
 const EPOLL_WAIT: u16 = 232;
 
 fn story(config: JoinConfig) -> Story {
-    Story(Join::new(JoinConfig {
+    Story::of(JoinConfig {
         event_loop: vec![EPOLL_WAIT],
         ..config
-    }))
+    })
 }
 
 impl Story {
-    fn waits_for_many(mut self) -> Self {
-        self.0.on_call(PID, EPOLL_WAIT, (3, 1), MS);
+    fn waits_for_many(mut self, tid: u32) -> Self {
+        self.0.on_calls((PID, tid), [0, EPOLL_WAIT]);
         self
     }
 
@@ -38,19 +39,73 @@ fn where_threads_take_over_from_each_other_a_request_is_no_threads_own() {
     let call = |story: &Story| story.call("connect:ECONNREFUSED", 1, 9, 10_002, 10_003);
     // Blocking threads keep their requests.
     assert_caller(&call(&both(Story::new())), 1);
-    let of_runtime = both(story(JoinConfig::default()).waits_for_many());
-    assert_links(&call(&of_runtime), &[1]);
+    let of_runtime = both(story(JoinConfig::default()).waits_for_many(1));
+    assert_links(&call(&of_runtime), &[1, 2]);
     // Unless it has shown for long that it does not move them.
     let settled = story(JoinConfig::default())
-        .waits_for_many()
+        .waits_for_many(1)
         .serves(0, 1, SETTLED);
     assert_caller(&call(&both(settled)), 1);
     let moved = story(JoinConfig::default())
-        .waits_for_many()
+        .waits_for_many(1)
         .serves(0, 1, SETTLED)
         .reads(9_000, 1, 7, Some(3))
         .answers(9_001, 2, 7);
-    assert_links(&call(&both(moved)), &[1]);
+    assert_links(&call(&both(moved)), &[1, 2]);
+}
+
+#[test]
+fn a_call_of_a_thread_that_was_handed_work_is_linked_with_what_is_open() {
+    let open = |story: Story| {
+        story
+            .serves(0, 1, SETTLED)
+            .reads(10_000, 1, 5, Some(1))
+            .reads(10_001, 1, 6, Some(2))
+    };
+    let helper = |story: &Story| story.call("openat:ENOENT", 7, -1, 10_002, 10_002);
+    let of_loop = open(story(JoinConfig::default()).waits_for_many(1));
+    assert_links(&helper(&of_loop), &[1, 2]);
+    assert_nothing(&helper(
+        &of_loop.answers(10_001, 1, 5).answers(10_001, 1, 6),
+    ));
+    // Threads that block serve requests themselves.
+    assert_nothing(&helper(&open(Story::new())));
+}
+
+#[test]
+fn before_anything_is_known_of_a_process_its_requests_may_move() {
+    let unknown = |requests| {
+        Story(Join::new(JoinConfig::default()))
+            .serves(0, 1, requests)
+            .reads(10_000, 1, 5, Some(1))
+    };
+    let call = |story: &Story| story.call("connect:ECONNREFUSED", 1, 9, 10_002, 10_003);
+    assert_links(&call(&unknown(SETTLED - 1)), &[1]);
+    assert_caller(&call(&unknown(SETTLED)), 1);
+    let mut looked_at = unknown(0);
+    looked_at.0.on_calls((PID, 2), [1, 2]);
+    assert_caller(&call(&looked_at), 1);
+}
+
+#[test]
+fn who_writes_the_answers_of_streams_shows_nothing_of_who_made_them() {
+    let served = |mut story: Story| {
+        let mut stream = 1;
+        for n in 0..SETTLED {
+            story = story
+                .frames(2 * n, Direction::Incoming, &[asks(stream, 9)])
+                .frames(2 * n + 1, Direction::Outgoing, &[answers(stream)]);
+            stream += 2;
+        }
+        story.frames(10_000, Direction::Incoming, &[asks(stream, 1)])
+    };
+    let call = |story: &Story| story.call("connect:ECONNREFUSED", 1, 9, 10_002, 10_003);
+    let one_loop = story(JoinConfig::default()).waits_for_many(1);
+    assert_caller(&call(&served(one_loop)), 1);
+    let several = story(JoinConfig::default())
+        .waits_for_many(1)
+        .waits_for_many(2);
+    assert_links(&call(&served(several)), &[1]);
 }
 
 #[test]

@@ -4,7 +4,12 @@ use super::*;
 use crate::record::{Http2Head, Http2Heads, Http2Message};
 
 impl Story {
-    fn frames(mut self, ms: u64, direction: Direction, heads: &[(u32, Http2Message)]) -> Self {
+    pub(super) fn frames(
+        mut self,
+        ms: u64,
+        direction: Direction,
+        heads: &[(u32, Http2Message)],
+    ) -> Self {
         let head = |(stream, message): &(u32, Http2Message)| Http2Head {
             stream: *stream,
             message: message.clone(),
@@ -22,12 +27,12 @@ impl Story {
     }
 }
 
-fn asks(stream: u32, n: u8) -> (u32, Http2Message) {
+pub(super) fn asks(stream: u32, n: u8) -> (u32, Http2Message) {
     let traceparent = Some(span(n));
     (stream, Http2Message::Request { traceparent })
 }
 
-fn answers(stream: u32) -> (u32, Http2Message) {
+pub(super) fn answers(stream: u32) -> (u32, Http2Message) {
     (stream, Http2Message::Response)
 }
 
