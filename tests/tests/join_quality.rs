@@ -63,16 +63,22 @@ fn requests_that_are_read_put_no_call_under_anothers_span() {
         Application::Node,
     ] {
         for operation in [Operation::Open, Operation::Connect, Operation::Elsewhere] {
-            // Not yet right on an event loop: `cargo xtask bench join` tells how often.
-            if (application, operation) == (Application::Node, Operation::Connect) {
-                continue;
-            }
             let Some(joined) = tried(TEST, application, false, operation) else {
                 break;
             };
-            let wrong = (joined.wrong, joined.trace);
-            assert_eq!(wrong, (0, 0), "{application:?} {operation:?}: {joined:?}");
-            if application == Application::Threads && operation != Operation::Elsewhere {
+            let wrong = (joined.wrong, joined.trace, joined.linked_wrong);
+            assert_eq!(
+                wrong,
+                (0, 0, 0),
+                "{application:?} {operation:?}: {joined:?}"
+            );
+            if application != Application::Threads {
+                // Where it is not known whose it is, the right one is among those that it may be.
+                assert!(
+                    joined.right + joined.linked >= joined.all() * 8 / 10,
+                    "{joined:?}"
+                );
+            } else if operation != Operation::Elsewhere {
                 assert!(joined.right_percent() >= 80.0, "{joined:?}");
             }
         }

@@ -17,12 +17,14 @@ use stethos_tests::{
 
 const VERSIONS: [&str; 2] = ["6.1", "6.12"];
 /// Test binaries whose tests run on every kernel, all of them.
-const SUITES: [&str; 5] = [
+const SUITES: [&str; 7] = [
     "capture",
     "threads",
     "reduction",
     "unprivileged",
     "memory_limit",
+    "connections",
+    "shared_contexts",
 ];
 /// Single tests of other test binaries: a broker, and sidecars without rights.
 const SINGLE: [(&str, &str); 1] = [(
@@ -30,7 +32,7 @@ const SINGLE: [(&str, &str); 1] = [(
     "two_pods_get_exactly_their_own_calls_without_any_right",
 )];
 /// Programs that those tests start.
-const PROGRAMS: [&str; 3] = ["known-calls", "rightless", "stethos"];
+const PROGRAMS: [&str; 4] = ["known-calls", "rightless", "stethos", "join-server"];
 /// A machine that takes longer than this hangs.
 const LIMIT: Duration = Duration::from_secs(720);
 const CONSOLE_LINES: usize = 30;

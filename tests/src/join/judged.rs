@@ -1,8 +1,10 @@
 //! What became of the calls of requests that failed.
 
+use std::collections::VecDeque;
+
 use stethos::{
     diagnosis::report::AffectedCall,
-    record::{Detail, Record, Subject},
+    record::{Detail, Http2Heads, HttpHead, Record, Subject},
     trace::{Context, Join, JoinConfig},
 };
 
@@ -55,28 +57,34 @@ impl Joined {
 pub fn judged(records: &[Record]) -> Joined {
     let mut join = Join::new(JoinConfig::of_arch(std::env::consts::ARCH));
     let mut joined = Joined::default();
-    let mut waiting: Vec<&Detail> = Vec::new();
+    let mut waiting: VecDeque<&Detail> = VecDeque::new();
+    let mut now = 0;
     for record in records {
         match record {
             Record::Http(head) => join.on_http(head),
             Record::Http2(heads) => join.on_http2(heads),
             Record::ThreadSpan(span) => join.on_thread_span(span),
             Record::Reduced(reduced) => join.on_reduced(reduced),
+            Record::Closed(closed) => join.on_closed(closed),
             Record::Window(window) => {
-                for call in &window.calls {
-                    join.on_call(window.pid, call.nr, (call.fd, call.ret), call.enter_ns);
-                }
+                let numbers = window.calls.iter().map(|call| call.nr);
+                join.on_calls((window.pid, window.tid), numbers);
             }
             Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
-            Record::Detail(detail) if detail.ret < 0 => waiting.push(detail),
-            Record::Threads(snapshot) => waiting.retain(|detail| {
-                let settled = Join::resolve_after(detail.at_ns) <= snapshot.at_ns;
-                if settled {
-                    judge(&join, detail, &mut joined);
-                }
-                !settled
-            }),
+            Record::Detail(detail) if detail.ret < 0 => waiting.push_back(detail),
+            Record::Threads(snapshot) => join.on_threads(snapshot),
             _ => {}
+        }
+        if let Record::Http(HttpHead { at_ns, .. }) | Record::Http2(Http2Heads { at_ns, .. }) =
+            record
+        {
+            now = now.max(*at_ns);
+        }
+        while let Some(detail) = waiting.front()
+            && Join::resolve_after(detail.at_ns) <= now
+        {
+            judge(&join, detail, &mut joined);
+            waiting.pop_front();
         }
     }
     for detail in waiting {

@@ -148,7 +148,7 @@ impl Asked {
     }
 }
 
-fn traceparent(number: u32) -> String {
+pub fn traceparent(number: u32) -> String {
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
     let (trace, span) = (hex(&trace_of(number)), hex(&callers_span(number)));
     format!("00-{trace}-{span}-01")
@@ -165,9 +165,10 @@ pub fn ask(asked: Asked) -> Option<Vec<Record>> {
     // What this process starts later is left out of its capture.
     let mut server = Server::start(&pod, asked)?;
     let mut live = start(&pod, settings);
-    // What a process publishes is looked for within its first second.
-    std::thread::sleep(Duration::from_millis(1500));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));
+    // A process is seen once it calls; what it publishes is looked for within a second of that.
+    drop(TcpStream::connect(address).unwrap());
+    std::thread::sleep(Duration::from_millis(1500));
     let next = AtomicU32::new(1);
     let mut records = Vec::new();
     std::thread::scope(|scope| {

@@ -1,0 +1,99 @@
+//! When a connection ends on which HTTP was spoken: what its descriptor stands for next is another one's.
+#![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use stethos::{
+    capture::reader::monotonic_ns,
+    record::{ConnectionClosed, Direction, HttpHead, Record},
+};
+use stethos_tests::{
+    cgroup::Cgroup,
+    live::{finish, settings, start},
+    programs::binary,
+    sidecar::Running,
+    skip::kernel_or_skip,
+};
+
+/// A server with a thread for each connection, and where it listens.
+fn server(pod: &Cgroup, folder: &Path) -> (Running, SocketAddr) {
+    let mut command = Command::new(binary("join-server"));
+    command.arg("threads").stdout(Stdio::piped());
+    let mut server = Running::start(pod, &mut command, &folder.join("log")).unwrap();
+    let mut line = String::new();
+    let output = server.0.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    let port: u16 = line.trim().parse().unwrap();
+    (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// Says something on a connection of its own, and waits until the server has closed it.
+fn say(address: SocketAddr, words: &str) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.write_all(words.as_bytes()).unwrap();
+    connection.shutdown(std::net::Shutdown::Write).unwrap();
+    io::copy(&mut connection.take(1 << 20), &mut io::sink()).unwrap();
+}
+
+fn heads_and_ends(records: &[Record]) -> (Vec<&HttpHead>, Vec<&ConnectionClosed>) {
+    let (mut heads, mut ends) = (Vec::new(), Vec::new());
+    for record in records {
+        match record {
+            Record::Http(head) => heads.push(head),
+            Record::Closed(closed) => ends.push(closed),
+            _ => {}
+        }
+    }
+    (heads, ends)
+}
+
+fn told(test: &str, reduced: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = Cgroup::new(test).unwrap();
+    let (running, address) = server(&pod, folder.path());
+    let live = start(&pod, settings(4 << 20, 64, 10));
+    if reduced {
+        live.reducer.lock().start(1, monotonic_ns());
+    }
+    say(address, "GET /open/1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    say(address, "what is no HTTP, and long enough\r\n\r\n");
+    say(address, "GET /open/2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(100));
+    live.reducer.lock().stop(monotonic_ns());
+    std::thread::sleep(Duration::from_millis(100));
+    let records = finish(live);
+    drop(running);
+
+    let (heads, ends) = heads_and_ends(&records);
+    let answers = heads.iter().filter(|h| h.direction == Direction::Outgoing);
+    let answers: Vec<_> = answers.collect();
+    assert_eq!((answers.len(), ends.len()), (2, 2), "{heads:?} {ends:?}");
+    for (answer, end) in answers.iter().zip(&ends) {
+        assert_eq!((answer.pid, answer.fd), (end.pid, end.fd));
+        assert!(answer.at_ns <= end.at_ns);
+    }
+    // The next one has the number of the first.
+    assert!(ends[0].at_ns <= answers[1].at_ns);
+}
+
+#[test]
+fn a_connection_that_spoke_http_is_told_to_be_closed() {
+    const TEST: &str = "a_connection_that_spoke_http_is_told_to_be_closed";
+    if kernel_or_skip(TEST) {
+        told("spoke", false);
+    }
+}
+
+#[test]
+fn it_is_told_where_calls_are_only_counted_too() {
+    const TEST: &str = "it_is_told_where_calls_are_only_counted_too";
+    if kernel_or_skip(TEST) {
+        told("spoke-counted", true);
+    }
+}
