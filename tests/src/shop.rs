@@ -101,6 +101,17 @@ pub fn redis(pod: &Cgroup, folder: &Path, port: u16) -> io::Result<Running> {
 
 /// Starts all of it; its spans go to `endpoint`.
 pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> io::Result<Shop> {
+    shop_with(pod, outside, folder, endpoint, |_| {})
+}
+
+/// The same, with more settings of its api.
+pub fn shop_with(
+    pod: &Cgroup,
+    outside: &Cgroup,
+    folder: &Path,
+    endpoint: &str,
+    set: impl FnOnce(&mut Command),
+) -> io::Result<Shop> {
     let config = folder.join("config");
     let data = folder.join("data");
     fs::create_dir_all(&config)?;
@@ -137,6 +148,7 @@ pub fn shop(pod: &Cgroup, outside: &Cgroup, folder: &Path, endpoint: &str) -> io
     command.arg(format!("--redis=127.0.0.1:{redis_port}"));
     command.arg(format!("--catalog={catalog_address}"));
     traced(&mut command, "shop-api");
+    set(&mut command);
     let (api, api_address) = service(&pod.child("api")?, &mut command, &folder.join("api.log"))?;
     let mut command = Command::new(binary("shop-load"));
     command

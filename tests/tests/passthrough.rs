@@ -7,14 +7,47 @@
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    resource::v1::Resource,
+};
+use prost::Message;
 use stethos_tests::{
     cgroup::Cgroup,
     collector::Span,
-    shop::{collector_or_skip, free_port, shop},
+    programs::compile_or_skip,
+    shop::{collector_or_skip, free_port, shop_with},
     sidecar::Sidecar,
 };
 
 const TEST: &str = "faults_stand_under_the_span_that_the_application_sent";
+
+/// A resource with this name, as a process publishes it (OTEP 4719), in hexadecimal.
+fn published(name: &str) -> String {
+    let attribute = KeyValue {
+        key: "service.name".to_owned(),
+        value: Some(AnyValue {
+            value: Some(Value::StringValue(name.to_owned())),
+        }),
+        ..KeyValue::default()
+    };
+    let resource = Resource {
+        attributes: vec![attribute],
+        ..Resource::default()
+    };
+    let bytes = ProcessContext {
+        resource: Some(resource),
+    }
+    .encode_to_vec();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `opentelemetry.proto.processcontext.v1development.ProcessContext`, without what stands beside the resource.
+#[derive(Clone, PartialEq, Message)]
+struct ProcessContext {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+}
 
 /// A refused connection happens before the api writes anything: without the pass-through there is only
 /// the caller's span (`end_to_end`).
@@ -29,7 +62,16 @@ fn faults_stand_under_the_span_that_the_application_sent() {
     let outside = Cgroup::new("outside").unwrap();
     let pod = Cgroup::new("through").unwrap();
     let endpoint = format!("http://{through}");
-    let mut shop = shop(&pod, &outside, folder.path(), &endpoint).unwrap();
+    let library = folder.path().join("libprocess_context.so");
+    let made = ["-shared", "-fPIC", "-o", library.to_str().unwrap()];
+    if !compile_or_skip(TEST, "process_context.c", &made) {
+        return;
+    }
+    let mut shop = shop_with(&pod, &outside, folder.path(), &endpoint, |api| {
+        api.env("LD_PRELOAD", &library)
+            .env("PROCESS_CONTEXT", published("shop-api-itself"));
+    })
+    .unwrap();
     let (state, log) = (
         folder.path().join("state"),
         folder.path().join("stethos.log"),
@@ -57,7 +99,8 @@ fn faults_stand_under_the_span_that_the_application_sent() {
     });
     for fault in &faults {
         assert_eq!(fault.attribute("stethos.trace.parent"), Some("own"));
-        assert_eq!(fault.service, "shop-api");
+        // What the process publishes goes before its variables.
+        assert_eq!(fault.service, "shop-api-itself");
         // The application's span came through, and is the one.
         let parent = collector.wait("the api's span", Duration::from_secs(20), |received| {
             let mut spans = received.spans.iter();

@@ -14,28 +14,10 @@ use stethos::capture::{
     node::Published,
     thread_context::{ThreadContext, TlsKind},
 };
-use stethos_tests::skip::{Need, skip};
+use stethos_tests::programs::compile_or_skip;
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/thread_context.c");
-
-/// Compiles the source; false when there is no compiler.
 fn compile(test: &str, arguments: &[&str]) -> bool {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let compiled = Command::new(&compiler)
-        .args(["-O1", "-x", "c", SOURCE, "-x", "none"])
-        .args(arguments)
-        .output();
-    match compiled {
-        Ok(output) => {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{arguments:?}: {errors}");
-            true
-        }
-        Err(error) => {
-            skip(Need::Tool, test, &format!("{compiler}: {error}"));
-            false
-        }
-    }
+    compile_or_skip(test, "thread_context.c", arguments)
 }
 
 /// A program that ends with the test.

@@ -3,7 +3,7 @@
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, time::Duration};
 
 use stethos::{
     capture::{Live, reader::monotonic_ns},
@@ -14,10 +14,10 @@ use stethos::{
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
     live::{finish, settings, start},
-    skip::{Need, kernel_or_skip, skip},
+    programs::compile_or_skip,
+    skip::kernel_or_skip,
 };
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/spans.c");
 const THREADS: usize = 8;
 
 /// How the program is put together.
@@ -40,24 +40,9 @@ fn compile(test: &str, folder: &Path, made: Made) -> bool {
             vec!["-DELSEWHERE", "-o", &program, "-pthread", &library, &rpath],
         ],
     };
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    for arguments in steps {
-        let compiled = Command::new(&compiler)
-            .args(["-O1", "-x", "c", SOURCE, "-x", "none"])
-            .args(&arguments)
-            .output();
-        match compiled {
-            Ok(output) => {
-                let errors = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{arguments:?}: {errors}");
-            }
-            Err(error) => {
-                skip(Need::Tool, test, &format!("{compiler}: {error}"));
-                return false;
-            }
-        }
-    }
-    true
+    steps
+        .iter()
+        .all(|arguments| compile_or_skip(test, "spans.c", arguments))
 }
 
 /// What became of the calls of requests.

@@ -9,8 +9,8 @@
 //! - With `CI=true` a skipped `kernel` test is a failure, except under `--fast`.
 //! - `STETHOS_ROTEL` names the collector's binary, `STETHOS_S3_SERVER` that of the S3 server
 //!   (versitygw, or one that takes its arguments), `STETHOS_GRAFANA` the folder with packages of npm
-//!   that dashboards are held against, `STETHOS_JAEGER` Jaeger 2. What tests load lies in `artifacts`
-//!   and `test-artifacts` below cargo's build folder.
+//!   that dashboards are held against, `STETHOS_JAEGER` Jaeger 2, `STETHOS_TRACER` a Python that has
+//!   ddtrace. What tests load lies in `artifacts` and `test-artifacts` below cargo's build folder.
 //! - `STETHOS_KERNELS` names the folder with other kernels, `VERSION/vmlinuz` each; where one could
 //!   not be fetched, `VERSION/missing` says why, and its tests skip themselves with the need
 //!   `kernel`. `STETHOS_TEST_BINARIES` lists, like `PATH`, the integration-test binaries of this
@@ -63,6 +63,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
             .map(|server| ("STETHOS_S3_SERVER", server.into())),
     );
     parts.extend(plan.jaeger.map(|jaeger| ("STETHOS_JAEGER", jaeger.into())));
+    parts.extend(plan.tracer.map(|python| ("STETHOS_TRACER", python.into())));
     parts.extend(
         plan.grafana
             .map(|folder| ("STETHOS_GRAFANA", folder.into())),

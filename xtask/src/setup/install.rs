@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use super::kernel;
 use super::plan::{
     Action, BPF_LINKER_VERSION, GO_VERSION, GRAFANA_PACKAGES, Go, JAEGER_MODULE, JAEGER_VERSION,
-    LLVM, NODE_VERSION, Node, ONNX_PACKAGES, Plan, ROTEL_VERSION, VERSITYGW_VERSION,
+    LLVM, NODE_VERSION, Node, ONNX_PACKAGES, Plan, ROTEL_VERSION, TRACER_PACKAGES,
+    VERSITYGW_VERSION,
 };
 use crate::step;
 use crate::workspace::{Workspace, steers_toolchain};
@@ -38,6 +39,10 @@ pub(super) fn perform(workspace: &Workspace, plan: &Plan, action: &Action) -> Re
             Some(binary) => install_jaeger(workspace, go, binary),
             None => Ok(()),
         },
+        Action::Tracer {
+            python,
+            environment,
+        } => install_tracer(workspace, python, environment),
         Action::Onnx {
             python,
             environment,
@@ -165,6 +170,12 @@ fn collector_in(environment: &Path) -> Result<PathBuf> {
         "the rotel package holds no rotel-agent in {}",
         environment.display()
     )
+}
+
+fn install_tracer(workspace: &Workspace, python: &Path, environment: &Path) -> Result<()> {
+    let [package] = TRACER_PACKAGES;
+    eprintln!("installing {package} from PyPI, for the tests only");
+    install_from_pypi(workspace, "ddtrace", python, environment, &TRACER_PACKAGES)
 }
 
 fn install_onnx(workspace: &Workspace, python: &Path, environment: &Path) -> Result<()> {

@@ -4,6 +4,7 @@ mod grafana;
 mod lab;
 mod onnx;
 mod servers;
+mod tracer;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub(crate) use onnx::ONNX_PACKAGES;
 pub(crate) use servers::{
     GO_VERSION, Go, JAEGER_MODULE, JAEGER_VERSION, ROTEL_VERSION, VERSITYGW_VERSION,
 };
+pub(crate) use tracer::TRACER_PACKAGES;
 
 pub(crate) const LLVM: &str = "/usr/lib/llvm-22/bin";
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -54,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) grafana: Option<PathBuf>,
     /// Jaeger's binary, below the tools folder unless `STETHOS_JAEGER` names another.
     pub(crate) jaeger: Option<PathBuf>,
+    /// An interpreter that has the tracer, below the tools folder unless `STETHOS_TRACER` names another.
+    pub(crate) tracer: Option<PathBuf>,
     /// Where `VERSION/vmlinuz` lie, below the tools folder unless `STETHOS_KERNELS` names another.
     pub(crate) kernels: Option<PathBuf>,
     /// An interpreter that has ONNX Runtime, below the tools folder.
@@ -77,6 +81,11 @@ pub(crate) enum Action {
     Grafana { node: Node, folder: PathBuf },
     /// Build Jaeger with Go.
     Jaeger(Go),
+    /// Install the tracer from PyPI into this environment with this interpreter.
+    Tracer {
+        python: PathBuf,
+        environment: PathBuf,
+    },
     /// Install ONNX Runtime from PyPI into this environment with this interpreter.
     Onnx {
         python: PathBuf,
@@ -135,12 +144,13 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         planner.program("strace", "strace", "strace", "tests of call sequences");
     }
     let (mut rotel, mut s3_server, mut kernels) = (None, None, None);
-    let (mut jaeger, mut grafana) = (None, None);
+    let (mut jaeger, mut grafana, mut tracer) = (None, None, None);
     if scope >= Scope::Test {
         rotel = Some(planner.rotel(tools));
         s3_server = Some(planner.s3_server(tools));
         jaeger = Some(planner.jaeger(tools));
         grafana = Some(planner.grafana(tools));
+        tracer = Some(planner.tracer(tools));
         kernels = Some(planner.kernels(tools));
     }
     let onnx = (scope == Scope::Scoring).then(|| planner.onnx(tools));
@@ -153,6 +163,7 @@ pub(crate) fn plan(machine: &dyn Machine, scope: Scope, tools: &Path) -> Plan {
         s3_server,
         grafana,
         jaeger,
+        tracer,
         kernels,
         onnx,
         actions,

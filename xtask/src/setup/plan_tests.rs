@@ -138,6 +138,10 @@ fn a_bare_debian_gets_everything_once() {
                 node: Node::FromPython("/usr/bin/python3".into()),
                 folder: "/t/tools/grafana-12.4.0".into(),
             },
+            Action::Tracer {
+                python: "/usr/bin/python3".into(),
+                environment: "/t/tools/ddtrace-4.16.0".into(),
+            },
             Action::Kernel("6.1"),
             Action::Kernel("6.12"),
         ]
@@ -180,6 +184,7 @@ fn a_ready_machine_needs_nothing_and_no_root() {
         .answers("/t/tools/versitygw-1.8.0/bin/versitygw --version", "1.8.0")
         .answers("/t/tools/grafana-12.4.0/node --version", "v24.19.0")
         .answers("/t/tools/jaeger-2.13.0/bin/jaeger version", "{}")
+        .answers("/t/tools/ddtrace-4.16.0/bin/python3 -c import ddtrace", "")
         .plan(Scope::Test);
     assert_eq!((plan.actions, plan.missing), (vec![], vec![]));
 }
