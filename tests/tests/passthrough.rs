@@ -94,10 +94,12 @@ fn faults_stand_under_the_span_that_the_application_sent() {
     let faults = collector.wait("fault spans", Duration::from_secs(30), |received| {
         let faults = received.spans.iter();
         let faults = faults.filter(|span| span.name == "stethos.fault dependency.refused");
-        let faults: Vec<Span> = faults.filter(own).cloned().collect();
-        (faults.len() >= 5).then_some(faults)
+        let faults: Vec<Span> = faults.cloned().collect();
+        (faults.iter().filter(own).count() >= 20).then_some(faults)
     });
-    for fault in &faults {
+    let (right, all) = (faults.iter().filter(own).count(), faults.len());
+    assert!(right * 100 >= all * 95, "{right} of {all}");
+    for fault in faults.iter().filter(own) {
         assert_eq!(fault.attribute("stethos.trace.parent"), Some("own"));
         // What the process publishes goes before its variables.
         assert_eq!(fault.service, "shop-api-itself");
