@@ -28,6 +28,24 @@ use crate::{
 /// What is waited for comes within this time, or the test fails.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// Mounts a BPF file system that only this thread and what it starts can see.
+///
+/// # Panics
+/// When it cannot be mounted.
+pub fn mount_bpf(at: &Path) {
+    let path = std::ffi::CString::new(at.as_os_str().as_encoded_bytes()).unwrap();
+    let none = std::ptr::null();
+    // SAFETY: strings that are ended; the mount namespace is this thread's own.
+    unsafe {
+        assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        let made = libc::mount(none, c"/".as_ptr(), none, private, none.cast());
+        assert_eq!(made, 0);
+        let bpf = c"bpf".as_ptr();
+        assert_eq!(libc::mount(bpf, path.as_ptr(), bpf, 0, none.cast()), 0);
+    }
+}
+
 /// A folder with a BPF file system that only this thread and what it starts can see.
 pub struct Site {
     pub folder: tempfile::TempDir,
@@ -41,17 +59,7 @@ impl Site {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mount = folder.path().join("bpf");
         fs::create_dir(&mount).unwrap();
-        let path = std::ffi::CString::new(mount.as_os_str().as_encoded_bytes()).unwrap();
-        let none = std::ptr::null();
-        // SAFETY: strings that are ended; the mount namespace is this thread's own.
-        unsafe {
-            assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
-            let private = libc::MS_REC | libc::MS_PRIVATE;
-            let made = libc::mount(none, c"/".as_ptr(), none, private, none.cast());
-            assert_eq!(made, 0);
-            let bpf = c"bpf".as_ptr();
-            assert_eq!(libc::mount(bpf, path.as_ptr(), bpf, 0, none.cast()), 0);
-        }
+        mount_bpf(&mount);
         Self { folder }
     }
 

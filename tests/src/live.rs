@@ -9,7 +9,7 @@ use stethos::{
 };
 use syscalls::Sysno;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Stepped};
 
 /// Rings of `ring` bytes, room for `threads`, read every `poll_ms`.
 pub fn settings(ring: u32, threads: u32, poll_ms: u64) -> Settings {
@@ -27,6 +27,20 @@ pub fn settings(ring: u32, threads: u32, poll_ms: u64) -> Settings {
 
 pub fn start(cgroup: &Cgroup, settings: Settings) -> Live {
     capture::start(&[Target::Cgroup(cgroup.path().to_owned())], settings).unwrap()
+}
+
+/// What is delivered until the program has done its part, and all that is left then.
+pub fn until_done(mut live: Live, program: Stepped) -> Vec<Record> {
+    let mut records = Vec::new();
+    while program.is_busy() {
+        while let Ok(batch) = live.records.try_recv() {
+            records.extend(batch);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    program.finish().unwrap();
+    records.extend(finish(live));
+    records
 }
 
 /// Stops the capture and gives everything that it delivered.

@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
-    process::{Command, Stdio},
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -15,29 +13,16 @@ use stethos::{
 };
 use stethos_tests::{
     cgroup::Cgroup,
+    join::{Application, Server},
     live::{finish, settings, start},
-    programs::binary,
-    sidecar::Running,
     skip::kernel_or_skip,
 };
-
-/// A server with a thread for each connection, and where it listens.
-fn server(pod: &Cgroup, folder: &Path) -> (Running, SocketAddr) {
-    let mut command = Command::new(binary("join-server"));
-    command.arg("threads").stdout(Stdio::piped());
-    let mut server = Running::start(pod, &mut command, &folder.join("log")).unwrap();
-    let mut line = String::new();
-    let output = server.0.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
-    let port: u16 = line.trim().parse().unwrap();
-    (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-}
 
 /// Says something on a connection of its own, and waits until the server has closed it.
 fn say(address: SocketAddr, words: &str) {
     let mut connection = TcpStream::connect(address).unwrap();
     connection.write_all(words.as_bytes()).unwrap();
-    connection.shutdown(std::net::Shutdown::Write).unwrap();
+    connection.shutdown(Shutdown::Write).unwrap();
     io::copy(&mut connection.take(1 << 20), &mut io::sink()).unwrap();
 }
 
@@ -54,9 +39,9 @@ fn heads_and_ends(records: &[Record]) -> (Vec<&HttpHead>, Vec<&ConnectionClosed>
 }
 
 fn told(test: &str, reduced: bool) {
-    let folder = tempfile::tempdir().unwrap();
     let pod = Cgroup::new(test).unwrap();
-    let (running, address) = server(&pod, folder.path());
+    let server = Server::start(&pod, Application::Threads, false).unwrap();
+    let address = server.address();
     let live = start(&pod, settings(4 << 20, 64, 10));
     if reduced {
         live.reducer.lock().start(1, monotonic_ns());
@@ -68,7 +53,7 @@ fn told(test: &str, reduced: bool) {
     live.reducer.lock().stop(monotonic_ns());
     std::thread::sleep(Duration::from_millis(100));
     let records = finish(live);
-    drop(running);
+    drop(server);
 
     let (heads, ends) = heads_and_ends(&records);
     let answers = heads.iter().filter(|h| h.direction == Direction::Outgoing);

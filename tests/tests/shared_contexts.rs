@@ -5,27 +5,24 @@
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, TcpStream},
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
     os::fd::{FromRawFd as _, OwnedFd},
     path::Path,
-    process::{Command, Stdio},
     time::Duration,
 };
 
 use aya::maps::{HashMap, Map, MapData};
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
 use stethos::{
-    diagnosis::report::AffectedCall,
     record::{Record, Subject},
     trace::{Context, Join, JoinConfig, ParentKind, Source},
 };
 use stethos_tests::{
+    broker::mount_bpf,
     cgroup::Cgroup,
-    join::{callers_span, own_span, path_of, trace_of, traceparent},
+    join::{Application, Server, affected, callers_span, own_span, path_of, trace_of, traceparent},
     live::{finish, settings, start},
-    programs::binary,
-    sidecar::Running,
     skip::kernel_or_skip,
 };
 
@@ -34,16 +31,7 @@ type Shared = HashMap<MapData, u64, [u8; 24]>;
 
 /// A BPF file system that only this thread and what it starts can see, with OBI's map in it.
 fn shared() -> Shared {
-    let none = std::ptr::null();
-    // SAFETY: strings that are ended; the mount namespace is this thread's own.
-    unsafe {
-        assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
-        let private = libc::MS_REC | libc::MS_PRIVATE;
-        let made = libc::mount(none, c"/".as_ptr(), none, private, none.cast());
-        assert_eq!(made, 0);
-        let (bpf, place) = (c"bpf".as_ptr(), c"/sys/fs/bpf".as_ptr());
-        assert_eq!(libc::mount(bpf, place, bpf, 0, none.cast()), 0);
-    }
+    mount_bpf(Path::new("/sys/fs/bpf"));
     let folder = Path::new("/sys/fs/bpf/otel");
     fs::create_dir(folder).unwrap();
     let map = MapData::from_fd(made().unwrap()).unwrap();
@@ -76,23 +64,17 @@ fn made() -> io::Result<OwnedFd> {
 
 /// A server with one thread for its one connection.
 struct Asked {
-    server: Running,
+    server: Server,
     connection: TcpStream,
     /// Process and thread, as the map has them.
     key: u64,
 }
 
 impl Asked {
-    fn start(pod: &Cgroup, folder: &Path) -> Self {
-        let mut command = Command::new(binary("join-server"));
-        command.arg("threads").stdout(Stdio::piped());
-        let mut server = Running::start(pod, &mut command, &folder.join("log")).unwrap();
-        let mut line = String::new();
-        let output = server.0.stdout.take().unwrap();
-        BufReader::new(output).read_line(&mut line).unwrap();
-        let port = line.trim().parse().unwrap();
-        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let pid = server.0.id();
+    fn start(pod: &Cgroup) -> Self {
+        let server = Server::start(pod, Application::Threads, false).unwrap();
+        let connection = TcpStream::connect(server.address()).unwrap();
+        let pid = server.child.id();
         let threads = Path::new("/proc").join(pid.to_string()).join("task");
         let tid = loop {
             let mut tids = fs::read_dir(&threads).unwrap();
@@ -142,16 +124,7 @@ fn context_of(records: &[Record], number: u32) -> Context {
                 join.on_calls((window.pid, window.tid), numbers);
             }
             Record::Detail(detail) if detail.subject == Subject::Path(path_of(number)) => {
-                call = Some(AffectedCall {
-                    incident_id: String::new(),
-                    container: detail.container,
-                    pid: detail.pid,
-                    tid: detail.tid,
-                    fd: -1,
-                    start_ns: detail.at_ns,
-                    end_ns: detail.at_ns,
-                    token: "openat:ENOENT".to_owned(),
-                });
+                call = Some(affected(detail));
             }
             _ => {}
         }
@@ -166,9 +139,8 @@ fn what_simulated_instrumentation_shares_is_the_calls_span() {
         return;
     }
     let mut shared = shared();
-    let folder = tempfile::tempdir().unwrap();
     let pod = Cgroup::new("shared").unwrap();
-    let mut asked = Asked::start(&pod, folder.path());
+    let mut asked = Asked::start(&pod);
     let live = start(&pod, settings(4 << 20, 64, 10));
     let (known, unknown, nothing) = (1, 2, 3);
     let entry = |trace: [u8; 16], span: [u8; 8]| -> [u8; 24] {

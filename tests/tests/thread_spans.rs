@@ -7,13 +7,13 @@ use std::{path::Path, time::Duration};
 
 use stethos::{
     capture::{Live, reader::monotonic_ns},
-    diagnosis::report::AffectedCall,
     record::{Detail, Record, Subject},
     trace::{Join, JoinConfig, Source},
 };
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
-    live::{finish, settings, start},
+    join::affected,
+    live::{settings, start, until_done},
     programs::compile_or_skip,
     skip::kernel_or_skip,
 };
@@ -89,16 +89,7 @@ fn judge(join: &Join, detail: &Detail, joined: &mut Joined) {
     let Subject::Path(path) = &detail.subject else {
         return;
     };
-    let context = join.resolve(&AffectedCall {
-        incident_id: String::new(),
-        container: detail.container,
-        pid: detail.pid,
-        tid: detail.tid,
-        fd: -1,
-        start_ns: detail.at_ns,
-        end_ns: detail.at_ns,
-        token: "openat:ENOENT".to_owned(),
-    });
+    let context = join.resolve(&affected(detail));
     if path == "/nobody" {
         joined.made_up += usize::from(context.parent.is_some());
         return;
@@ -141,19 +132,10 @@ fn run(
     let words = [&THREADS.to_string(), &steps.to_string(), how];
     // What this process starts later is left out of its capture.
     let program = Stepped::start(&pod, program.to_str().unwrap(), &words).unwrap();
-    let mut live = start(&pod, settings);
+    let live = start(&pod, settings);
     let running = program.begin().unwrap();
     meanwhile(&live);
-    let mut records = Vec::new();
-    while running.is_busy() {
-        while let Ok(batch) = live.records.try_recv() {
-            records.extend(batch);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    running.finish().unwrap();
-    records.extend(finish(live));
-    Some(joined(&records))
+    Some(joined(&until_done(live, running)))
 }
 
 #[test]

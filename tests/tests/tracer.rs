@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use stethos::{
-    diagnosis::report::AffectedCall,
     record::{Detail, Record, Subject},
     trace::{Context, Join, JoinConfig, Source},
 };
 use stethos_tests::{
     cgroup::{Cgroup, Stepped},
-    live::{finish, settings, start},
+    join::affected,
+    live::{settings, start, until_done},
     skip::{Need, kernel_or_skip, skip},
 };
 
@@ -38,16 +38,7 @@ fn contexts(records: &[Record]) -> Vec<(&Detail, Context)> {
 }
 
 fn resolved(join: &Join, detail: &Detail) -> Context {
-    join.resolve(&AffectedCall {
-        incident_id: String::new(),
-        container: detail.container,
-        pid: detail.pid,
-        tid: detail.tid,
-        fd: -1,
-        start_ns: detail.at_ns,
-        end_ns: detail.at_ns,
-        token: "openat:ENOENT".to_owned(),
-    })
+    join.resolve(&affected(detail))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -76,19 +67,11 @@ fn calls_are_put_under_the_spans_of_a_real_tracer() {
     let words = [python.as_str(), PROGRAM, &threads, &steps];
     let words = [&settings_of_tracer[..], &words].concat();
     let program = Stepped::start(&pod, "env", &words).unwrap();
-    let mut live = start(&pod, settings(4 << 20, 512, 10));
+    let live = start(&pod, settings(4 << 20, 512, 10));
     // It is looked for within the first second of what is seen of a process.
     std::thread::sleep(Duration::from_millis(1500));
     let running = program.begin().unwrap();
-    let mut records = Vec::new();
-    while running.is_busy() {
-        while let Ok(batch) = live.records.try_recv() {
-            records.extend(batch);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    running.finish().unwrap();
-    records.extend(finish(live));
+    let records = until_done(live, running);
 
     let (mut right, mut all) = (0, 0);
     for (detail, context) in contexts(&records) {

@@ -22,8 +22,12 @@ const ADDRESS_MAX: u64 = 110;
 const _: () = assert!(ADDRESS_MAX as usize <= PEER_BYTES);
 const _: () = assert!(EVENT_HEAD % align_of::<u64>() == 0);
 const PATH_MAX: u32 = 256;
-/// `HTTP/1.x NNN` and what ends it. What is shorter is no message.
-const STATUS_BYTES: u32 = 16;
+/// `HTTP/1.x NNN` and what ends it. What is shorter is no message of HTTP/1.
+const STATUS_BYTES: i64 = 16;
+/// The shortest frame of HTTP/2 with headers: they may be one byte.
+const FRAME_BYTES: u32 = 10;
+/// What is read of a message to tell what it is.
+type Start = [u32; FRAME_BYTES.div_ceil(4) as usize];
 /// How an answer starts.
 const ANSWER: u32 = word(b"HTTP");
 
@@ -40,7 +44,7 @@ struct Returned {
 pub fn of_call(slot: &ThreadSlot, class: u32, args: [u64; 3], now: u64, familiar: bool) {
     let returned = Returned { class, args };
     if class & (class::READ | class::WRITE) != 0 {
-        if slot.last.ret >= i64::from(STATUS_BYTES) {
+        if slot.last.ret >= i64::from(FRAME_BYTES) {
             http(slot, returned, now);
         }
     } else if class & class::ADDRESS_1 != 0 {
@@ -187,22 +191,19 @@ fn http(slot: &ThreadSlot, returned: Returned, now: u64) {
     let Some((base, room)) = buffer(returned) else {
         return;
     };
-    let mut start = [0u32; STATUS_BYTES as usize / 4];
+    let mut start = Start::default();
     // SAFETY: so many bytes fit; the helper checks the user address.
     let failed = unsafe {
-        generated::bpf_probe_read_user((&raw mut start).cast(), STATUS_BYTES, base as *const _)
+        generated::bpf_probe_read_user((&raw mut start).cast(), FRAME_BYTES, base as *const _)
     };
-    if failed != 0 || !(looks_like_http(start[0]) || looks_like_frames(start)) {
+    let message = slot.last.ret >= STATUS_BYTES && looks_like_http(start[0]);
+    if failed != 0 || !(message || looks_like_frames(start)) {
         return;
     }
     let (received, answer) = (returned.class & class::READ != 0, start[0] == ANSWER);
-    descriptors::speaks(slot, looks_like_http(start[0]) && received != answer, now);
+    descriptors::speaks(slot, message && received != answer, now);
     // Of an answer, nothing but its status is read.
-    let most = if answer {
-        u64::from(STATUS_BYTES)
-    } else {
-        room
-    };
+    let most = if answer { STATUS_BYTES as u64 } else { room };
     ship_http(
         slot,
         returned.class,
@@ -357,7 +358,7 @@ fn looks_like_http(start: u32) -> bool {
 /// First bytes of HTTP/2 frames that may have a head among them: of a head itself, or of what is small and
 /// stands before one.
 #[inline(always)]
-fn looks_like_frames(start: [u32; STATUS_BYTES as usize / 4]) -> bool {
+fn looks_like_frames(start: Start) -> bool {
     const HEADERS: u32 = 1;
     const SETTINGS: u32 = 4;
     const PING: u32 = 6;

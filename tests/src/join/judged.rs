@@ -97,7 +97,12 @@ fn judge(join: &Join, detail: &Detail, joined: &mut Joined) {
     let Some(number) = number_of(&detail.subject) else {
         return;
     };
-    let context = join.resolve(&AffectedCall {
+    joined.count(number, &join.resolve(&affected(detail)));
+}
+
+/// A call that failed, as diagnosis asks about it.
+pub fn affected(detail: &Detail) -> AffectedCall {
+    AffectedCall {
         incident_id: String::new(),
         container: detail.container,
         pid: detail.pid,
@@ -109,8 +114,7 @@ fn judge(join: &Join, detail: &Detail, joined: &mut Joined) {
             Subject::Path(_) => "openat:ENOENT".to_owned(),
             Subject::Peer(_) => "connect:ECONNREFUSED".to_owned(),
         },
-    });
-    joined.count(number, &context);
+    }
 }
 
 /// The request that a failing call is of.

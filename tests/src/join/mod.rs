@@ -23,7 +23,7 @@ use crate::{
     live::{finish, settings, start},
     programs::binary,
 };
-pub use judged::{Joined, judged};
+pub use judged::{Joined, affected, judged};
 
 /// Requests that are under way at once.
 pub const CONNECTIONS: usize = 64;
@@ -163,9 +163,9 @@ pub fn ask(asked: Asked) -> Option<Vec<Record>> {
     let mut settings = settings(16 << 20, 1024, 10);
     settings.capacity.event_ring_bytes = 16 << 20;
     // What this process starts later is left out of its capture.
-    let mut server = Server::start(&pod, asked)?;
+    let mut server = Server::start(&pod, asked.application, asked.publish)?;
     let mut live = start(&pod, settings);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));
+    let address = server.address();
     // A process is seen once it calls; what it publishes is looked for within a second of that.
     drop(TcpStream::connect(address).unwrap());
     std::thread::sleep(Duration::from_millis(1500));
@@ -214,14 +214,16 @@ fn client(address: SocketAddr, asked: Asked, next: &AtomicU32) {
     }
 }
 
-struct Server {
-    child: Child,
+/// A server that ends with the test.
+pub struct Server {
+    pub child: Child,
     port: u16,
 }
 
 impl Server {
-    fn start(pod: &Cgroup, asked: Asked) -> Option<Self> {
-        let mut command = asked.application.command(asked.publish);
+    /// None when it is not installed; `publish`: it says which span each thread works for.
+    pub fn start(pod: &Cgroup, application: Application, publish: bool) -> Option<Self> {
+        let mut command = application.command(publish);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = pod.spawn(&mut command).ok()?;
         let mut line = String::new();
@@ -229,6 +231,10 @@ impl Server {
         BufReader::new(output).read_line(&mut line).unwrap();
         let port = line.trim().parse().unwrap();
         Some(Self { child, port })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     fn end(&mut self) {

@@ -106,8 +106,12 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
     } else {
         &options.benches
     };
-    let with_servers =
-        |bench: &Bench| matches!(bench, Bench::Servers | Bench::Steady | Bench::Units);
+    let with_servers = |bench: &Bench| {
+        matches!(
+            bench,
+            Bench::Servers | Bench::Steady | Bench::Units | Bench::Trace
+        )
+    };
     let scope = if benches.contains(&Bench::Learning) {
         Scope::Corpus
     } else if benches.iter().any(with_servers) {
@@ -151,7 +155,11 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<()> {
             ),
             Bench::Learning => learning::run(workspace, &options.learning),
             Bench::Units => units::run(workspace, options.json),
-            Bench::Trace => trace::cost(workspace, options.rounds),
+            Bench::Trace => {
+                let mut figures = trace::cost(workspace, options.rounds)?;
+                figures.extend(trace::throughput(workspace, options.rounds)?);
+                Ok(figures)
+            }
             Bench::Join => trace::join(workspace, options.requests),
             Bench::Outage => match &collector {
                 Some(collector) => outage::run(workspace, collector, options.minutes),

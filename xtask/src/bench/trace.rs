@@ -1,18 +1,24 @@
 //! What it costs to find the span of a call, and how often it is found.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::application::{Application, POD};
 use super::figure::{Figure, Goal};
 use super::hook::{Hook, hook};
+use super::load;
 use super::processors::{Processor, pin};
 use super::rounds::{Spread, interleave};
+use super::servers::SERVERS;
+use crate::lab::Lab;
 use crate::workspace::Workspace;
 
 /// `bench-join REQUESTS` gives one JSON object for each way of asking.
 const JOIN: &str = "bench-join";
+const SPAN: Duration = Duration::from_secs(2);
 
 /// Who calls, and how it is captured.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +89,37 @@ pub(super) fn cost(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
         let spread = Spread::of(&added);
         let name = format!("trace.added.{rung}");
         figures.extend(Figure::new(name, spread.median, "ns/call").with_spread(&spread));
+    }
+    Ok(figures)
+}
+
+/// What looking at heads costs servers: their throughput with it, of that without.
+pub(super) fn throughput(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
+    const WAYS: [Option<&[&str]>; 3] = [None, Some(&["--http", "off"]), Some(&[])];
+    let mut figures = Vec::new();
+    for server in SERVERS {
+        let lab = Lab::new("stethos-bench")?;
+        let application = Application::start(&lab, server)?;
+        let pod = lab.cgroup(POD).display().to_string();
+        let rates = interleave(&WAYS, rounds, |way| {
+            let words = way.map(|words| [&["captured", "--cgroup", &pod], words].concat());
+            let attached = words.map(|words| Hook::start(hook(workspace, &words)));
+            let _attached = attached.transpose()?;
+            Ok(load::measure(&lab, &application, SPAN)?.rate)
+        })?;
+        let [none, without, with] = rates.as_slice() else {
+            continue;
+        };
+        for (name, rates, base, unit) in [
+            ("without_heads", without, none, "× none"),
+            ("with_heads", with, none, "× none"),
+            ("heads", with, without, "× without"),
+        ] {
+            let ratios = rates.iter().zip(base).map(|(rate, base)| rate / base);
+            let spread = Spread::of(&ratios.collect::<Vec<f64>>());
+            let name = format!("trace.throughput.{}.{name}", server.name());
+            figures.extend(Figure::new(name, spread.median, unit).with_spread(&spread));
+        }
     }
     Ok(figures)
 }

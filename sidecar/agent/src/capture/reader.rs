@@ -208,6 +208,7 @@ impl Reader {
                 facts.process_ended(event.pid);
                 self.published.process_ended(event.pid);
             }
+            kind::CONTEXT => self.published.spans = true,
             kind::EXEC => {
                 facts.describe(node, event.pid, container, event.at_ns, out);
                 self.published.look_at(event.pid, container);

@@ -27,6 +27,8 @@ const PROCESSES: usize = 4096;
 #[derive(Default)]
 pub(super) struct PublishedFacts {
     processes: BTreeMap<u32, Watched>,
+    /// A thread's span was told of: before, none can be lost that matters.
+    pub(super) spans: bool,
     /// Changes of threads' spans that were lost, as last told, without those threads that lost none.
     lost: HashMap<u32, u32>,
 }
@@ -108,6 +110,9 @@ impl Reader {
     /// Tells of threads, those that ended lately included, that lost a change of their span: which one they
     /// work for is not known until the next change.
     pub(super) fn lost_spans(&mut self, at_ns: Nanos, out: &mut Vec<Record>) {
+        if !self.published.spans {
+            return;
+        }
         for slot in self.pod.slots.all() {
             let lost = slot.lost_spans();
             if lost == 0 {
