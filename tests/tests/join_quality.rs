@@ -62,7 +62,12 @@ fn requests_that_are_read_put_no_call_under_anothers_span() {
         Application::Http2,
         Application::Node,
     ] {
-        for operation in [Operation::Open, Operation::Connect, Operation::Elsewhere] {
+        for operation in [
+            Operation::Open,
+            Operation::Connect,
+            Operation::Elsewhere,
+            Operation::Exchange,
+        ] {
             let Some(joined) = tried(TEST, application, false, operation) else {
                 break;
             };
@@ -72,7 +77,13 @@ fn requests_that_are_read_put_no_call_under_anothers_span() {
                 (0, 0, 0),
                 "{application:?} {operation:?}: {joined:?}"
             );
-            if application != Application::Threads {
+            if operation == Operation::Exchange {
+                // It is part of a request that says whose it is.
+                assert!(
+                    joined.right_percent() >= 95.0,
+                    "{application:?}: {joined:?}"
+                );
+            } else if application != Application::Threads {
                 // Where it is not known whose it is, the right one is among those that it may be.
                 assert!(
                     joined.right + joined.linked >= joined.all() * 8 / 10,

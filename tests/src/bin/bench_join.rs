@@ -19,7 +19,12 @@ fn main() {
             if publish && application == Application::Node {
                 continue;
             }
-            for operation in [Operation::Open, Operation::Connect, Operation::Elsewhere] {
+            for operation in [
+                Operation::Open,
+                Operation::Connect,
+                Operation::Elsewhere,
+                Operation::Exchange,
+            ] {
                 let asked = Asked {
                     application,
                     publish,

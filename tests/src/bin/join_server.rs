@@ -3,12 +3,13 @@
 //!
 //! `GET /WHAT/N` with `traceparent`, on connections that stay open. `open`: opens `/join/N`, which is not there;
 //! `connect`: connects to an address that stands for N, where nobody listens; `elsewhere`: opens on a thread
-//! that does nothing else. N is in hexadecimal. With `publish`, every thread says which span it works for
+//! that does nothing else; `exchange`: asks another server at an address that stands for N, under a span of its own.
+//! N is in hexadecimal. With `publish`, every thread says which span it works for
 //! (OTEP 4947): one of its own for each request.
 
 use std::{
     convert::Infallible,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use stethos_tests::{
-    join::{Operation, address_of, own_span, path_of, trace_of},
+    join::{Operation, address_of, dependency_of, own_span, path_of, question_of, trace_of},
     published::Published,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
@@ -87,6 +88,7 @@ fn serve(connection: TcpStream, publish: bool) -> io::Result<()> {
             match operation {
                 Operation::Open => drop(std::fs::File::open(path_of(number))),
                 Operation::Connect => drop(TcpStream::connect(address_of(number))),
+                Operation::Exchange => drop(exchange(number)),
                 Operation::Elsewhere => {
                     // Whoever does it knows nothing of the request.
                     let elsewhere =
@@ -101,6 +103,18 @@ fn serve(connection: TcpStream, publish: bool) -> io::Result<()> {
         }
         writer.write_all(ANSWER)?;
     }
+}
+
+fn exchange(number: u32) -> io::Result<usize> {
+    let mut connection = TcpStream::connect(dependency_of(number))?;
+    connection.write_all(question_of(number).as_bytes())?;
+    connection.read(&mut [0; 64])
+}
+
+async fn exchange_task(number: u32) -> io::Result<usize> {
+    let mut connection = tokio::net::TcpStream::connect(dependency_of(number)).await?;
+    connection.write_all(question_of(number).as_bytes()).await?;
+    connection.read(&mut [0; 64]).await
 }
 
 /// A task for each connection.
@@ -145,6 +159,7 @@ async fn fail(operation: Operation, number: u32, publish: bool) {
                 drop(tokio::net::TcpStream::connect(address).await);
             }
             Operation::Elsewhere => drop(tokio::fs::File::open(path_of(number)).await),
+            Operation::Exchange => drop(exchange_task(number).await),
         }
     };
     match publish {

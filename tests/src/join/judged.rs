@@ -1,10 +1,10 @@
 //! What became of the calls of requests that failed.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use stethos::{
     diagnosis::report::AffectedCall,
-    record::{Detail, Http2Heads, HttpHead, Record, Subject},
+    record::{CallWindow, Detail, Http2Heads, HttpHead, Record, Subject},
     trace::{Context, Join, JoinConfig},
 };
 
@@ -57,7 +57,8 @@ impl Joined {
 pub fn judged(records: &[Record]) -> Joined {
     let mut join = Join::new(JoinConfig::of_arch(std::env::consts::ARCH));
     let mut joined = Joined::default();
-    let mut waiting: VecDeque<&Detail> = VecDeque::new();
+    let mut connected = Connected::default();
+    let mut waiting: VecDeque<(AffectedCall, u32)> = VecDeque::new();
     let mut now = 0;
     for record in records {
         match record {
@@ -69,9 +70,13 @@ pub fn judged(records: &[Record]) -> Joined {
             Record::Window(window) => {
                 let numbers = window.calls.iter().map(|call| call.nr);
                 join.on_calls((window.pid, window.tid), numbers);
+                waiting.extend(connected.resets(window));
             }
             Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
-            Record::Detail(detail) if detail.ret < 0 => waiting.push_back(detail),
+            Record::Detail(detail) => match number_of(&detail.subject) {
+                Some(number) if detail.ret < 0 => waiting.push_back((affected(detail), number)),
+                _ => connected.look(detail),
+            },
             Record::Threads(snapshot) => join.on_threads(snapshot),
             _ => {}
         }
@@ -80,24 +85,56 @@ pub fn judged(records: &[Record]) -> Joined {
         {
             now = now.max(*at_ns);
         }
-        while let Some(detail) = waiting.front()
-            && Join::resolve_after(detail.at_ns) <= now
+        while let Some((call, number)) = waiting.front()
+            && Join::resolve_after(call.end_ns) <= now
         {
-            judge(&join, detail, &mut joined);
+            joined.count(*number, &join.resolve(call));
             waiting.pop_front();
         }
     }
-    for detail in waiting {
-        judge(&join, detail, &mut joined);
+    for (call, number) in waiting {
+        joined.count(number, &join.resolve(&call));
     }
     joined
 }
 
-fn judge(join: &Join, detail: &Detail, joined: &mut Joined) {
-    let Some(number) = number_of(&detail.subject) else {
-        return;
-    };
-    joined.count(number, &join.resolve(&affected(detail)));
+/// For which requests descriptors of processes were connected to what servers ask, and since when.
+#[derive(Default)]
+struct Connected(HashMap<(u32, i32), Vec<(u64, u32)>>);
+
+impl Connected {
+    fn look(&mut self, detail: &Detail) {
+        let Subject::Peer(peer) = &detail.subject else {
+            return;
+        };
+        if let Some(number) = host_number(peer) {
+            let of_descriptor = self.0.entry((detail.pid, detail.fd)).or_default();
+            of_descriptor.push((detail.at_ns, number));
+        }
+    }
+
+    /// Exchanges that were reset.
+    fn resets(&self, window: &CallWindow) -> Vec<(AffectedCall, u32)> {
+        const ECONNRESET: i64 = -104;
+        let reset = window.calls.iter().filter(|call| call.ret == ECONNRESET);
+        let affected = reset.filter_map(|call| {
+            let end_ns = call.enter_ns + call.duration_ns;
+            let lives = self.0.get(&(window.pid, call.fd))?.iter();
+            let (_, number) = lives.rev().find(|(since, _)| *since <= end_ns)?;
+            let affected = AffectedCall {
+                incident_id: String::new(),
+                container: window.container,
+                pid: window.pid,
+                tid: window.tid,
+                fd: call.fd,
+                start_ns: call.enter_ns,
+                end_ns,
+                token: "recvfrom:ECONNRESET".to_owned(),
+            };
+            Some((affected, *number))
+        });
+        affected.collect()
+    }
 }
 
 /// A call that failed, as diagnosis asks about it.
@@ -121,10 +158,15 @@ pub fn affected(detail: &Detail) -> AffectedCall {
 fn number_of(subject: &Subject) -> Option<u32> {
     match subject {
         Subject::Path(path) => u32::from_str_radix(path.strip_prefix("/join/")?, 16).ok(),
-        Subject::Peer(peer) => {
-            let peer: std::net::SocketAddrV4 = peer.parse().ok()?;
-            let [_, a, b, c] = peer.ip().octets();
-            (peer.port() == PORT).then(|| u32::from_be_bytes([0, a, b, c]))
-        }
+        Subject::Peer(peer) => host_number(peer).filter(|_| peer.ends_with(&format!(":{PORT}"))),
     }
+}
+
+/// The request that an address stands for.
+fn host_number(peer: &str) -> Option<u32> {
+    let peer: std::net::SocketAddrV4 = peer.parse().ok()?;
+    let [_, a, b, c] = peer.ip().octets();
+    peer.ip()
+        .is_loopback()
+        .then(|| u32::from_be_bytes([0, a, b, c]))
 }

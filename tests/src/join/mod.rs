@@ -2,6 +2,7 @@
 //! things at once, and the truth, which stands in what fails.
 #![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
+mod dependency;
 mod judged;
 mod streams;
 
@@ -23,6 +24,7 @@ use crate::{
     live::{finish, settings, start},
     programs::binary,
 };
+use dependency::Dependency;
 pub use judged::{Joined, affected, judged};
 
 /// Requests that are under way at once.
@@ -35,6 +37,8 @@ pub enum Operation {
     Connect,
     /// Opens, on another thread than the one that serves the request.
     Elsewhere,
+    /// Asks another server under a span of its own, which resets the connection.
+    Exchange,
 }
 
 impl Operation {
@@ -43,6 +47,7 @@ impl Operation {
             Operation::Open => "open",
             Operation::Connect => "connect",
             Operation::Elsewhere => "elsewhere",
+            Operation::Exchange => "exchange",
         }
     }
 
@@ -53,6 +58,7 @@ impl Operation {
             "open" => Operation::Open,
             "connect" => Operation::Connect,
             "elsewhere" => Operation::Elsewhere,
+            "exchange" => Operation::Exchange,
             _ => return None,
         };
         let number = u32::from_str_radix(parts.next()?, 16).ok()?;
@@ -67,8 +73,28 @@ pub fn path_of(number: u32) -> String {
 
 /// The address that it is refused by: of 24 bits.
 pub fn address_of(number: u32) -> SocketAddr {
+    SocketAddr::from((host_of(number), PORT))
+}
+
+fn host_of(number: u32) -> Ipv4Addr {
     let [_, a, b, c] = number.to_be_bytes();
-    SocketAddr::from((Ipv4Addr::new(127, a, b, c), PORT))
+    Ipv4Addr::new(127, a, b, c)
+}
+
+/// The variable by which servers know the port of what they ask.
+const DEPENDENCY: &str = "JOIN_DEPENDENCY";
+
+/// Where a server asks for request `number`.
+pub fn dependency_of(number: u32) -> SocketAddr {
+    let port = std::env::var(DEPENDENCY).ok();
+    let port = port.and_then(|port| port.parse().ok());
+    SocketAddr::from((host_of(number), port.unwrap_or(PORT)))
+}
+
+/// What it asks, under its own span.
+pub fn question_of(number: u32) -> String {
+    let traceparent = context(number, own_span(number));
+    format!("GET / HTTP/1.1\r\nHost: dependency\r\ntraceparent: {traceparent}\r\n\r\n")
 }
 
 /// Nobody listens there.
@@ -114,7 +140,7 @@ impl Application {
         }
     }
 
-    fn command(self, publish: bool) -> Command {
+    fn command(self, publish: bool, dependency: u16) -> Command {
         let mut command = match self {
             Application::Node => {
                 let mut command = Command::new("node");
@@ -128,6 +154,7 @@ impl Application {
             }
         };
         command.args(publish.then_some("publish"));
+        command.env(DEPENDENCY, dependency.to_string());
         command
     }
 }
@@ -149,9 +176,12 @@ impl Asked {
 }
 
 pub fn traceparent(number: u32) -> String {
+    context(number, callers_span(number))
+}
+
+fn context(number: u32, span: [u8; 8]) -> String {
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
-    let (trace, span) = (hex(&trace_of(number)), hex(&callers_span(number)));
-    format!("00-{trace}-{span}-01")
+    format!("00-{}-{}-01", hex(&trace_of(number)), hex(&span))
 }
 
 /// Asks so many things, and gives what capture delivered meanwhile. None when the application is not
@@ -218,19 +248,25 @@ fn client(address: SocketAddr, asked: Asked, next: &AtomicU32) {
 pub struct Server {
     pub child: Child,
     port: u16,
+    _dependency: Dependency,
 }
 
 impl Server {
     /// None when it is not installed; `publish`: it says which span each thread works for.
     pub fn start(pod: &Cgroup, application: Application, publish: bool) -> Option<Self> {
-        let mut command = application.command(publish);
+        let dependency = Dependency::start();
+        let mut command = application.command(publish, dependency.port);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = pod.spawn(&mut command).ok()?;
         let mut line = String::new();
         let output = child.stdout.take().unwrap();
         BufReader::new(output).read_line(&mut line).unwrap();
         let port = line.trim().parse().unwrap();
-        Some(Self { child, port })
+        Some(Self {
+            child,
+            port,
+            _dependency: dependency,
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
