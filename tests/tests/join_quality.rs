@@ -30,7 +30,12 @@ fn tried(
         return None;
     };
     let joined = judged(&records);
-    assert_eq!(joined.all(), REQUESTS as usize, "{asked:?}: {joined:?}");
+    let (all, asked_for) = (joined.all(), REQUESTS as usize);
+    match operation {
+        // An answer may be lost on its way without any call that fails.
+        Operation::Exchange => assert!((asked_for * 99 / 100..=asked_for).contains(&all)),
+        _ => assert_eq!(all, asked_for, "{asked:?}: {joined:?}"),
+    }
     Some(joined)
 }
 

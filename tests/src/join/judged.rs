@@ -57,7 +57,7 @@ impl Joined {
 pub fn judged(records: &[Record]) -> Joined {
     let mut join = Join::new(JoinConfig::of_arch(std::env::consts::ARCH));
     let mut joined = Joined::default();
-    let mut connected = Connected::default();
+    let connected = Connected::of(records);
     let mut waiting: VecDeque<(AffectedCall, u32)> = VecDeque::new();
     let mut now = 0;
     for record in records {
@@ -73,10 +73,10 @@ pub fn judged(records: &[Record]) -> Joined {
                 waiting.extend(connected.resets(window));
             }
             Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
-            Record::Detail(detail) => match number_of(&detail.subject) {
-                Some(number) if detail.ret < 0 => waiting.push_back((affected(detail), number)),
-                _ => connected.look(detail),
-            },
+            Record::Detail(detail) if detail.ret < 0 => {
+                let number = number_of(&detail.subject);
+                waiting.extend(number.map(|number| (affected(detail), number)));
+            }
             Record::Threads(snapshot) => join.on_threads(snapshot),
             _ => {}
         }
@@ -103,14 +103,26 @@ pub fn judged(records: &[Record]) -> Joined {
 struct Connected(HashMap<(u32, i32), Vec<(u64, u32)>>);
 
 impl Connected {
-    fn look(&mut self, detail: &Detail) {
-        let Subject::Peer(peer) = &detail.subject else {
-            return;
-        };
-        if let Some(number) = host_number(peer) {
-            let of_descriptor = self.0.entry((detail.pid, detail.fd)).or_default();
-            of_descriptor.push((detail.at_ns, number));
+    /// Of all records: that of a window may come before that of its connect.
+    fn of(records: &[Record]) -> Self {
+        let mut connected = Self::default();
+        for record in records {
+            if let Record::Detail(detail) = record
+                && let Subject::Peer(peer) = &detail.subject
+                && let Some(number) = host_number(peer)
+            {
+                let key = (detail.pid, detail.fd);
+                connected
+                    .0
+                    .entry(key)
+                    .or_default()
+                    .push((detail.at_ns, number));
+            }
         }
+        for lives in connected.0.values_mut() {
+            lives.sort_unstable();
+        }
+        connected
     }
 
     /// Exchanges that were reset.

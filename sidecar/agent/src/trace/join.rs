@@ -310,25 +310,24 @@ impl Join {
         let timeline = self.threads.get(&(call.pid, call.tid)).unwrap_or(&nothing);
         let open = rules::served(timeline, call);
         let migrates = self.processes.may_migrate(call.pid);
-        let context = rules::own_span(timeline, call, &open, migrates).unwrap_or_else(|| {
+        let others = self.others(call);
+        let own = rules::own_span(timeline, &others, call, &open, migrates);
+        let context = own.unwrap_or_else(|| {
             let on_same = open.iter().any(|i| i.line.0 == call.fd);
             let shared = migrates || open.is_empty() && self.processes.waits_for_many(call.pid);
             match shared && !on_same {
-                true => rules::of_process(&self.open_in_process(call), migrates),
+                true => rules::of_process(open, &others, call, migrates),
                 false => rules::callers_span(timeline, call, &open),
             }
         });
         self.with_own_span(context, call)
     }
 
-    /// The requests that any thread of the call's process was serving.
-    fn open_in_process(&self, call: &AffectedCall) -> Vec<&Incoming> {
-        let threads = self.threads.iter().filter(|(key, _)| key.0 == call.pid);
-        let mut open: Vec<_> = threads
-            .flat_map(|(_, timeline)| rules::served(timeline, call))
-            .collect();
-        open.sort_unstable_by_key(|i| (i.opened_ns, i.line));
-        open
+    /// Timelines of the other threads of the call's process.
+    fn others(&self, call: &AffectedCall) -> Vec<&Timeline> {
+        let other = |key: &(u32, u32)| key.0 == call.pid && key.1 != call.tid;
+        let others = self.threads.iter().filter(|(key, _)| other(key));
+        others.map(|(_, timeline)| timeline).collect()
     }
 
     /// In place of the caller's span, the one that it was answered under, where the application sent it.

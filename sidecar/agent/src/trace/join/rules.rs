@@ -85,6 +85,7 @@ pub(super) fn served<'a>(timeline: &'a Timeline, call: &AffectedCall) -> Vec<&'a
 /// The application's own span: the outgoing request that the call is part of.
 pub(super) fn own_span(
     timeline: &Timeline,
+    others: &[&Timeline],
     call: &AffectedCall,
     open: &[&Incoming],
     migrates: bool,
@@ -138,6 +139,9 @@ pub(super) fn own_span(
             _ => None,
         };
     }
+    if let Some(asked) = asked_elsewhere(others, call) {
+        return Some(asked);
+    }
     if open.len() > 1 || migrates || timeline.has_forgotten(call.start_ns) {
         return None;
     }
@@ -180,16 +184,52 @@ fn linked(open: &[&Incoming], reason: &'static str) -> Context {
     Context::linked(links, Source::IncomingTraceparent, reason)
 }
 
-/// Requests that the process was serving, where the thread says nothing of whose call it is.
-pub(super) fn of_process(open: &[&Incoming], migrates: bool) -> Context {
-    match open {
+/// Requests that the process was serving, where the thread says nothing of whose call it is: those that
+/// this thread has open, and those of the others.
+pub(super) fn of_process<'a>(
+    mut open: Vec<&'a Incoming>,
+    others: &[&'a Timeline],
+    call: &AffectedCall,
+    migrates: bool,
+) -> Context {
+    open.extend(others.iter().flat_map(|timeline| served(timeline, call)));
+    open.sort_unstable_by_key(|i| (i.opened_ns, i.line));
+    match open.as_slice() {
         [] => Context::none("no request was open in this process"),
-        _ if open.len() > MAX_LINKS => {
+        all if all.len() > MAX_LINKS => {
             Context::none("more requests were open in this process than are linked")
         }
-        _ if migrates => linked(open, "this process moves requests between threads"),
-        _ => linked(open, "this process hands work to other threads"),
+        all if migrates => linked(all, "this process moves requests between threads"),
+        all => linked(all, "this process hands work to other threads"),
     }
+}
+
+/// What another thread of the process asked on the call's descriptor and has no answer to.
+fn asked_elsewhere(others: &[&Timeline], call: &AffectedCall) -> Option<Context> {
+    if call.fd < 0 || call.token.starts_with(CONNECT) {
+        return None;
+    }
+    let asked = others
+        .iter()
+        .flat_map(|timeline| timeline.asked_on(call.fd, call.start_ns, call.end_ns));
+    let asked: Vec<&Outgoing> = asked.collect();
+    let source = Source::OutgoingTraceparent;
+    if asked.iter().filter(|o| o.line.1 != 0).count() > 1 {
+        let links = asked.iter().filter_map(|o| o.context);
+        let links = links.take(MAX_LINKS).collect();
+        let reason = "several requests were under way on this connection";
+        return Some(Context::linked(links, source, reason));
+    }
+    let parent = asked.into_iter().max_by_key(|o| o.sent_ns)?.context?;
+    let mut served = others.iter().flat_map(|timeline| served(timeline, call));
+    Some(match served.any(|i| i.context == Some(parent)) {
+        true => Context::caller(parent, 0.9, "the request that this outgoing one hands on"),
+        false => Context::own(
+            parent,
+            0.95,
+            "the call is part of a request that another thread sent",
+        ),
+    })
 }
 
 /// The caller's span: the one request that the thread has open.

@@ -139,6 +139,20 @@ impl Timeline {
         })
     }
 
+    /// Requests on a descriptor, sent by `until`, that had no answer at `at`.
+    pub(super) fn asked_on(
+        &self,
+        fd: i32,
+        at: Nanos,
+        until: Nanos,
+    ) -> impl Iterator<Item = &Outgoing> {
+        let asked = self.oldest_asked(at)..=until;
+        self.outgoing.all().filter(move |o| {
+            let open = !o.answered_before(at) && !o.ended_before(at);
+            o.line.0 == fd && asked.contains(&o.sent_ns) && open
+        })
+    }
+
     pub(super) fn open(&mut self, mut request: Incoming) {
         let mut open = self.incoming.open().iter();
         request.doubtful = open.any(|i| i.line == request.line);

@@ -109,6 +109,25 @@ fn who_writes_the_answers_of_streams_shows_nothing_of_who_made_them() {
 }
 
 #[test]
+fn what_another_thread_asked_on_the_calls_descriptor_is_what_it_is_part_of() {
+    let asked = story(JoinConfig::default())
+        .waits_for_many(1)
+        .reads(10, 1, 5, Some(1))
+        .sends(11, 1, 9, Some(2));
+    let call = |story: &Story, token| story.call(token, 2, 9, 12, 13);
+    assert_own(&call(&asked, "recvfrom:ECONNRESET"), 2);
+    assert_links(&call(&asked, "connect:ECONNREFUSED"), &[1]);
+    let closed = asked.closes(11, 9);
+    assert_links(&call(&closed, "recvfrom:ECONNRESET"), &[1]);
+    let handed_on = Story::new()
+        .reads(10, 1, 5, Some(1))
+        .sends(11, 1, 9, Some(1));
+    assert_caller(&call(&handed_on, "recvfrom:ECONNRESET"), 1);
+    let answered = Story::new().sends(10, 1, 9, Some(2)).receives(11, 1, 9);
+    assert_nothing(&call(&answered, "recvfrom:ECONNRESET"));
+}
+
+#[test]
 fn what_is_known_of_a_process_outlives_it() {
     let ended = LifecycleEvent::Exit {
         code: 0,
