@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -12,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+
+use crate::shop::free_port;
 
 /// What a user of Jaeger is given, too.
 const CONFIG: &str = concat!(
@@ -298,12 +299,11 @@ fn log(folder: &tempfile::TempDir) -> PathBuf {
 
 /// All different, all free a moment ago.
 fn free_ports() -> io::Result<[u16; PORTS.len()]> {
-    let mut listeners = Vec::new();
     let mut ports = [0; PORTS.len()];
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        listeners.push(listener);
+    for at in 0..ports.len() {
+        while ports[at] == 0 || ports[..at].contains(&ports[at]) {
+            ports[at] = free_port()?;
+        }
     }
     Ok(ports)
 }

@@ -35,9 +35,15 @@ pub fn collector_or_skip(test: &str) -> Option<Collector> {
     collector
 }
 
-/// One that was free a moment ago.
+/// One that was free a moment ago. It is none of those that the kernel gives to connections: a client that
+/// tries to connect before somebody listens there could be given it, and connect to itself.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    const TRIES: usize = 100;
+    let tries = (0..TRIES).map(|_| fastrand::u16(PORTS));
+    let mut free = tries.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next()
+        .ok_or_else(|| io::Error::other("no port is free"))
 }
 
 /// Starts a service of the shop; gives the address that it prints.
