@@ -115,18 +115,11 @@ fn context_of(records: &[Record], number: u32) -> Context {
     let mut join = Join::new(JoinConfig::of_arch(std::env::consts::ARCH));
     let mut call = None;
     for record in records {
-        match record {
-            Record::Http(head) => join.on_http(head),
-            Record::ThreadSpan(span) => join.on_thread_span(span),
-            Record::Threads(snapshot) => join.on_threads(snapshot),
-            Record::Window(window) => {
-                let numbers = window.calls.iter().map(|call| call.nr);
-                join.on_calls((window.pid, window.tid), numbers);
-            }
-            Record::Detail(detail) if detail.subject == Subject::Path(path_of(number)) => {
-                call = Some(affected(detail));
-            }
-            _ => {}
+        join.on_record(record);
+        if let Record::Detail(detail) = record
+            && detail.subject == Subject::Path(path_of(number))
+        {
+            call = Some(affected(detail));
         }
     }
     join.resolve(&call.unwrap())

@@ -67,10 +67,8 @@ fn joined(records: &[Record]) -> Joined {
     let mut joined = Joined::default();
     let mut waiting = Vec::new();
     for record in records {
+        join.on_record(record);
         match record {
-            Record::ThreadSpan(span) => join.on_thread_span(span),
-            Record::Reduced(reduced) => join.on_reduced(reduced),
-            Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
             Record::Detail(detail) => waiting.push(detail),
             // Asked once what belongs to the call is there, and before it is forgotten.
             Record::Threads(_) => waiting

@@ -25,9 +25,8 @@ fn contexts(records: &[Record]) -> Vec<(&Detail, Context)> {
     let mut join = Join::new(JoinConfig::of_arch(std::env::consts::ARCH));
     let (mut waiting, mut found) = (Vec::new(), Vec::new());
     for record in records {
+        join.on_record(record);
         match record {
-            Record::ThreadSpan(span) => join.on_thread_span(span),
-            Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
             Record::Detail(detail) => waiting.push(detail),
             Record::Threads(_) => found.extend(waiting.drain(..).map(|d| (d, resolved(&join, d)))),
             _ => {}

@@ -17,8 +17,6 @@ use std::{
     time::Duration,
 };
 
-use stethos_patterns::Window;
-
 use self::application::Application;
 use self::late::Late;
 pub use self::{commands::CommandError, outcome::Outcome};
@@ -129,11 +127,8 @@ impl Pipeline {
             self.models.on_record(record);
             self.attend(record);
             for piece in pieces.drain(..) {
-                if let Piece::Window(window) = &piece {
-                    self.look_at_calls(window);
-                    if let Some(learning) = &mut self.learning {
-                        learning.on_window(window);
-                    }
+                if let (Piece::Window(window), Some(learning)) = (&piece, &mut self.learning) {
+                    learning.on_window(window);
                 }
                 steps.push(Step::Piece(piece));
             }
@@ -229,6 +224,7 @@ impl Pipeline {
     }
 
     fn remember(&mut self, record: &Record) {
+        self.join.on_record(record);
         match record {
             Record::Container(info) => {
                 let application = self.applications.entry(info.container).or_default();
@@ -240,12 +236,6 @@ impl Pipeline {
                 application.processes.insert(process.pid, process.clone());
                 application.resource = None;
             }
-            Record::Http(head) => self.join.on_http(head),
-            Record::Http2(heads) => self.join.on_http2(heads),
-            Record::Closed(closed) => self.join.on_closed(closed),
-            Record::Span(span) => self.join.on_span(span),
-            Record::ThreadSpan(span) => self.join.on_thread_span(span),
-            Record::Reduced(reduced) => self.join.on_reduced(reduced),
             Record::Resource(published) => {
                 let application = self.applications.entry(published.container).or_default();
                 application
@@ -253,13 +243,9 @@ impl Pipeline {
                     .insert(published.pid, published.attributes.clone());
                 application.resource = None;
             }
-            Record::Threads(snapshot) => {
-                self.join.on_threads(snapshot);
-                self.late.advance(snapshot.at_ns);
-            }
+            Record::Threads(snapshot) => self.late.advance(snapshot.at_ns),
             Record::Tick(tick) => self.late.advance(tick.at_ns),
             Record::Lifecycle(lifecycle) => {
-                self.join.on_lifecycle(lifecycle);
                 if let LifecycleEvent::Exit {
                     group_dead: true, ..
                 } = lifecycle.event
@@ -274,12 +260,6 @@ impl Pipeline {
             }
             _ => {}
         }
-    }
-
-    /// Tells the join what the calls of a window say of requests.
-    fn look_at_calls(&mut self, window: &Window) {
-        let numbers = window.calls.iter().map(|call| call.token.call);
-        self.join.on_calls((window.pid, window.tid), numbers);
     }
 
     /// Scores all windows of the batch at once, then lets diagnosis see everything in order.

@@ -61,29 +61,17 @@ pub fn judged(records: &[Record]) -> Joined {
     let mut waiting: VecDeque<(AffectedCall, u32)> = VecDeque::new();
     let mut now = 0;
     for record in records {
+        join.on_record(record);
         match record {
-            Record::Http(head) => join.on_http(head),
-            Record::Http2(heads) => join.on_http2(heads),
-            Record::ThreadSpan(span) => join.on_thread_span(span),
-            Record::Reduced(reduced) => join.on_reduced(reduced),
-            Record::Closed(closed) => join.on_closed(closed),
-            Record::Window(window) => {
-                let numbers = window.calls.iter().map(|call| call.nr);
-                join.on_calls((window.pid, window.tid), numbers);
-                waiting.extend(connected.resets(window));
-            }
-            Record::Lifecycle(lifecycle) => join.on_lifecycle(lifecycle),
+            Record::Window(window) => waiting.extend(connected.resets(window)),
             Record::Detail(detail) if detail.ret < 0 => {
                 let number = number_of(&detail.subject);
                 waiting.extend(number.map(|number| (affected(detail), number)));
             }
-            Record::Threads(snapshot) => join.on_threads(snapshot),
+            Record::Http(HttpHead { at_ns, .. }) | Record::Http2(Http2Heads { at_ns, .. }) => {
+                now = now.max(*at_ns);
+            }
             _ => {}
-        }
-        if let Record::Http(HttpHead { at_ns, .. }) | Record::Http2(Http2Heads { at_ns, .. }) =
-            record
-        {
-            now = now.max(*at_ns);
         }
         while let Some((call, number)) = waiting.front()
             && Join::resolve_after(call.end_ns) <= now

@@ -76,7 +76,10 @@ impl Late {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Direction, HttpHead, HttpMessage, OwnSpan, TraceParent};
+    use crate::record::{
+        Direction, HttpHead, HttpMessage, InsideCall, OwnSpan, Record, RunState, ThreadState,
+        ThreadsSnapshot, TraceParent,
+    };
     use crate::trace::JoinConfig;
 
     const SECOND: Nanos = 1_000_000_000;
@@ -89,8 +92,22 @@ mod tests {
     /// A request under `CALLER` was read, and spans of the application came before.
     fn join() -> Join {
         let mut join = Join::new(JoinConfig::default());
-        join.on_calls((1, 1), []);
-        join.on_http(&HttpHead {
+        join.on_record(&Record::Threads(ThreadsSnapshot {
+            at_ns: 0,
+            threads: vec![ThreadState {
+                container: 0,
+                pid: 1,
+                tid: 1,
+                state: RunState::Sleeping,
+                inside: Some(InsideCall {
+                    nr: 0,
+                    fd: 5,
+                    enter_ns: 0,
+                }),
+                last: None,
+            }],
+        }));
+        join.on_record(&Record::Http(HttpHead {
             at_ns: 10 * SECOND,
             container: 0,
             pid: 1,
@@ -101,8 +118,8 @@ mod tests {
                 method: "GET".into(),
                 traceparent: Some(CALLER),
             },
-        });
-        join.on_span(&span(9, [4; 8]));
+        }));
+        join.on_record(&Record::Span(span(9, [4; 8])));
         join
     }
 
@@ -152,7 +169,7 @@ mod tests {
     fn a_call_waits_for_its_applications_span() {
         let mut join = join();
         let mut late = kept(&join);
-        join.on_span(&span(2, CALLER.span_id));
+        join.on_record(&Record::Span(span(2, CALLER.span_id)));
         assert_eq!(parents(&late.due(&join)), [[2; 8]]);
         assert!(late.due(&join).is_empty());
     }

@@ -3,8 +3,10 @@
 //! Per thread there is a timeline of incoming requests (a request head read on a descriptor opens
 //! one, a response head written on the same descriptor closes it) and of outgoing requests. A
 //! call belongs to an outgoing request's span (the application's own) when the exchange is that
-//! request's, otherwise to the one request that its thread has open (the caller's span, or the one
-//! that the application sent for answering it). Anything less certain gives links or nothing: a context is never guessed.
+//! request's, whichever thread sent it, otherwise to the one request that its thread has open (the
+//! caller's span, or the one that the application sent for answering it). Anything less certain gives
+//! links (where requests move between threads, to all that the process has open) or nothing: a context
+//! is never guessed. What threads publish goes before all of that.
 
 mod config;
 mod context;
@@ -19,8 +21,8 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
-    ConnectionClosed, Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle,
-    LifecycleEvent, Nanos, OwnSpan, Reduced, ThreadSpan, ThreadsSnapshot,
+    Direction, Http2Heads, Http2Message, HttpHead, HttpMessage, Lifecycle, LifecycleEvent, Nanos,
+    Record, Reduced, ThreadsSnapshot,
 };
 
 use super::SpanContext;
@@ -88,15 +90,26 @@ impl Join {
         end_ns.saturating_add(SETTLE)
     }
 
-    pub fn on_span(&mut self, span: &OwnSpan) {
-        self.own.take(span);
+    /// Takes what a record says of requests, spans, threads and descriptors; most say nothing.
+    pub fn on_record(&mut self, record: &Record) {
+        match record {
+            Record::Http(head) => self.on_http(head),
+            Record::Http2(heads) => self.on_http2(heads),
+            Record::Closed(closed) => self.end_descriptor(closed.pid, closed.fd, closed.at_ns),
+            Record::Span(span) => self.own.take(span),
+            Record::ThreadSpan(span) => self.spans.take(span),
+            Record::Reduced(reduced) => self.on_reduced(reduced),
+            Record::Threads(snapshot) => self.on_threads(snapshot),
+            Record::Window(window) => {
+                let numbers = window.calls.iter().map(|call| call.nr);
+                self.on_calls((window.pid, window.tid), numbers);
+            }
+            Record::Lifecycle(lifecycle) => self.on_lifecycle(lifecycle),
+            _ => {}
+        }
     }
 
-    pub fn on_thread_span(&mut self, span: &ThreadSpan) {
-        self.spans.take(span);
-    }
-
-    pub fn on_reduced(&mut self, reduced: &Reduced) {
+    fn on_reduced(&mut self, reduced: &Reduced) {
         match reduced.sample {
             0 => self.spans.resume(reduced.at_ns),
             _ => self.spans.cease(reduced.at_ns),
@@ -110,7 +123,7 @@ impl Join {
         open.then(|| end_ns.saturating_add(SENT_WITHIN))
     }
 
-    pub fn on_http(&mut self, head: &HttpHead) {
+    fn on_http(&mut self, head: &HttpHead) {
         let seen = Seen {
             at_ns: head.at_ns,
             thread: (head.pid, head.tid),
@@ -127,7 +140,7 @@ impl Join {
         }
     }
 
-    pub fn on_http2(&mut self, heads: &Http2Heads) {
+    fn on_http2(&mut self, heads: &Http2Heads) {
         for head in &heads.heads {
             let seen = Seen {
                 at_ns: heads.at_ns,
@@ -163,23 +176,18 @@ impl Join {
     }
 
     /// The thread made calls of these numbers, or is inside them.
-    pub fn on_calls(&mut self, thread: (u32, u32), numbers: impl IntoIterator<Item = u16>) {
+    fn on_calls(&mut self, thread: (u32, u32), numbers: impl IntoIterator<Item = u16>) {
         let waits = &self.config.event_loop;
         let waits = numbers.into_iter().any(|number| waits.contains(&number));
         self.processes.of(thread.0).look(thread.1, waits);
     }
 
-    pub fn on_threads(&mut self, snapshot: &ThreadsSnapshot) {
+    fn on_threads(&mut self, snapshot: &ThreadsSnapshot) {
         for thread in &snapshot.threads {
             if let Some(inside) = thread.inside {
                 self.on_calls((thread.pid, thread.tid), [inside.nr]);
             }
         }
-    }
-
-    /// Exchanges on the descriptor are over.
-    pub fn on_closed(&mut self, closed: &ConnectionClosed) {
-        self.end_descriptor(closed.pid, closed.fd, closed.at_ns);
     }
 
     /// Ends what the descriptor's owner did on it up to then.
@@ -191,7 +199,7 @@ impl Join {
         }
     }
 
-    pub fn on_lifecycle(&mut self, lifecycle: &Lifecycle) {
+    fn on_lifecycle(&mut self, lifecycle: &Lifecycle) {
         let at = lifecycle.at_ns;
         match &lifecycle.event {
             LifecycleEvent::Exit {

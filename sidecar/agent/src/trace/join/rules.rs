@@ -9,9 +9,10 @@ use crate::record::SpanSource;
 
 /// Calls from a request's sending to its answer, or to when there is none yet.
 const EXCHANGE: &str = "exchange:";
-const CONNECT: &str = "connect:";
 /// One of these that is under way: at its end the thread may work for anybody.
 const NO_ANSWER: &str = "exchange:no_answer";
+/// These are made on a fresh socket.
+const CONNECT: &str = "connect:";
 
 /// The span that the call's thread worked for, as published. An exchange was begun under one, too, and
 /// may have no end yet. None where nothing was published.

@@ -1,7 +1,7 @@
 //! Spans that threads say they work for.
 
 use super::*;
-use crate::record::SpanSource;
+use crate::record::{SpanSource, ThreadSpan};
 
 fn told(ms: u64, tid: u32, n: u8, source: SpanSource) -> ThreadSpan {
     ThreadSpan {
@@ -24,14 +24,15 @@ fn told(ms: u64, tid: u32, n: u8, source: SpanSource) -> ThreadSpan {
 
 impl Story {
     fn works_for(mut self, ms: u64, tid: u32, n: u8) -> Self {
-        self.0.on_thread_span(&told(ms, tid, n, SpanSource::Thread));
+        self.0
+            .on_record(&Record::ThreadSpan(told(ms, tid, n, SpanSource::Thread)));
         self
     }
 
     fn shared(mut self, ms: u64, tid: u32, span: SpanContext) -> Self {
         let mut told = told(ms, tid, 1, SpanSource::Obi);
         told.span = Some(span);
-        self.0.on_thread_span(&told);
+        self.0.on_record(&Record::ThreadSpan(told));
         self
     }
 }
