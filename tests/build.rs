@@ -2,7 +2,7 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for program in ["join-server", "bench-hook"] {
+    for program in ["join-server", "bench-publisher"] {
         println!(
             "cargo:rustc-link-arg-bin={program}=-Wl,--export-dynamic-symbol=otel_thread_ctx_v1"
         );

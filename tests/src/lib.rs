@@ -20,4 +20,5 @@ pub mod shop;
 pub mod sidecar;
 pub mod simulated;
 pub mod skip;
+pub mod timed;
 pub mod vm;

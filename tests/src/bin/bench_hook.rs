@@ -9,16 +9,13 @@
 //! - `self-contained --sidecars N --pods FOLDER`: the same with programs of their own
 //! - `saturated --cgroup PATH --ring BYTES`: captures with a ring of this size; at the end one line
 //!   with what became of the calls
-//! - `calls [--of getppid | write] [--publish same | changing]`: no programs; at every line says how many
-//!   nanoseconds a call takes, of the thread that works for one span all the time, or for another one at each
 
 use std::{
     env, fs,
-    hint::black_box,
-    io::{self, BufRead as _, Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -34,16 +31,13 @@ use stethos::{
     record::{Account, Record},
 };
 use stethos_events::CONTEXT_TOKENS;
-use stethos_tests::{cgroup::Cgroup, published::Published};
+use stethos_tests::cgroup::Cgroup;
 use tokio::sync::mpsc::Receiver;
 
 const USAGE: &str = "bench-hook WHAT --NAME VALUE …; the source says which";
 const RING: u32 = 16 << 20;
 /// Of a sidecar whose pod makes no calls.
 const QUIET_RING: u32 = 64 << 10;
-const CALLS: u32 = 200_000;
-/// The best of these counts: only interruptions make a batch slower.
-const BATCHES: usize = 7;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -74,10 +68,6 @@ fn main() -> anyhow::Result<()> {
             &options.folder()?,
         ),
         "saturated" => saturated(&options.target()?, options.number("--ring")?),
-        "calls" => calls(
-            options.value("--of").unwrap_or("getppid"),
-            options.value("--publish").ok(),
-        ),
         _ => bail!(USAGE),
     }
 }
@@ -256,45 +246,6 @@ fn saturated(target: &Target, ring: u32) -> anyhow::Result<()> {
         account.seen, account.counted, account.held
     ))?;
     Ok(())
-}
-
-/// Says what a call costs, as often as it is asked.
-fn calls(of: &str, publish: Option<&str>) -> anyhow::Result<()> {
-    let null = fs::OpenOptions::new().write(true).open("/dev/null")?;
-    let mut spans = [1, 2].map(|id| Published::new([id; 16], [id; 8]));
-    if publish.is_some() {
-        spans[0].attach();
-    }
-    say("ready")?;
-    for line in io::stdin().lock().lines() {
-        line?;
-        let best = (0..BATCHES).map(|_| match (of, publish) {
-            ("write", _) => batch(|_| drop(black_box((&null).write(&[b'x'; 64])))),
-            (_, Some("changing")) => batch(|at| {
-                spans[at as usize % 2].attach();
-                parent();
-            }),
-            _ => batch(|_| parent()),
-        });
-        let best = best.fold(f64::INFINITY, f64::min);
-        say(&best.to_string())?;
-    }
-    Ok(())
-}
-
-/// The cheapest call that enters the kernel.
-fn parent() {
-    // SAFETY: no arguments.
-    black_box(unsafe { libc::getppid() });
-}
-
-/// Nanoseconds a call over one batch.
-fn batch(mut call: impl FnMut(u32)) -> f64 {
-    let start = Instant::now();
-    for at in 0..CALLS {
-        call(at);
-    }
-    start.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }
 
 fn pair() -> anyhow::Result<Ebpf> {

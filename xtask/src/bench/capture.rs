@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::figure::{Figure, Goal};
-use super::hook::{Hook, hook};
+use super::hook::{CALLS, Hook, calls, hook};
 use super::processors::{Processor, pin};
 use super::rounds::{Spread, interleave};
 use crate::workspace::Workspace;
@@ -33,9 +33,9 @@ const VARIANTS: [Variant; 5] = [
 
 pub(super) fn run(workspace: &Workspace, rounds: u32) -> Result<Vec<Figure>> {
     // A reader of events has the other processors.
-    let mut calls = hook(workspace, &["calls"]);
-    pin(&mut calls, Processor::Highest)?;
-    let mut caller = Hook::start(calls)?;
+    let mut program = calls(workspace, CALLS, "getppid");
+    pin(&mut program, Processor::Highest)?;
+    let mut caller = Hook::start(program)?;
     let values = interleave(&VARIANTS, rounds, |variant| {
         measure(workspace, &mut caller, variant)
     })?;

@@ -9,6 +9,9 @@ use crate::lab::Lab;
 use crate::workspace::Workspace;
 
 const PROGRAM: &str = "bench-hook";
+/// Makes calls of a kind and says how long they take; and one that says under which span it makes them.
+pub(super) const CALLS: &str = "bench-calls";
+pub(super) const PUBLISHER: &str = "bench-publisher";
 
 /// A running program that has said `ready`; what it attached stays as long as this lives. It ends
 /// when its standard input does, which comes too when this process is killed.
@@ -46,7 +49,7 @@ impl Hook {
         self.process.id()
     }
 
-    /// How long a call of `bench-hook calls` takes.
+    /// How long a call of `bench-calls` or `bench-publisher` takes.
     pub(super) fn nanoseconds(&mut self) -> Result<f64> {
         let answer = self.ask()?;
         answer
@@ -92,6 +95,11 @@ impl Drop for Hook {
 /// `bench-hook` with these arguments.
 pub(super) fn hook(workspace: &Workspace, arguments: &[&str]) -> Command {
     command(workspace, PROGRAM, arguments)
+}
+
+/// A program that says how long its calls take, with this argument.
+pub(super) fn calls(workspace: &Workspace, program: &str, of: &str) -> Command {
+    command(workspace, program, &[of])
 }
 
 /// A program of the workspace that is spoken to by lines.

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::capture::added_ratios;
 use super::figure::{Figure, Goal};
-use super::hook::{Hook, hook};
+use super::hook::{CALLS, Hook, calls, hook};
 use super::processors::{Processor, pin};
 use super::rounds::{Spread, interleave};
 use crate::lab::{self, Lab};
@@ -109,9 +109,9 @@ impl<'a> Bench<'a> {
     fn new(workspace: &'a Workspace) -> Result<Self> {
         let lab = Lab::new("stethos-bench")?;
         let caller = |group: &str| {
-            let mut calls = hook(workspace, &["calls"]);
-            pin(&mut calls, Processor::Highest)?;
-            Hook::start_in(&lab, group, &mut calls)
+            let mut program = calls(workspace, CALLS, "getppid");
+            pin(&mut program, Processor::Highest)?;
+            Hook::start_in(&lab, group, &mut program)
         };
         Ok(Self {
             workspace,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::application::{Application, POD};
 use super::figure::{Figure, Goal};
-use super::hook::{Hook, hook};
+use super::hook::{CALLS, Hook, PUBLISHER, calls, hook};
 use super::load;
 use super::processors::{Processor, pin};
 use super::rounds::{Spread, interleave};
@@ -24,7 +24,8 @@ const SPAN: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 struct Variant {
     name: &'static str,
-    calls: &'static [&'static str],
+    /// The program, and of what.
+    calls: (&'static str, &'static str),
     capture: Option<&'static [&'static str]>,
 }
 
@@ -33,37 +34,37 @@ const CAPTURED: Option<&[&str]> = Some(&["captured"]);
 const VARIANTS: [Variant; 7] = [
     Variant {
         name: "getppid.none",
-        calls: &[],
+        calls: (CALLS, "getppid"),
         capture: None,
     },
     Variant {
         name: "getppid.pair",
-        calls: &[],
+        calls: (CALLS, "getppid"),
         capture: Some(&["pair"]),
     },
     Variant {
         name: "getppid.captured",
-        calls: &[],
+        calls: (CALLS, "getppid"),
         capture: CAPTURED,
     },
     Variant {
         name: "getppid.published",
-        calls: &["--publish", "same"],
+        calls: (PUBLISHER, "same"),
         capture: CAPTURED,
     },
     Variant {
         name: "getppid.published_changing",
-        calls: &["--publish", "changing"],
+        calls: (PUBLISHER, "changing"),
         capture: CAPTURED,
     },
     Variant {
         name: "write.without_heads",
-        calls: &["--of", "write"],
+        calls: (CALLS, "write"),
         capture: Some(&["captured", "--http", "off"]),
     },
     Variant {
         name: "write.with_heads",
-        calls: &["--of", "write"],
+        calls: (CALLS, "write"),
         capture: CAPTURED,
     },
 ];
@@ -127,9 +128,10 @@ pub(super) fn throughput(workspace: &Workspace, rounds: u32) -> Result<Vec<Figur
 /// Nanoseconds that a call takes. The caller is a new process each time: what it publishes is looked for in
 /// its first second.
 fn measure(workspace: &Workspace, variant: Variant) -> Result<f64> {
-    let mut calls = hook(workspace, &[&["calls"], variant.calls].concat());
-    pin(&mut calls, Processor::Highest)?;
-    let mut caller = Hook::start(calls)?;
+    let (program, of) = variant.calls;
+    let mut program = calls(workspace, program, of);
+    pin(&mut program, Processor::Highest)?;
+    let mut caller = Hook::start(program)?;
     let pid = caller.id().to_string();
     let _attached = match variant.capture {
         None => None,
