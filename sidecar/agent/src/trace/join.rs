@@ -17,7 +17,7 @@ mod serving;
 mod threads;
 mod timeline;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::diagnosis::report::AffectedCall;
 use crate::record::{
@@ -58,6 +58,8 @@ pub struct Join {
     order: VecDeque<(Nanos, (u32, u32))>,
     /// Which thread last sent or received a request on a descriptor of a process.
     owners: HashMap<(u32, i32), u32>,
+    /// Descriptors on which several threads of a process have streams.
+    shared: HashSet<(u32, i32)>,
     processes: Processes,
     /// Heads that found no place because `max_threads` timelines were in use.
     dropped_heads: u64,
@@ -72,6 +74,7 @@ impl Join {
             threads: HashMap::new(),
             order: VecDeque::new(),
             owners: HashMap::new(),
+            shared: HashSet::new(),
             processes: Processes::default(),
             dropped_heads: 0,
             own: OwnSpans::default(),
@@ -190,8 +193,13 @@ impl Join {
         }
     }
 
-    /// Ends what the descriptor's owner did on it up to then.
+    /// Ends what the descriptor's owner, or whoever shares it, did on it up to then.
     fn end_descriptor(&mut self, pid: u32, fd: i32, at_ns: Nanos) {
+        if self.shared.remove(&(pid, fd)) {
+            let of_process = self.threads.iter_mut().filter(|(key, _)| key.0 == pid);
+            of_process.for_each(|(_, timeline)| timeline.end_descriptor(fd, at_ns));
+            return;
+        }
         let owner = self.owners.get(&(pid, fd));
         let timeline = owner.and_then(|tid| self.threads.get_mut(&(pid, *tid)));
         if let Some(timeline) = timeline {
@@ -222,6 +230,7 @@ impl Join {
                     self.processes.forget(lifecycle.pid);
                 }
                 self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
+                self.shared.retain(|(pid, _)| *pid != lifecycle.pid);
             }
             LifecycleEvent::Fork {
                 child_pid,
@@ -263,7 +272,14 @@ impl Join {
             }
             return;
         };
-        if self.threads.get_mut(&(pid, *tid)).is_some_and(answer) {
+        let answered = match self.shared.contains(&(pid, seen.line.0)) {
+            true => {
+                let mut of_process = self.threads.iter_mut().filter(|(key, _)| key.0 == pid);
+                of_process.any(|(_, timeline)| answer(timeline))
+            }
+            false => self.threads.get_mut(&(pid, *tid)).is_some_and(answer),
+        };
+        if answered {
             self.processes.of(pid).migrates = true;
         }
     }
@@ -279,10 +295,15 @@ impl Join {
                 return None;
             }
         }
-        // Another thread goes on with the descriptor: what this one's owner had open on it is over.
+        // Another thread goes on with the descriptor: what this one's owner had open on it is over, unless
+        // it is another stream.
         let owner = self.owners.get(&connection);
         if owner.is_some_and(|tid| *tid != key.1) {
-            self.end_descriptor(connection.0, connection.1, at_ns);
+            if seen.line.1 == 0 {
+                self.end_descriptor(connection.0, connection.1, at_ns);
+            } else if self.shared.len() < self.config.max_total {
+                self.shared.insert(connection);
+            }
         }
         if self.owners.len() < self.config.max_total || self.owners.contains_key(&connection) {
             self.owners.insert(connection, key.1);
@@ -304,6 +325,9 @@ impl Join {
         let threads = &self.threads;
         self.owners
             .retain(|(pid, _), tid| threads.contains_key(&(*pid, *tid)));
+        let owners = &self.owners;
+        self.shared
+            .retain(|connection| owners.contains_key(connection));
     }
 
     /// The context of an affected call. Ask after [`Join::resolve_after`] its end.

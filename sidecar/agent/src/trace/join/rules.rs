@@ -11,6 +11,8 @@ use crate::record::SpanSource;
 const EXCHANGE: &str = "exchange:";
 /// One of these that is under way: at its end the thread may work for anybody.
 const NO_ANSWER: &str = "exchange:no_answer";
+/// These send: on a connection that threads share, for whoever makes them.
+const SENDS: [&str; 5] = ["write:", "writev:", "sendto:", "sendmsg:", "sendmmsg:"];
 /// These are made on a fresh socket.
 const CONNECT: &str = "connect:";
 
@@ -100,20 +102,14 @@ pub(super) fn own_span(
     let over = |o: &Outgoing| {
         o.ended_before(call.start_ns) || (o.line.0 == call.fd && call.token.starts_with(CONNECT))
     };
-    let mut at_once = timeline.unanswered_on(call.fd, call.start_ns);
-    if let (Some(first), Some(second)) = (at_once.next(), at_once.next()) {
-        let all = [first, second].into_iter().chain(at_once);
-        let links = all.filter_map(|o| o.context).take(MAX_LINKS).collect();
-        return Some(Context::linked(
-            links,
-            Source::OutgoingTraceparent,
-            "several requests were under way on this connection",
-        ));
-    }
     let on_same = timeline
         .sent_between(since, call.end_ns)
-        .rfind(|o| o.line.0 == call.fd);
-    if let Some(sent) = on_same.filter(|o| !over(o)) {
+        .rfind(|o| o.line.0 == call.fd)
+        .filter(|o| !over(o));
+    if let Some(shared) = shared(timeline, others, call, on_same) {
+        return Some(shared);
+    }
+    if let Some(sent) = on_same {
         let parent = sent.context?;
         // A proxy hands on what it was given.
         if open.iter().any(|i| i.context == Some(parent)) {
@@ -177,6 +173,47 @@ pub(super) fn own_span(
             "an outgoing request was under way",
         )),
     }
+}
+
+/// What is known of a call on a connection with streams without an answer, other than `last`, the last that its
+/// own thread sent there.
+fn shared(
+    timeline: &Timeline,
+    others: &[&Timeline],
+    call: &AffectedCall,
+    last: Option<&Outgoing>,
+) -> Option<Context> {
+    if call.token.starts_with(CONNECT) {
+        return None;
+    }
+    let unanswered = |timeline| Timeline::unanswered_on(timeline, call.fd, call.start_ns);
+    let elsewhere = others
+        .iter()
+        .any(|other| unanswered(other).next().is_some());
+    let all = unanswered(timeline).chain(others.iter().flat_map(|other| unanswered(other)));
+    let mut all: Vec<&Outgoing> = all.collect();
+    if all.is_empty() {
+        return None;
+    }
+    let waiting = all.len();
+    // Its answer may still be read.
+    all.extend(last.filter(|last| all.iter().all(|o| o.line != last.line)));
+    let sends = SENDS.iter().any(|sends| call.token.starts_with(sends));
+    let reason = match (all.len(), elsewhere) {
+        (1, true) if sends => "another thread has a request on this connection",
+        (1, _) => return None,
+        _ if waiting > 1 => "several requests were under way on this connection",
+        _ if last.is_some_and(|last| !last.answered_before(call.start_ns)) => return None,
+        _ => {
+            "one request was under way on this connection, and the answer of another may have been read"
+        }
+    };
+    let links = all.iter().filter_map(|o| o.context).take(MAX_LINKS);
+    Some(Context::linked(
+        links.collect(),
+        Source::OutgoingTraceparent,
+        reason,
+    ))
 }
 
 fn linked(open: &[&Incoming], reason: &'static str) -> Context {

@@ -5,7 +5,17 @@ use crate::record::{Http2Head, Http2Heads, Http2Message};
 
 impl Story {
     pub(super) fn frames(
+        self,
+        ms: u64,
+        direction: Direction,
+        heads: &[(u32, Http2Message)],
+    ) -> Self {
+        self.frames_of(1, ms, direction, heads)
+    }
+
+    fn frames_of(
         mut self,
+        tid: u32,
         ms: u64,
         direction: Direction,
         heads: &[(u32, Http2Message)],
@@ -18,7 +28,7 @@ impl Story {
             at_ns: ms * MS,
             container: 0,
             pid: PID,
-            tid: 1,
+            tid,
             fd: 5,
             direction,
             heads: heads.iter().map(head).collect(),
@@ -73,6 +83,52 @@ fn requests_that_are_sent_at_once_on_a_connection_are_links() {
         (None, vec![span(1), span(2)])
     );
     assert_own(&story.call("exchange:slow", 1, 5, 21, 25), 2);
+}
+
+/// Two threads ask on one connection; one of them reads the answers.
+#[test]
+fn streams_of_several_threads_on_a_connection_stand_side_by_side() {
+    let story = Story::new()
+        .frames_of(1, 10, Direction::Outgoing, &[asks(1, 1)])
+        .frames_of(2, 12, Direction::Outgoing, &[asks(3, 2)])
+        .frames_of(1, 20, Direction::Incoming, &[answers(3)])
+        .frames_of(1, 30, Direction::Incoming, &[answers(1)]);
+    let at = |token: &str, tid, ms| story.call(token, tid, 5, ms, ms);
+    for tid in [1, 2] {
+        let context = at("read:ECONNRESET", tid, 15);
+        assert_eq!(
+            (context.parent, context.links),
+            (
+                None,
+                vec![
+                    span(u8::try_from(tid).unwrap()),
+                    span(3 - u8::try_from(tid).unwrap())
+                ]
+            )
+        );
+    }
+    // Only the first one's is left; the second thread may still read the answer of its own.
+    assert_own(&at("exchange:slow", 1, 25), 1);
+    let context = at("read:ECONNRESET", 2, 25);
+    assert_eq!(
+        (context.parent, context.links),
+        (None, vec![span(1), span(2)])
+    );
+    // A third reads for whoever waits, and sends for itself.
+    assert_own(&at("read:ECONNRESET", 3, 25), 1);
+    let context = at("sendto:EPIPE", 3, 25);
+    assert_eq!((context.parent, context.links), (None, vec![span(1)]));
+}
+
+#[test]
+fn a_connection_that_closes_ends_the_streams_of_all_threads() {
+    let mut story = Story::new()
+        .frames_of(1, 10, Direction::Outgoing, &[asks(1, 1)])
+        .frames_of(2, 12, Direction::Outgoing, &[asks(3, 2)]);
+    story.0.end_descriptor(PID, 5, 20 * MS);
+    for tid in [1, 2] {
+        assert_eq!(story.call("read:ECONNRESET", tid, 5, 25, 25).parent, None);
+    }
 }
 
 #[test]
