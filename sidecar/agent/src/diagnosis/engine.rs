@@ -233,7 +233,13 @@ impl Engine {
             }
             self.connections.observe(&scene, call);
             signals.extend(self.processes.judge(&scene, call));
-            signals.extend(self.pieces.observe(&scene, call));
+            let piece = self.pieces.observe(&scene, call);
+            if let Some(peer) = &piece.of {
+                // Who still answers somebody does not hang.
+                self.exchanges
+                    .answered(scene.container, peer, call.end_ns());
+            }
+            signals.extend(piece.signal);
             if scene.table.is_close(call.token.call) {
                 closed.push((call.fd, call.enter_ns));
             }
