@@ -131,6 +131,9 @@ pub struct ReplayArgs {
     /// Print one JSON object a diagnosis
     #[arg(long)]
     pub json: bool,
+    /// With --json: print also one for every affected call, with what is known of its trace
+    #[arg(long, requires = "json")]
+    pub calls: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -60,7 +60,10 @@ async fn replay(
     }
     let mut models = Models::for_replay(&config.plugins, compiled_cache())?;
     models.begin();
-    let diagnosis = diagnosis_config(&config.diagnosis);
+    let mut diagnosis = diagnosis_config(&config.diagnosis);
+    if args.calls {
+        diagnosis.affected_per_minute = u32::MAX;
+    }
     let mut pipeline = Pipeline::new(header, models, None, Some(diagnosis));
     let mut batch = Vec::new();
     let mut cut = None;
@@ -82,32 +85,40 @@ async fn replay(
         let tick = matches!(record, Record::Tick(_));
         batch.push(record);
         if let Some((container, name)) = named {
-            step(&mut pipeline, &mut batch, args.json).await?;
+            step(&mut pipeline, &mut batch, args).await?;
             let own = bundles.iter().find(|bundle| bundle.card.container == name);
             let only = (bundles.len() == 1).then(|| &bundles[0]);
             if let Some(bundle) = own.or(only) {
                 pipeline.watch(container, bundle).await?;
             }
         } else if tick {
-            step(&mut pipeline, &mut batch, args.json).await?;
+            step(&mut pipeline, &mut batch, args).await?;
         }
     }
-    step(&mut pipeline, &mut batch, args.json).await?;
+    step(&mut pipeline, &mut batch, args).await?;
     match cut {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }
 }
 
-async fn step(pipeline: &mut Pipeline, batch: &mut Vec<Record>, json: bool) -> anyhow::Result<()> {
+async fn step(
+    pipeline: &mut Pipeline,
+    batch: &mut Vec<Record>,
+    args: &ReplayArgs,
+) -> anyhow::Result<()> {
     let outcome = pipeline.on_batch(batch).await;
     batch.clear();
     let mut out = io::stdout().lock();
     for published in &outcome.published {
-        let Some(line) = export::to_json(published) else {
+        let call = args
+            .calls
+            .then(|| export::call_to_json(published))
+            .flatten();
+        let Some(line) = call.or_else(|| export::to_json(published)) else {
             continue;
         };
-        if json {
+        if args.json {
             writeln!(out, "{line}")?;
         } else {
             let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The line that `run --json` and `replay --json` print.
+//! The lines that `run --json` and `replay --json` print.
 
 use serde_json::{Map, Value};
 
@@ -50,6 +50,39 @@ pub fn to_json(published: &Published) -> Option<Value> {
         diagnosis.affected_calls.into(),
     );
     for (key, value) in attributes::of_diagnosis(published, diagnosis, &published.context) {
+        put(key, value.to_json());
+    }
+    Some(Value::Object(line))
+}
+
+/// An affected call as one flat object: `stethos.incident.id`, `stethos.fault.call`, `timestamp` and
+/// `end_timestamp` in Unix ns, `process.pid`, `thread.id`; `trace_id`, `span_id` and `trace_flags` of the one
+/// span that it happened under, or `links` (trace and span id of each) of those that it may belong to; where
+/// that is known from. `None` for a diagnosis.
+pub fn call_to_json(published: &Published) -> Option<Value> {
+    let Report::Affected(call) = &published.report else {
+        return None;
+    };
+    let mut line = Map::new();
+    let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
+    put("stethos.incident.id", call.incident_id.as_str().into());
+    put("stethos.fault.call", call.token.as_str().into());
+    put("timestamp", published.unix(call.start_ns).into());
+    put("end_timestamp", published.unix(call.end_ns).into());
+    put("process.pid", call.pid.into());
+    put("thread.id", call.tid.into());
+    let context = &published.context;
+    if let Some(parent) = context.parent {
+        put("trace_id", hex(&parent.trace_id).into());
+        put("span_id", hex(&parent.span_id).into());
+        put("trace_flags", parent.flags.into());
+    }
+    let links = context.links.iter();
+    let links: Vec<Value> = links
+        .map(|link| [hex(&link.trace_id), hex(&link.span_id)].to_vec().into())
+        .collect();
+    put("links", links.into());
+    for (key, value) in attributes::of_context(context) {
         put(key, value.to_json());
     }
     Some(Value::Object(line))

@@ -37,7 +37,7 @@ pub use config::{
     BatchConfig, ConfigError, Endpoint, ExportConfig, Limits, Protocol, Signal, TlsFiles,
 };
 pub use contexts::Contexts;
-pub use json::to_json;
+pub use json::{call_to_json, to_json};
 pub use outbox::OutboxConfig;
 pub use pod_info::PodInfo;
 pub use queue::SignalStats;

@@ -182,6 +182,26 @@ fn the_json_line_has_the_same_names() {
 }
 
 #[test]
+fn an_affected_call_says_what_is_known_of_its_trace() {
+    let line = call_to_json(&affected(1_000, 1_001, under(span_context(7, 1)))).unwrap();
+    assert_eq!(line["stethos.fault.call"], "connect:ECONNREFUSED");
+    assert_eq!(line["end_timestamp"], UNIX_OFFSET as u64 + 1_001 * MS);
+    assert_eq!(line["trace_id"], "07".repeat(16));
+    assert_eq!(line["links"].as_array().map(Vec::len), Some(0));
+    let linked = Context {
+        links: vec![span_context(8, 1)],
+        ..Context::default()
+    };
+    let line = call_to_json(&affected(1_000, 1_001, linked)).unwrap();
+    assert!(line.get("trace_id").is_none());
+    assert_eq!(line["links"][0][0], "08".repeat(16));
+    assert_eq!(
+        call_to_json(&of_state(IncidentState::Confirmed, 2_000)),
+        None
+    );
+}
+
+#[test]
 fn a_diagnosis_takes_the_context_of_its_first_affected_call() {
     let mut contexts = Contexts::default();
     let first = under(span_context(1, 1));
