@@ -2,11 +2,13 @@
 """Clients with variety: load.py PROTOCOL [WHAT=WEIGHT …]
 
 Requests come by chance (a Poisson process), $LAB_RATE times what stands in the file $LAB_FACTOR a
-second, to $LAB_TARGET. Connections live for some requests, or for one. Prints a line of JSON a
+second, to $LAB_TARGET. Connections live for some requests, or for one. With $LAB_CROWD, so many come
+at once, each on a connection of its own, as often as makes that rate. Prints a line of JSON a
 second: answered (ok) and failed requests, quantiles of the answers' times, when the first of the
 failed ones was sent.
 
-http:      WHAT is a path, after a method and a colon if not GET; `/a+404` expects that status
+http:      WHAT is a path, after a method and a colon if not GET; `/a+404` expects that status. Every
+           request has a `traceparent` of its own, and a line in $LAB_LOGS/requests.jsonl.
 redis, memcached, postgres: WHAT is a request that this file knows; all, without
 """
 
@@ -32,6 +34,11 @@ class Http:
         self.wire = wire.Wire(host, port, TIMEOUT)
 
     def ask(self, what, dice, last):
+        self.put(what, dice, last)
+        return self.take()
+
+    def put(self, what, dice, last):
+        """Sends a request."""
         method, _, rest = what.rpartition(":")
         path, _, status = rest.partition("+")
         path = path.replace("%d", str(dice.randrange(1, 61)))
@@ -44,9 +51,16 @@ class Http:
         head = f"{method or 'GET'} {path} HTTP/1.1\r\nHost: lab\r\n"
         head += "Connection: close\r\n" if last else ""
         head += f"Content-Length: {len(body)}\r\n" if body else ""
+        trace, span = dice.randrange(1, 1 << 128), dice.randrange(1, 1 << 64)
+        self.trace, self.span = f"{trace:032x}", f"{span:016x}"
+        head += f"traceparent: 00-{self.trace}-{self.span}-01\r\n"
+        self.expected, self.bodiless = int(status or 200), method == "HEAD"
         self.wire.send(head.encode() + b"\r\n" + body)
-        got, closing = self.wire.http_answer(method == "HEAD")
-        if got != int(status or 200):
+
+    def take(self):
+        """Reads its answer; True where the connection stays."""
+        got, closing = self.wire.http_answer(self.bodiless)
+        if got != self.expected:
             raise OSError(f"status {got}")
         return not closing
 
@@ -159,7 +173,24 @@ class Tally:
         return json.dumps(line)
 
 
-def client(number, due, tally, make, kinds):
+class Requests:
+    """What became of each request that has a trace."""
+
+    def __init__(self):
+        folder = os.environ.get("LAB_LOGS")
+        self.lock = threading.Lock()
+        self.file = open(f"{folder}/requests.jsonl", "a", buffering=1) if folder else None
+
+    def add(self, session, ok, sent, took):
+        if self.file is None or getattr(session, "trace", None) is None:
+            return
+        of = {"trace": session.trace, "span": session.span, "ok": ok}
+        line = json.dumps(of | {"sent": sent, "took": took}) + "\n"
+        with self.lock:
+            self.file.write(line)
+
+
+def client(number, due, tally, requests, make, kinds):
     dice = random.Random(f"{os.environ.get('LAB_SEED', '0')} {number}")
     names, weights = list(kinds), list(kinds.values())
     session, left = None, 0
@@ -177,15 +208,58 @@ def client(number, due, tally, make, kinds):
             what = dice.choices(names, weights)[0]
             keep = session.ask(what, dice, left == 0)
             tally.add(True, sent, time.time() - sent)
+            requests.add(session, True, sent, time.time() - sent)
             if not keep or left == 0:
                 session.wire.close()
                 session = None
         except (OSError, ValueError) as error:
             tally.add(False, sent, 0)
+            requests.add(session, False, sent, time.time() - sent)
             print(f"{time.time():.3f} {error!r}", file=sys.stderr)
             if session is not None:
                 session.wire.close()
             session = None
+
+
+def crowd(size, rate, tally, requests, make, kinds):
+    """Requests that come many at once."""
+    dice = random.Random(os.environ.get("LAB_SEED", "0"))
+    names, weights = list(kinds), list(kinds.values())
+    sessions = [None] * size
+    while True:
+        began, scale = time.time(), factor()
+        under_way = []
+        for at in range(size if scale > 0 else 0):
+            sent = time.time()
+            try:
+                if sessions[at] is None:
+                    sessions[at] = make()
+                sessions[at].put(dice.choices(names, weights)[0], dice, False)
+                under_way.append((at, sent))
+            except (OSError, ValueError) as error:
+                failed(sessions, at, sent, tally, requests, error)
+        for at, sent in under_way:
+            try:
+                keep = sessions[at].take()
+                took = time.time() - sent
+                tally.add(True, sent, took)
+                requests.add(sessions[at], True, sent, took)
+                if not keep:
+                    sessions[at].wire.close()
+                    sessions[at] = None
+            except (OSError, ValueError) as error:
+                failed(sessions, at, sent, tally, requests, error)
+        pause = size / (rate * scale) if scale > 0 else 0.1
+        time.sleep(max(0.0, began + pause * dice.uniform(0.8, 1.2) - time.time()))
+
+
+def failed(sessions, at, sent, tally, requests, error):
+    tally.add(False, sent, 0)
+    requests.add(sessions[at], False, sent, time.time() - sent)
+    print(f"{time.time():.3f} {error!r}", file=sys.stderr)
+    if sessions[at] is not None:
+        sessions[at].wire.close()
+    sessions[at] = None
 
 
 def factor():
@@ -204,10 +278,13 @@ def main():
     host, port = os.environ["LAB_TARGET"].rsplit(":", 1)
     rate = float(os.environ.get("LAB_RATE", "40"))
     dice = random.Random(os.environ.get("LAB_SEED", "0"))
-    due, tally = queue.Queue(), Tally()
+    due, tally, requests = queue.Queue(), Tally(), Requests()
     make = lambda: protocol(host, int(port))
-    for number in range(CLIENTS):
-        arguments = (number, due, tally, make, kinds)
+    size = int(os.environ.get("LAB_CROWD", "0"))
+    if size and protocol is not Http:
+        sys.exit("LAB_CROWD: only of http")
+    for number in range(0 if size else CLIENTS):
+        arguments = (number, due, tally, requests, make, kinds)
         threading.Thread(target=client, args=arguments, daemon=True).start()
 
     def report():
@@ -216,6 +293,8 @@ def main():
             print(tally.line(), flush=True)
 
     threading.Thread(target=report, daemon=True).start()
+    if size:
+        crowd(size, rate, tally, requests, make, kinds)
     next_one, scale, looked = time.time(), 1.0, 0.0
     while True:
         if time.time() - looked > 0.25:

@@ -44,7 +44,11 @@ impl Again<'_> {
 
     fn judge(&self, mut record: Record) -> Result<Record> {
         let kept = record.kept.clone().unwrap_or_default();
-        let lines = self.replay(&kept)?;
+        let lines = replay(self.binary, &kept, |command| {
+            if self.without_models {
+                command.env("STETHOS_DIAGNOSIS_MODELS", "false");
+            }
+        })?;
         let said: Vec<Said> = lines.iter().filter_map(said).collect();
         let broken = record.injected_at.filter(|_| record.class.is_some());
         let broken = broken.map(|injected_at| Broken {
@@ -60,29 +64,32 @@ impl Again<'_> {
         record.without_models = self.without_models;
         Ok(record)
     }
+}
 
-    fn replay(&self, kept: &Kept) -> Result<Vec<Value>> {
-        let mut command = Command::new(self.binary);
-        command.arg("replay").arg(&kept.recording).arg("--json");
-        for bundle in files(&kept.models)? {
-            command.arg("--bundle").arg(bundle);
-        }
-        if self.without_models {
-            command.env("STETHOS_DIAGNOSIS_MODELS", "false");
-        }
-        without_build_variables(&mut command);
-        let output = command.stdin(Stdio::null()).output();
-        let output = output.with_context(|| self.binary.display().to_string())?;
-        ensure!(
-            output.status.success(),
-            "{}: {}",
-            kept.recording.display(),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let text = String::from_utf8_lossy(&output.stdout);
-        let lines = text.lines().map(serde_json::from_str);
-        Ok(lines.collect::<Result<_, _>>()?)
+/// What a recording gives with the models beside it, line by line; `more` sets what else is asked for.
+pub(super) fn replay(
+    binary: &Path,
+    kept: &Kept,
+    more: impl FnOnce(&mut Command),
+) -> Result<Vec<Value>> {
+    let mut command = Command::new(binary);
+    command.arg("replay").arg(&kept.recording).arg("--json");
+    for bundle in files(&kept.models)? {
+        command.arg("--bundle").arg(bundle);
     }
+    more(&mut command);
+    without_build_variables(&mut command);
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| binary.display().to_string())?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        kept.recording.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().map(serde_json::from_str);
+    Ok(lines.collect::<Result<_, _>>()?)
 }
 
 /// A line as if it had been heard when it was observed.

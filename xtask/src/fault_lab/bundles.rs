@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::choice::fnv;
-use super::spec::{APP_FILE, App};
+use super::spec::{APP_FILE, App, Fault};
 use super::watched::{Place, Watched};
 use crate::lab::Lab;
 
@@ -20,19 +20,38 @@ const LEARNING_LIMIT: Duration = Duration::from_secs(400);
 const SETTLING: Duration = Duration::from_secs(3);
 const SEED: u64 = 0;
 
+/// Who else has the machine's processors. What is normal beside other pods is not what is normal without
+/// them: a fault that is tried alone is held against what was learned alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    Others,
+    Alone,
+}
+
+impl Company {
+    pub(super) fn of(fault: &Fault) -> Self {
+        match fault.alone {
+            true => Self::Alone,
+            false => Self::Others,
+        }
+    }
+}
+
 /// One folder an application, its files and the sidecar's binary.
 pub(super) struct Bundles {
     folder: PathBuf,
     binary: PathBuf,
+    crowd: u32,
     /// Held while one is learned; what failed is not tried again.
     learning: Mutex<BTreeMap<PathBuf, Arc<Mutex<Option<String>>>>>,
 }
 
 impl Bundles {
-    pub(super) fn new(folder: PathBuf, binary: PathBuf) -> Self {
+    pub(super) fn new(folder: PathBuf, binary: PathBuf, crowd: u32) -> Self {
         Self {
             folder,
             binary,
+            crowd,
             learning: Mutex::default(),
         }
     }
@@ -50,6 +69,9 @@ impl Bundles {
             "{:?} {:?} {:?} {:?} {:?}",
             app.containers, app.dependencies, app.load, app.prepare, app.disk
         );
+        if self.crowd > 0 {
+            described += &format!(" {}", self.crowd);
+        }
         let mut files = Vec::new();
         list(&app.folder, &mut files)?;
         files.retain(|file| !file.ends_with(APP_FILE));
@@ -67,13 +89,22 @@ impl Bundles {
             .join(format!("{}-{:016x}", app.name, fnv(&described))))
     }
 
-    fn learned(&self, app: &App) -> Result<PathBuf> {
-        Ok(self.of(app)?.join("state"))
+    fn learned(&self, app: &App, company: Company) -> Result<PathBuf> {
+        Ok(self.of(app)?.join(match company {
+            Company::Others => "state",
+            Company::Alone => "state-alone",
+        }))
     }
 
     /// Learns an application, unless that was done.
-    pub(super) fn learn(&self, place: &Place, lab: &Lab, app: &App) -> Result<()> {
-        let kept = self.learned(app)?;
+    pub(super) fn learn(
+        &self,
+        place: &Place,
+        lab: &Lab,
+        app: &App,
+        company: Company,
+    ) -> Result<()> {
+        let kept = self.learned(app, company)?;
         let lock = {
             let mut all = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(kept.clone()).or_default())
@@ -111,18 +142,27 @@ impl Bundles {
     }
 
     /// A state directory for one trial, with what was learned.
-    pub(super) fn state(&self, lab: &Lab, app: &App) -> Result<PathBuf> {
+    pub(super) fn state(&self, lab: &Lab, app: &App, company: Company) -> Result<PathBuf> {
         let state = lab.path("state");
-        copy(&self.learned(app)?, &state)?;
+        copy(&self.learned(app, company)?, &state)?;
         Ok(state)
     }
 }
 
 /// Copies the models of an application to where recordings are kept, unless they are there.
-pub(super) fn keep(bundles: &Bundles, app: &App, folder: &Path) -> Result<PathBuf> {
-    let learned = bundles.learned(app)?;
+pub(super) fn keep(
+    bundles: &Bundles,
+    app: &App,
+    company: Company,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let learned = bundles.learned(app, company)?;
     let of = learned.parent().and_then(Path::file_name);
-    let kept = folder.join(of.context("no name")?);
+    let mut name = of.context("no name")?.to_owned();
+    if company == Company::Alone {
+        name.push("-alone");
+    }
+    let kept = folder.join(name);
     let _one = bundles
         .learning
         .lock()

@@ -169,6 +169,15 @@ impl Catalogue {
     }
 }
 
+/// Those at the usual rate of applications that speak HTTP, with requests that come so many at once.
+pub(super) fn in_crowds(trials: &mut Vec<Trial>, crowd: u32) {
+    let speaks_http = |app: &App| app.load.command.iter().any(|word| word == "http");
+    trials.retain(|trial| trial.variant == USUAL && speaks_http(&trial.app));
+    for trial in trials {
+        trial.variant = format!("crowd-{crowd}");
+    }
+}
+
 /// Seed by seed, one of each application in turn, its usual rate first: what was run of a part is a fair sample, and
 /// applications are learned side by side.
 fn in_turn(trials: Vec<Trial>) -> Vec<Trial> {

@@ -71,9 +71,19 @@ pub(super) fn judge(
     let mut incidents: BTreeMap<&str, bool> = BTreeMap::new();
     for one in said.iter().filter(|one| one.confirmed && one.at >= from) {
         let known = incidents.get(one.incident.as_str()).copied();
+        let alarm = FalseAlarm {
+            at: one.at,
+            class: one.class.clone(),
+            confidence: one.confidence,
+            message: one.message.clone(),
+            machine_waits: pressure.before(one.at),
+        };
         let current = broken.filter(|b| (b.injected_at..=b.until).contains(&one.at));
+        let is_right = |broken: &Broken| broken.right.contains(&one.class);
+        // What is true of the machine is not said of the fault.
+        let current = current.filter(|broken| is_right(broken) || !is_true_of_machine(&alarm));
         if let Some(broken) = current {
-            let is_right = broken.right.contains(&one.class);
+            let is_right = is_right(&broken);
             // An incident of before goes on unless it now names this fault.
             if known.is_none() || known == Some(true) || is_right {
                 incidents.insert(&one.incident, true);
@@ -101,13 +111,7 @@ pub(super) fn judge(
         }
         if known.is_none() {
             incidents.insert(&one.incident, false);
-            judged.false_alarms.push(FalseAlarm {
-                at: one.at,
-                class: one.class.clone(),
-                confidence: one.confidence,
-                message: one.message.clone(),
-                machine_waits: pressure.before(one.at),
-            });
+            judged.false_alarms.push(alarm);
         }
     }
     judged.incidents = incidents.values().filter(|of_fault| **of_fault).count();

@@ -7,6 +7,7 @@ mod cases;
 mod choice;
 mod doing;
 mod effect;
+mod joined;
 mod judge;
 mod load;
 mod namespaces;
@@ -36,7 +37,7 @@ use crate::lab::{Lab, is_installed, is_interrupted, listen_for_interrupts};
 use crate::setup::{self, Scope};
 use crate::workspace::Workspace;
 use again::Again;
-use bundles::Bundles;
+use bundles::{Bundles, Company};
 use choice::{Catalogue, Trial};
 use record::Record;
 use spec::Fault;
@@ -67,7 +68,7 @@ pub(crate) struct LabOptions {
     #[arg(long, default_value_t = 1, value_name = "N")]
     rounds: u64,
     /// Where a line of JSON is added for each trial
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["tables", "list", "again"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["tables", "list", "again", "joined"])]
     json: Option<PathBuf>,
     /// Leave out trials that stand in the file already
     #[arg(long)]
@@ -78,6 +79,9 @@ pub(crate) struct LabOptions {
     /// Instead of faults, so many pod-hours of normal time with normal changes in it
     #[arg(long, value_name = "HOURS")]
     normal: Option<f64>,
+    /// Clients ask so many things at once, of applications that speak HTTP; each fault at its usual rate
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    crowd: u32,
     /// Keep a recording of every trial there, and the models of its application
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
@@ -91,6 +95,10 @@ pub(crate) struct LabOptions {
     /// application
     #[arg(long, value_name = "FOLDER", requires = "again")]
     cases: Option<PathBuf>,
+    /// Instead of running trials, hold the traces of affected calls in recordings of these files against
+    /// the requests that failed
+    #[arg(long, num_args = 1.., value_name = "FILES")]
+    joined: Vec<PathBuf>,
     /// Only print the tables of these files
     #[arg(long, num_args = 1.., value_name = "FILES")]
     tables: Vec<PathBuf>,
@@ -112,9 +120,16 @@ pub(crate) fn run(workspace: &Workspace, options: &LabOptions) -> Result<()> {
     if !options.again.is_empty() {
         return judge_again(workspace, options);
     }
+    if !options.joined.is_empty() {
+        let binary = binaries(workspace, options)?.join("stethos");
+        return joined::print(&read_all(&options.joined)?, &binary);
+    }
     let catalogue = catalogue(workspace, options)?;
     let seeds: Vec<u64> = (options.seed..options.seed + options.rounds).collect();
     let mut trials = catalogue.trials(&options.only, &seeds)?;
+    if options.crowd > 0 {
+        choice::in_crowds(&mut trials, options.crowd);
+    }
     if options.list {
         let mut out = std::io::stdout().lock();
         for trial in &trials {
@@ -204,7 +219,8 @@ fn place(workspace: &Workspace, options: &LabOptions) -> Result<Place> {
     Ok(Place {
         recordings: recordings.transpose()?,
         library: workspace.root.join(LAB).join("lib"),
-        bundles: Bundles::new(folder, binaries.join("stethos")),
+        bundles: Bundles::new(folder, binaries.join("stethos"), options.crowd),
+        crowd: options.crowd,
         binaries,
         logs,
     })
@@ -345,7 +361,10 @@ fn run_one(place: &Place, trial: &Trial, worker: usize, alone: &RwLock<()>) -> R
     } else {
         _shared = alone.read().unwrap_or_else(PoisonError::into_inner);
     }
-    let learned = place.bundles.learn(place, &lab_of(worker)?, &trial.app);
+    let company = Company::of(&trial.fault);
+    let learned = place
+        .bundles
+        .learn(place, &lab_of(worker)?, &trial.app, company);
     let lab = lab_of(worker)?;
     Ok(match learned {
         Ok(()) => trial::run(place, &lab, trial),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::bundles::Company;
 use super::choice::{Catalogue, fnv};
 use super::doing::Doing;
 use super::record::Record;
@@ -55,7 +56,9 @@ pub(super) fn run(
             let turn = number / apps.len() as u64;
             let seed = options.seed + turn;
             let variant = variant(app, turn);
-            let learned = place.bundles.learn(place, &lab_of(worker)?, app);
+            let learned = place
+                .bundles
+                .learn(place, &lab_of(worker)?, app, Company::Others);
             learned.with_context(|| format!("{} is not learned", app.name))?;
             let record = session(
                 place,
@@ -119,9 +122,9 @@ fn live(
     span: f64,
     record: &mut Record,
 ) -> Result<()> {
-    let state = place.bundles.state(lab, app)?;
+    let state = place.bundles.state(lab, app, Company::Others)?;
     let logs = place.logs.join(record.trial.replace('/', "_"));
-    record.kept = kept(place, app, &record.trial)?;
+    record.kept = kept(place, app, Company::Others, &record.trial)?;
     let recording = record.kept.as_ref().map(|kept| kept.recording.as_path());
     let load = (record.rate, record.seed);
     let mut watched = Watched::start(place, lab, app, &state, &logs, load, recording)?;

@@ -279,11 +279,12 @@ impl<'a> Pod<'a> {
     }
 
     /// Starts the clients.
-    pub(super) fn start_load(&mut self, rate: f64) -> Result<()> {
+    pub(super) fn start_load(&mut self, rate: f64, crowd: u32) -> Result<()> {
         let factor = self.work.join("control/load.factor");
         fs::write(&factor, "1")?;
         let mut variables = self.variables.clone();
         variables.set("LAB_RATE", rate);
+        variables.set("LAB_CROWD", crowd);
         variables.set("LAB_FACTOR", format!("{WORK}/control/load.factor"));
         let words = variables.fill_all(&self.app.load.command)?;
         let mut command = self.command(&words, "load.log")?;

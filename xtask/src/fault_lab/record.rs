@@ -130,6 +130,9 @@ pub(super) struct Kept {
     pub(super) recording: PathBuf,
     /// A folder of bundles.
     pub(super) models: PathBuf,
+    /// What became of each request that carried a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) requests: Option<PathBuf>,
 }
 
 /// Reads the lines of result files.

@@ -1,11 +1,12 @@
 //! One trial: a pod is watched, broken, and well again.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::bundles;
+use super::bundles::{self, Company};
 use super::choice::Trial;
 use super::doing::Doing;
 use super::effect::{self, Effect, Served};
@@ -25,6 +26,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(15);
 /// A diagnosis of an immediate class is in time before this, in nineteen of twenty.
 const IMMEDIATE: f64 = 5.0;
+/// Where clients note what became of their requests, among the logs.
+const REQUESTS: &str = "requests.jsonl";
 /// After a time-out.
 const AFTER_TIMEOUT: f64 = 2.0;
 
@@ -49,27 +52,47 @@ pub(super) fn not_run(trial: &Trial, error: &anyhow::Error) -> Record {
 }
 
 fn play(place: &Place, lab: &Lab, trial: &Trial, logs: &Path, record: &mut Record) -> Result<()> {
-    let state = place.bundles.state(lab, &trial.app)?;
-    let app = &trial.app;
-    record.kept = kept(place, app, &trial.id())?;
+    let (app, company) = (&trial.app, Company::of(&trial.fault));
+    let state = place.bundles.state(lab, app, company)?;
+    record.kept = kept(place, app, company, &trial.id())?;
     let recording = record.kept.as_ref().map(|kept| kept.recording.as_path());
     let load = (trial.rate, trial.seed);
     let mut watched = Watched::start(place, lab, app, &state, logs, load, recording)?;
     let played = play_on(&mut watched, lab, trial, record);
     watched.keep_logs(logs);
+    if let Some(kept) = &mut record.kept {
+        keep_requests(logs, kept)?;
+    }
     played.map_err(|error| anyhow!("{error:#} (logs in {})", logs.display()))
 }
 
 /// Where a trial's recording goes, with the models of its application.
-pub(super) fn kept(place: &Place, app: &App, trial: &str) -> Result<Option<Kept>> {
+pub(super) fn kept(
+    place: &Place,
+    app: &App,
+    company: Company,
+    trial: &str,
+) -> Result<Option<Kept>> {
     let Some(folder) = &place.recordings else {
         return Ok(None);
     };
     let name = trial.replace('/', "_");
     Ok(Some(Kept {
         recording: folder.join(format!("{name}.rec")),
-        models: bundles::keep(&place.bundles, app, folder)?,
+        models: bundles::keep(&place.bundles, app, company, folder)?,
+        requests: None,
     }))
+}
+
+/// Keeps what the clients noted of their requests beside a recording.
+fn keep_requests(logs: &Path, kept: &mut Kept) -> Result<()> {
+    let noted = logs.join(REQUESTS);
+    if noted.exists() {
+        let beside = kept.recording.with_extension("requests");
+        fs::copy(&noted, &beside).with_context(|| beside.display().to_string())?;
+        kept.requests = Some(beside);
+    }
+    Ok(())
 }
 
 fn play_on(watched: &mut Watched, lab: &Lab, trial: &Trial, record: &mut Record) -> Result<()> {

@@ -28,6 +28,8 @@ pub(super) struct Place {
     pub(super) binaries: PathBuf,
     pub(super) logs: PathBuf,
     pub(super) bundles: Bundles,
+    /// Requests that come at once; 0: each by itself.
+    pub(super) crowd: u32,
     /// Where recordings of trials are kept.
     pub(super) recordings: Option<PathBuf>,
 }
@@ -61,7 +63,7 @@ impl<'a> Watched<'a> {
         let started_at = now();
         let cache = place.bundles.cache(app)?;
         let mut pod = Pod::start(lab, app, &place.library, &cache, &place.binaries, seed)?;
-        pod.start_load(rate)?;
+        pod.start_load(rate, place.crowd)?;
         fs::create_dir_all(logs).with_context(|| logs.display().to_string())?;
         let network = pod.inside.try_clone()?.network;
         let sidecar = Sidecar::start(
