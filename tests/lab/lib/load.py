@@ -39,6 +39,7 @@ class Http:
 
     def put(self, what, dice, last):
         """Sends a request."""
+        self.what = what
         method, _, rest = what.rpartition(":")
         path, _, status = rest.partition("+")
         path = path.replace("%d", str(dice.randrange(1, 61)))
@@ -184,7 +185,7 @@ class Requests:
     def add(self, session, ok, sent, took):
         if self.file is None or getattr(session, "trace", None) is None:
             return
-        of = {"trace": session.trace, "span": session.span, "ok": ok}
+        of = {"trace": session.trace, "span": session.span, "what": session.what, "ok": ok}
         line = json.dumps(of | {"sent": sent, "took": took}) + "\n"
         with self.lock:
             self.file.write(line)

@@ -214,13 +214,13 @@ impl Pod {
         self.accounts.push_back(tick.clone());
     }
 
-    /// What the failed call of `tid` that returned at `at_ns` was about.
+    /// What the failed call of `tid` that returned at `at_ns` was about. A thread's calls may follow one
+    /// another by microseconds: only the time itself tells which one a detail is of.
     pub(crate) fn subject(&self, tid: u32, nr: u16, at_ns: Nanos) -> Option<&Subject> {
-        const TOLERANCE: Nanos = SECOND / 1000;
         self.details
             .iter()
             .rev()
-            .find(|d| d.tid == tid && d.nr == nr && d.at_ns.abs_diff(at_ns) <= TOLERANCE)
+            .find(|d| d.tid == tid && d.nr == nr && d.at_ns == at_ns)
             .map(|d| &d.subject)
     }
 

@@ -82,6 +82,23 @@ fn files() {
     .expect(PermissionDenied, "/etc/key");
 }
 
+/// Its thread looks for another file within microseconds that never was there.
+#[test]
+fn a_file_that_is_looked_for_in_vain_as_always_is_not_taken_for_the_missing_one() {
+    let mut shop = Shop::learnt_with(|calls| {
+        calls.open("/etc/override", -2);
+    });
+    let mut missing = 0;
+    shop.requests(20, |shop| {
+        missing += 1;
+        let missing = |calls: &mut Calls| drop(calls.open("/data/item", -2));
+        shop.request_with(|_| {}, missing, 400);
+    });
+    shop.work(10, 20);
+    let last = shop.expect(FileMissing, "/data/item");
+    assert_eq!(last.affected_calls, missing, "{last:#?}");
+}
+
 /// One request every few seconds: there is no second error to wait for.
 #[test]
 fn a_file_that_used_to_open_is_forbidden_once() {
