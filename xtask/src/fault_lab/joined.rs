@@ -2,7 +2,8 @@
 //!
 //! Clients give every request a trace of its own and note what became of it. Requests that were under way during
 //! a fault and failed, or took much longer than before, are the affected ones. A call that Stethos says the fault
-//! affected stands under a right trace when that is one of an affected request.
+//! affected stands under a right trace when that is one of an affected request; one that only took long, when that
+//! request was under way all the while.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -22,6 +23,8 @@ const NS: f64 = 1e9;
 /// An answer is slow that took this many times the slowest hundredth of before, and a little more.
 const SLOWER: f64 = 2.0;
 const LEAST_SLOWER: f64 = 0.005;
+/// Clients note times a little later than calls have them.
+const CLOCKS: f64 = 0.002;
 /// What was begun so shortly before the end of a fault may have met it or not.
 const EDGE: f64 = 1.0;
 
@@ -38,7 +41,10 @@ struct Request {
 /// A call that the fault affected, as Stethos says.
 #[derive(Debug, Clone, Default)]
 struct Call {
+    from: f64,
     at: f64,
+    /// It did not fail.
+    slow: bool,
     source: String,
     /// Trace and span that it stands under.
     parent: Option<(String, String)>,
@@ -145,8 +151,13 @@ fn calls(lines: &[Value], right: &[String]) -> Vec<Call> {
             && line["error.type"].is_null()
             && class.is_some_and(|class| right.contains(class))
     };
+    let at = |line: &Value, key: &str| line[key].as_u64().unwrap_or_default() as f64 / NS;
     let call = |line: &Value| Call {
-        at: line["end_timestamp"].as_u64().unwrap_or_default() as f64 / NS,
+        from: at(line, "timestamp"),
+        at: at(line, "end_timestamp"),
+        slow: [":ok", ":slow"]
+            .iter()
+            .any(|end| word(line, "stethos.fault.call").ends_with(end)),
         source: word(line, "stethos.trace.source"),
         parent: line["trace_id"]
             .as_str()
@@ -161,9 +172,10 @@ fn calls(lines: &[Value], right: &[String]) -> Vec<Call> {
     lines.iter().filter(of_fault).map(call).collect()
 }
 
-/// Affected requests: trace and the client's span.
+/// Requests by their traces.
 struct Requests<'a> {
-    affected: HashMap<&'a str, &'a str>,
+    all: HashMap<&'a str, &'a Request>,
+    affected: HashSet<&'a str>,
     /// Of those, the ones that cannot have met the end of the fault.
     counted: HashSet<&'a str>,
 }
@@ -188,27 +200,37 @@ impl<'a> Requests<'a> {
             .iter()
             .filter(|one| one.sent >= from && one.sent < to - EDGE);
         Self {
-            counted: counted.map(|one| one.trace.as_str()).collect(),
-            affected: affected
+            all: requests
                 .iter()
-                .map(|one| (one.trace.as_str(), one.span.as_str()))
+                .map(|one| (one.trace.as_str(), one))
                 .collect(),
+            counted: counted.map(|one| one.trace.as_str()).collect(),
+            affected: affected.iter().map(|one| one.trace.as_str()).collect(),
         }
+    }
+
+    /// The request of this trace, where the call may be one of its.
+    fn of_call(&self, call: &Call, trace: &str) -> Option<&'a Request> {
+        let request = self.all.get(trace).copied()?;
+        let around =
+            request.sent <= call.from + CLOCKS && request.sent + request.took >= call.at - CLOCKS;
+        let right = self.affected.contains(trace) || call.slow && around;
+        right.then_some(request)
     }
 
     fn hold(&self, calls: &[Call]) -> Joined {
         let mut joined = Joined::default();
         let (mut under, mut linked) = (HashSet::new(), HashSet::new());
         for call in calls {
-            let is_linked = |link: &&String| self.affected.contains_key(link.as_str());
+            let mut links = call.links.iter();
             let place = match &call.parent {
-                Some((trace, span)) => match self.affected.get(trace.as_str()) {
-                    Some(own) if own == span => &mut joined.span,
+                Some((trace, span)) => match self.of_call(call, trace) {
+                    Some(request) if request.span == *span => &mut joined.span,
                     Some(_) => &mut joined.trace,
                     None => &mut joined.wrong,
                 },
                 None if call.links.is_empty() => &mut joined.none,
-                None if call.links.iter().any(|link| is_linked(&link)) => &mut joined.linked,
+                None if links.any(|link| self.of_call(call, link).is_some()) => &mut joined.linked,
                 None => &mut joined.linked_wrong,
             };
             *place += 1;
@@ -330,9 +352,15 @@ mod tests {
             call(None, &["well", "failed"]),
             call(None, &["well"]),
             call(None, &[]),
+            Call {
+                slow: true,
+                from: 107.0005,
+                at: 107.001,
+                ..call(Some(("well", "well-span")), &[])
+            },
         ]);
         let expected = Joined {
-            span: 2,
+            span: 3,
             trace: 1,
             wrong: 1,
             linked: 1,

@@ -338,6 +338,9 @@ impl Join {
 
     /// The context by the requests that the thread reads and sends.
     fn by_requests(&self, call: &AffectedCall) -> Context {
+        if rules::accepts(call) {
+            return Context::none("who accepts a connection serves nobody by that");
+        }
         let nothing = Timeline::new(&self.config);
         let timeline = self.threads.get(&(call.pid, call.tid)).unwrap_or(&nothing);
         let open = rules::served(timeline, call);

@@ -13,8 +13,16 @@ const EXCHANGE: &str = "exchange:";
 const NO_ANSWER: &str = "exchange:no_answer";
 /// These send: on a connection that threads share, for whoever makes them.
 const SENDS: [&str; 5] = ["write:", "writev:", "sendto:", "sendmsg:", "sendmmsg:"];
+const ACCEPTS: [&str; 2] = ["accept:", "accept4:"];
 /// These are made on a fresh socket.
 const CONNECT: &str = "connect:";
+
+/// The call takes a connection in, whatever requests are open meanwhile.
+pub(super) fn accepts(call: &AffectedCall) -> bool {
+    ACCEPTS
+        .iter()
+        .any(|accepts| call.token.starts_with(accepts))
+}
 
 /// The span that the call's thread worked for, as published. An exchange was begun under one, too, and
 /// may have no end yet. None where nothing was published.

@@ -55,6 +55,13 @@ fn where_threads_take_over_from_each_other_a_request_is_no_threads_own() {
 }
 
 #[test]
+fn who_accepts_a_connection_serves_no_request_by_that() {
+    let story = Story::new().reads(10, 1, 5, Some(1));
+    assert_nothing(&story.call("accept4:EMFILE", 1, 3, 15, 15));
+    assert_caller(&story.call("openat:EMFILE", 1, -1, 15, 15), 1);
+}
+
+#[test]
 fn a_call_of_a_thread_that_was_handed_work_is_linked_with_what_is_open() {
     let open = |story: Story| {
         story
