@@ -8,6 +8,7 @@
 //! links (where requests move between threads, to all that the process has open) or nothing: a context
 //! is never guessed. What threads publish goes before all of that.
 
+mod births;
 mod config;
 mod context;
 mod kept;
@@ -26,6 +27,8 @@ use crate::record::{
 };
 
 use super::SpanContext;
+use births::Births;
+pub use births::Turning;
 pub use config::JoinConfig;
 pub use context::{Context, ParentKind, Source};
 use own::OwnSpans;
@@ -65,6 +68,7 @@ pub struct Join {
     dropped_heads: u64,
     own: OwnSpans,
     spans: ThreadSpans,
+    births: Births,
 }
 
 impl Join {
@@ -79,6 +83,7 @@ impl Join {
             dropped_heads: 0,
             own: OwnSpans::default(),
             spans: ThreadSpans::default(),
+            births: Births::default(),
         }
     }
 
@@ -106,6 +111,8 @@ impl Join {
             Record::Window(window) => {
                 let numbers = window.calls.iter().map(|call| call.nr);
                 self.on_calls((window.pid, window.tid), numbers);
+                let turning = &self.config.turning;
+                self.births.on_window(window, turning, &self.threads);
             }
             Record::Lifecycle(lifecycle) => self.on_lifecycle(lifecycle),
             _ => {}
@@ -167,6 +174,9 @@ impl Join {
             Direction::Incoming => timeline.open(Incoming::new(line, at_ns, context)),
             Direction::Outgoing => timeline.send(Outgoing::new(line, at_ns, context)),
         }
+        if let (Direction::Outgoing, Some(context)) = (seen.direction, context) {
+            self.births.sent(seen.thread, line, at_ns, context);
+        }
         self.order.push_back((at_ns, seen.thread));
         while self.order.len() > self.config.max_total {
             let Some((until_ns, key)) = self.order.pop_front() else {
@@ -227,7 +237,7 @@ impl Join {
                 self.spans.end_process(lifecycle.pid, at);
                 // What is asked about a process that ended is asked afterwards.
                 if matches!(lifecycle.event, LifecycleEvent::Exec { .. }) {
-                    self.processes.forget(lifecycle.pid);
+                    self.forget_process(lifecycle.pid);
                 }
                 self.owners.retain(|(pid, _), _| *pid != lifecycle.pid);
                 self.shared.retain(|(pid, _)| *pid != lifecycle.pid);
@@ -238,15 +248,22 @@ impl Join {
             } => {
                 self.end_thread((*child_pid, *child_tid), at);
                 if *child_pid != lifecycle.pid {
-                    self.processes.forget(*child_pid);
+                    self.forget_process(*child_pid);
                 }
             }
             LifecycleEvent::OomKill => {}
         }
     }
 
+    /// The id is another process's, or the process executes another program.
+    fn forget_process(&mut self, pid: u32) {
+        self.processes.forget(pid);
+        self.births.forget(pid);
+    }
+
     fn end_thread(&mut self, key: (u32, u32), at_ns: Nanos) {
         self.spans.end_thread(key, at_ns);
+        self.births.end_thread(key);
         if let Some(timeline) = self.threads.get_mut(&key) {
             timeline.end_all(at_ns);
         }
@@ -347,7 +364,7 @@ impl Join {
         let migrates = self.processes.may_migrate(call.pid);
         let others = self.others(call);
         let own = rules::own_span(timeline, &others, call, &open, migrates);
-        let context = own.unwrap_or_else(|| {
+        let context = own.or_else(|| self.made_for(call)).unwrap_or_else(|| {
             let on_same = open.iter().any(|i| i.line.0 == call.fd);
             let shared = migrates || open.is_empty() && self.processes.waits_for_many(call.pid);
             match shared && !on_same {
@@ -356,6 +373,17 @@ impl Join {
             }
         });
         self.with_own_span(context, call)
+    }
+
+    /// The span of the request that the call's socket was made for.
+    fn made_for(&self, call: &AffectedCall) -> Option<Context> {
+        let socket = (call.pid, call.fd);
+        let parent = self.births.made_for(socket, call.start_ns, &self.threads)?;
+        Some(Context::caller(
+            parent,
+            0.85,
+            "the request that was read before the socket was made",
+        ))
     }
 
     /// Timelines of the other threads of the call's process.

@@ -5,6 +5,7 @@ use stethos_patterns::names;
 use crate::record::Nanos;
 
 use super::SECOND;
+use super::births::Turning;
 
 #[derive(Clone, Debug)]
 pub struct JoinConfig {
@@ -18,6 +19,8 @@ pub struct JoinConfig {
     pub max_age_ns: Nanos,
     /// Numbers of the calls that event loops wait in.
     pub event_loop: Vec<u16>,
+    /// Numbers of the calls that say what threads turn to.
+    pub turning: Turning,
 }
 
 impl JoinConfig {
@@ -27,6 +30,7 @@ impl JoinConfig {
         let waits = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
         JoinConfig {
             event_loop: waits.iter().filter_map(|name| names.number(name)).collect(),
+            turning: Turning::of_arch(arch),
             ..JoinConfig::default()
         }
     }
@@ -40,6 +44,7 @@ impl Default for JoinConfig {
             max_total: 65_536,
             max_age_ns: 60 * SECOND,
             event_loop: Vec::new(),
+            turning: Turning::default(),
         }
     }
 }

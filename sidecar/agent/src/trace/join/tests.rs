@@ -1,3 +1,5 @@
+#[path = "tests/births.rs"]
+mod births;
 #[path = "tests/bounds.rs"]
 mod bounds;
 #[path = "tests/own_spans.rs"]
