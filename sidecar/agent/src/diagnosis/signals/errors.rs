@@ -11,7 +11,7 @@
 //! | forbidden path that learning saw opened | 1 |
 //! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 30 s; 1 in a surprising window |
 //! | a missing path that learning never saw opened | most opens fail, for seconds |
-//! | the same in a starting process (loader, configuration search) | the same path in 3 processes |
+//! | the same in a starting process (loader, configuration search) | the same path in 3 processes, over 1 s: a server that starts again makes files anew that its processes look for at once |
 //! | anything else | most calls of this kind fail, for seconds |
 //!
 //! Paths do not count in a process whose program learning never saw: that it runs is a signal of its own.
@@ -188,7 +188,10 @@ impl Errors {
             Needed::Lasting(times, ns) => {
                 recent.count >= times && recent.last_ns.saturating_sub(recent.first_ns) >= ns
             }
-            Needed::Processes(processes) => recent.pids.len() >= processes,
+            Needed::Processes(processes, ns) => {
+                recent.pids.len() >= processes
+                    && recent.last_ns.saturating_sub(recent.first_ns) >= ns
+            }
         };
         let (standing, weight) = match enough {
             true => (
@@ -390,7 +393,7 @@ fn missing(cause: &Cause, errno: u8) -> bool {
 enum Needed {
     Times(u64),
     Lasting(u64, Nanos),
-    Processes(usize),
+    Processes(usize, Nanos),
 }
 
 /// Who does not know what was lost on a disk may never ask again, and what used to open is not
@@ -413,7 +416,7 @@ fn needed(
 ) -> Needed {
     let starting = scene.pod.is_starting(scene.pid, call.end_ns());
     match cause {
-        Cause::Files if starting => Needed::Processes(3),
+        Cause::Files if starting => Needed::Processes(3, SECOND),
         Cause::Files if errno != ENOENT && opened == Some(true) => Needed::Times(1),
         Cause::Peer(_) if starting => Needed::Lasting(3, 2 * SECOND),
         Cause::Files if scene.surprising => Needed::Times(1),

@@ -102,6 +102,37 @@ fn a_file_that_is_looked_for_in_vain_as_always_is_not_taken_for_the_missing_one(
     assert_eq!(affected, Some(missing));
 }
 
+/// A server that starts again removes files, its processes look for them at once, and one makes them anew.
+/// Where the file is missing indeed, they do so again and again.
+#[test]
+fn processes_that_start_at_once_may_all_look_for_a_file_that_is_about_to_be_made() {
+    for (every, confirmed) in [(MS, false), (SECOND / 4, true)] {
+        let mut shop = Shop::learnt();
+        let start = shop.now;
+        for number in 0..8 {
+            shop.now = start + u64::from(number) * every;
+            let child = 5000 + number;
+            let fork = LifecycleEvent::Fork {
+                child_pid: child,
+                child_tid: child,
+            };
+            shop.lifecycle(CATALOG, pid(CATALOG), fork);
+            shop.now += MS / 4;
+            let mut calls = shop.calls(CATALOG, 1);
+            (calls.pid, calls.tid) = (child, child);
+            calls.open("/data/item", -2);
+            shop.run(calls);
+        }
+        shop.now = start;
+        shop.work(10, 20);
+        let said = shop
+            .diagnoses()
+            .iter()
+            .any(|d| d.state == IncidentState::Confirmed);
+        assert_eq!(said, confirmed, "{}", shop.brief());
+    }
+}
+
 /// One request every few seconds: there is no second error to wait for.
 #[test]
 fn a_file_that_used_to_open_is_forbidden_once() {
