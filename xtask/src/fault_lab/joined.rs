@@ -94,11 +94,12 @@ impl AddAssign for Joined {
 pub(super) fn print(records: &[Record], binary: &Path) -> Result<()> {
     let mut rows: BTreeMap<(String, String), Joined> = BTreeMap::new();
     let mut rungs: BTreeMap<(String, String), Joined> = BTreeMap::new();
+    let mut without = 0;
     for record in records {
-        let Some(kept) = record.kept.as_ref() else {
-            continue;
-        };
-        let (Some(requests), Some(from)) = (&kept.requests, record.injected_at) else {
+        let kept = record.kept.as_ref();
+        let requests = kept.and_then(|kept| kept.requests.as_ref());
+        let (Some(kept), Some(requests), Some(from)) = (kept, requests, record.injected_at) else {
+            without += 1;
             continue;
         };
         let to = record.undone_at.unwrap_or(record.ended_at);
@@ -124,6 +125,9 @@ pub(super) fn print(records: &[Record], binary: &Path) -> Result<()> {
         for (rung, calls) in by_rung {
             *rungs.entry((record.app.clone(), rung)).or_default() += requests.hold(&calls);
         }
+    }
+    if without > 0 {
+        eprintln!("{without} trials left no recording with requests");
     }
     let mut out = std::io::stdout();
     out.write_all(table(&rows, &rungs).as_bytes())

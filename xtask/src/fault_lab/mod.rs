@@ -129,6 +129,10 @@ pub(crate) fn run(workspace: &Workspace, options: &LabOptions) -> Result<()> {
     let mut trials = catalogue.trials(&options.only, &seeds)?;
     if options.crowd > 0 {
         choice::in_crowds(&mut trials, options.crowd);
+        ensure!(
+            !trials.is_empty(),
+            "--crowd: no application of these trials speaks HTTP"
+        );
     }
     if options.list {
         let mut out = std::io::stdout().lock();
