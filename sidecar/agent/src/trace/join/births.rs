@@ -9,8 +9,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use stethos_patterns::names;
-
 use crate::record::{CallWindow, Nanos};
 use crate::trace::SpanContext;
 
@@ -21,7 +19,8 @@ pub(super) const PROVEN: u32 = 200;
 const MAX_SOCKETS: usize = 65_536;
 const MAX_THREADS: usize = 4096;
 const MAX_PROCESSES: usize = 16_384;
-const MAX_CHECKS: usize = 4096;
+/// Requests that a thread sent, whose windows have not come yet.
+const MAX_SENT: usize = 64;
 /// Descriptors that a thread read, and made, in one turn.
 const MAX_READ: usize = 256;
 const MAX_MADE: usize = 256;
@@ -40,12 +39,8 @@ pub struct Turning {
 }
 
 impl Turning {
-    pub(super) fn of_arch(arch: &str) -> Self {
-        let table = names::table(arch);
-        let numbers = |names: &[&str]| {
-            let numbers = names.iter().filter_map(|name| table.number(name));
-            numbers.collect::<Vec<u16>>()
-        };
+    /// `numbers`: of calls with these names.
+    pub(super) fn new(numbers: impl Fn(&[&str]) -> Vec<u16>) -> Self {
         Self {
             leaves: numbers(&[
                 "epoll_wait",
@@ -71,11 +66,15 @@ impl Turning {
 struct Turn {
     /// Number of the last window.
     sequence: Option<u64>,
+    /// How often calls were not seen: a socket that was made before that may be another one by now.
+    gaps: u32,
     /// Descriptors that were read, in order, each since when; nothing else was done meanwhile.
     read: Vec<(i32, Nanos)>,
     /// How many of those sockets were made for.
     served: usize,
     made: Vec<i32>,
+    /// The windows with their sockets may come later.
+    sent: VecDeque<Sent>,
 }
 
 /// A socket, and what was read before it was made.
@@ -83,6 +82,8 @@ struct Turn {
 struct Born {
     at_ns: Nanos,
     tid: u32,
+    /// Of its thread, when it was made.
+    gaps: u32,
     read: i32,
     since_ns: Nanos,
     /// A request was sent on it; the next one may be anybody's.
@@ -93,7 +94,6 @@ struct Born {
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at_ns: Nanos,
-    thread: (u32, u32),
     fd: i32,
     context: SpanContext,
 }
@@ -108,8 +108,6 @@ struct Habit {
 pub(super) struct Births {
     turns: HashMap<(u32, u32), Turn>,
     sockets: HashMap<(u32, i32), Born>,
-    /// The windows with their sockets may come later.
-    sent: VecDeque<Sent>,
     habits: HashMap<u32, Habit>,
 }
 
@@ -119,18 +117,26 @@ impl Births {
         if line.1 != 0 || self.habits.get(&thread.0).is_some_and(|habit| habit.wrong) {
             return;
         }
-        if self.sent.len() >= MAX_CHECKS {
-            self.sent.pop_front();
+        let sent = &mut self.turn(thread).sent;
+        if sent.len() >= MAX_SENT {
+            sent.pop_front();
         }
-        self.sent.push_back(Sent {
+        sent.push_back(Sent {
             at_ns,
-            thread,
             fd: line.0,
             context: of,
         });
     }
 
-    /// Takes a thread's calls, and judges by what was sent until their end.
+    fn turn(&mut self, thread: (u32, u32)) -> &mut Turn {
+        if self.turns.len() >= MAX_THREADS && !self.turns.contains_key(&thread) {
+            self.turns.clear();
+            self.sockets.clear();
+        }
+        self.turns.entry(thread).or_default()
+    }
+
+    /// Takes the calls of a thread that reads or sends requests, and judges by what it sent until their end.
     pub(super) fn on_window(
         &mut self,
         window: &CallWindow,
@@ -138,18 +144,22 @@ impl Births {
         threads: &HashMap<(u32, u32), Timeline>,
     ) {
         let key = (window.pid, window.tid);
-        if self.turns.len() >= MAX_THREADS && !self.turns.contains_key(&key) {
-            self.turns.clear();
+        if !threads.contains_key(&key) {
+            return;
         }
         if self.sockets.len() >= MAX_SOCKETS {
             self.sockets.clear();
         }
-        let turn = self.turns.entry(key).or_default();
+        self.turn(key);
+        let Some(turn) = self.turns.get_mut(&key) else {
+            return;
+        };
         let follows = turn
             .sequence
             .is_some_and(|before| window.sequence <= before.saturating_add(1));
         if !follows || window.lost_before > 0 || window.counted_before > 0 {
             turn.leave();
+            turn.gaps = turn.gaps.wrapping_add(1);
         }
         turn.sequence = Some(window.sequence);
         let mut until_ns = 0;
@@ -164,6 +174,7 @@ impl Births {
                 let born = turn.next().map(|(read, since_ns)| Born {
                     at_ns,
                     tid: window.tid,
+                    gaps: turn.gaps,
                     read,
                     since_ns,
                     used: false,
@@ -192,14 +203,7 @@ impl Births {
         until_ns: Nanos,
         threads: &HashMap<(u32, u32), Timeline>,
     ) {
-        let due = |sent: &Sent| sent.thread == thread && sent.at_ns <= until_ns;
-        if !self.sent.iter().any(due) {
-            return;
-        }
-        let (due, later) = std::mem::take(&mut self.sent).into_iter().partition(due);
-        self.sent = later;
-        let due: VecDeque<Sent> = due;
-        for sent in due {
+        while let Some(sent) = self.due(thread, until_ns) {
             let Some(born) = self.born((thread.0, sent.fd), sent.at_ns) else {
                 continue;
             };
@@ -227,9 +231,17 @@ impl Births {
         }
     }
 
+    /// The next request that the thread sent until then.
+    fn due(&mut self, thread: (u32, u32), until_ns: Nanos) -> Option<Sent> {
+        let sent = &mut self.turns.get_mut(&thread)?.sent;
+        sent.pop_front_if(|sent| sent.at_ns <= until_ns)
+    }
+
+    /// The socket as it is made last, where nothing was missed since.
     fn born(&self, socket: (u32, i32), by_ns: Nanos) -> Option<Born> {
-        let born = self.sockets.get(&socket).copied();
-        born.filter(|born| born.at_ns <= by_ns)
+        let born = self.sockets.get(&socket).copied()?;
+        let gaps = self.turns.get(&(socket.0, born.tid))?.gaps;
+        (born.at_ns <= by_ns && born.gaps == gaps).then_some(born)
     }
 
     /// The span of the request that the socket was made for, while that was open at `at_ns`.
@@ -259,7 +271,6 @@ impl Births {
     pub(super) fn forget(&mut self, pid: u32) {
         self.turns.retain(|(other, _), _| *other != pid);
         self.sockets.retain(|(other, _), _| *other != pid);
-        self.sent.retain(|sent| sent.thread.0 != pid);
         self.habits.remove(&pid);
     }
 }

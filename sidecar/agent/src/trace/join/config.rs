@@ -26,11 +26,14 @@ pub struct JoinConfig {
 impl JoinConfig {
     /// With the calls of an architecture.
     pub fn of_arch(arch: &str) -> Self {
-        let names = names::table(arch);
-        let waits = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
+        let table = names::table(arch);
+        let numbers = |names: &[&str]| {
+            let numbers = names.iter().filter_map(|name| table.number(name));
+            numbers.collect()
+        };
         JoinConfig {
-            event_loop: waits.iter().filter_map(|name| names.number(name)).collect(),
-            turning: Turning::of_arch(arch),
+            event_loop: numbers(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]),
+            turning: Turning::new(numbers),
             ..JoinConfig::default()
         }
     }
