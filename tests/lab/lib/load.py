@@ -214,11 +214,7 @@ def client(number, due, tally, requests, make, kinds):
                 session.wire.close()
                 session = None
         except (OSError, ValueError) as error:
-            tally.add(False, sent, 0)
-            requests.add(session, False, sent, time.time() - sent)
-            print(f"{time.time():.3f} {error!r}", file=sys.stderr)
-            if session is not None:
-                session.wire.close()
+            failed(session, sent, tally, requests, error)
             session = None
 
 
@@ -238,7 +234,8 @@ def crowd(size, rate, tally, requests, make, kinds):
                 sessions[at].put(dice.choices(names, weights)[0], dice, False)
                 under_way.append((at, sent))
             except (OSError, ValueError) as error:
-                failed(sessions, at, sent, tally, requests, error)
+                failed(sessions[at], sent, tally, requests, error)
+                sessions[at] = None
         for at, sent in under_way:
             try:
                 keep = sessions[at].take()
@@ -249,18 +246,19 @@ def crowd(size, rate, tally, requests, make, kinds):
                     sessions[at].wire.close()
                     sessions[at] = None
             except (OSError, ValueError) as error:
-                failed(sessions, at, sent, tally, requests, error)
+                failed(sessions[at], sent, tally, requests, error)
+                sessions[at] = None
         pause = size / (rate * scale) if scale > 0 else 0.1
         time.sleep(max(0.0, began + pause * dice.uniform(0.8, 1.2) - time.time()))
 
 
-def failed(sessions, at, sent, tally, requests, error):
+def failed(session, sent, tally, requests, error):
+    """Counts a request that failed; its session, if there is one, is over."""
     tally.add(False, sent, 0)
-    requests.add(sessions[at], False, sent, time.time() - sent)
+    requests.add(session, False, sent, time.time() - sent)
     print(f"{time.time():.3f} {error!r}", file=sys.stderr)
-    if sessions[at] is not None:
-        sessions[at].wire.close()
-    sessions[at] = None
+    if session is not None:
+        session.wire.close()
 
 
 def factor():

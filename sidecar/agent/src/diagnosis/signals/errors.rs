@@ -66,6 +66,12 @@ struct Recent {
     pids: BTreeSet<u32>,
 }
 
+impl Recent {
+    fn lasted_ns(&self) -> Nanos {
+        self.last_ns.saturating_sub(self.first_ns)
+    }
+}
+
 /// A call that failed, and on what.
 struct Failure {
     errno: u8,
@@ -185,12 +191,9 @@ impl Errors {
         let recent = self.remember(scene, call, subject);
         let enough = match needed(&cause, errno, opened, scene, call) {
             Needed::Times(times) => recent.count >= times,
-            Needed::Lasting(times, ns) => {
-                recent.count >= times && recent.last_ns.saturating_sub(recent.first_ns) >= ns
-            }
+            Needed::Lasting(times, ns) => recent.count >= times && recent.lasted_ns() >= ns,
             Needed::Processes(processes, ns) => {
-                recent.pids.len() >= processes
-                    && recent.last_ns.saturating_sub(recent.first_ns) >= ns
+                recent.pids.len() >= processes && recent.lasted_ns() >= ns
             }
         };
         let (standing, weight) = match enough {
