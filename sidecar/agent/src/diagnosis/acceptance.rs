@@ -47,7 +47,10 @@ impl Acceptance {
 
 /// What is about the container as a whole: only a new learning makes it normal.
 pub(crate) fn only_models_say(kind: &Kind) -> bool {
-    matches!(kind, Kind::Surprise | Kind::Unstable | Kind::Astray)
+    matches!(
+        kind,
+        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. }
+    )
 }
 
 /// None for what cannot be named.
@@ -99,7 +102,7 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
         Kind::CrashLoop { executable } => Thing::CrashLoop { executable },
         Kind::UnexpectedExec { executable } => Thing::UnexpectedExec { executable },
         Kind::ProcessEnded { executable } => Thing::ProcessEnded { executable },
-        Kind::Surprise | Kind::Unstable | Kind::Astray => return None,
+        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. } => return None,
     })
 }
 

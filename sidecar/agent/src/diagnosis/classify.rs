@@ -224,7 +224,8 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
     })
 }
 
-/// True when what `other` says of its container's use of the machine makes what `evidence` shows.
+/// True when what `other` says of its container's use of the machine, or of connections, makes what `evidence`
+/// shows.
 fn uses_up(evidence: &Evidence, other: &Evidence) -> bool {
     if other.container != evidence.container {
         return false;
@@ -242,6 +243,9 @@ fn uses_up(evidence: &Evidence, other: &Evidence) -> bool {
         (Kind::MemoryClimbs, Kind::OutOfMemory) => true,
         (Kind::MemoryClimbs, Kind::Error { cause, .. }) => *cause == Cause::Memory,
         (Kind::MemoryClimbs, _) => felt,
+        // What a connection is made for first takes longer.
+        (Kind::Unkept { peer }, Kind::SlowExchange { peer: slow }) => peer == slow,
+        (Kind::Unkept { .. }, Kind::SlowService) => true,
         _ => false,
     }
 }
@@ -333,8 +337,8 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::UnexpectedExec { .. } => vec![(ExecUnexpected, 0.95)],
         Kind::ProcessEnded { .. } if specific => vec![],
         Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],
-        Kind::Surprise | Kind::Unstable | Kind::Astray if specific => vec![],
-        Kind::Surprise | Kind::Astray => vec![(ConfigRegression, 0.9)],
+        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. } if specific => vec![],
+        Kind::Surprise | Kind::Astray | Kind::Unkept { .. } => vec![(ConfigRegression, 0.9)],
         Kind::Unstable => vec![(ConfigRegression, 0.5)],
         Kind::SlowService => vec![],
     }

@@ -32,6 +32,7 @@ use crate::diagnosis::signals::processes::Processes;
 use crate::diagnosis::signals::resources::Resources;
 use crate::diagnosis::signals::stability::Stability;
 use crate::diagnosis::signals::surprise::Surprise;
+use crate::diagnosis::signals::unkept::Unkept;
 use crate::diagnosis::signals::{Scene, test_limit};
 use crate::diagnosis::strange;
 use crate::record::{
@@ -80,6 +81,7 @@ pub struct Engine {
     flood: Flood,
     network: Network,
     pieces: Pieces,
+    unkept: Unkept,
     resources: Resources,
     board: Board,
 }
@@ -112,6 +114,7 @@ impl Engine {
             flood: Flood::default(),
             network: Network::default(),
             pieces: Pieces::default(),
+            unkept: Unkept::default(),
             resources: Resources::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
@@ -171,6 +174,9 @@ impl Engine {
                 self.advance(reduced.at_ns);
                 self.reduced = reduced.sample != 0;
                 self.processes.rest();
+                if self.reduced {
+                    self.unkept.rest();
+                }
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
@@ -266,10 +272,11 @@ impl Engine {
             signals.extend(slow);
         }
         let table = scene.table;
+        self.advance(end_ns);
         for (fd, at_ns) in closed {
             self.pod.on_close(window.pid, fd, at_ns);
+            self.unkept.closed(window.pid, fd, at_ns);
         }
-        self.advance(end_ns);
         signals.into_iter().for_each(|signal| self.take(signal));
         if worst.is_none() {
             self.judge_surprise(judged, excess.map(|excess| excess && !explained));
@@ -298,6 +305,7 @@ impl Engine {
         if ended.is_some() {
             self.connections.forget(record.pid);
             self.network.forget(record.pid);
+            self.unkept.forget(record.pid);
             self.board.ended(record.pid, record.at_ns);
         }
         signal.into_iter().for_each(|signal| self.take(signal));
@@ -345,6 +353,7 @@ impl Engine {
         signals.extend(self.flood.judge(self.now, |c| models.get(&c), self.limit));
         signals.into_iter().for_each(|signal| self.take(signal));
         self.judge_resources();
+        self.judge_kept();
         self.step();
     }
 
@@ -373,7 +382,8 @@ impl Engine {
         let restless = restless
             || self.network.restless()
             || self.errors.restless()
-            || self.processes.restless();
+            || self.processes.restless()
+            || self.unkept.restless();
         if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }
@@ -399,6 +409,7 @@ impl Engine {
             self.flood.reset(container);
             self.network.reset(container);
             self.pieces.reset(container);
+            self.unkept.reset(container);
             self.resources.reset(container);
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Evidence {
     pub(crate) count: u64,
     pub(crate) first_ns: Nanos,
     pub(crate) last_ns: Nanos,
+    /// Since when it opens incidents.
+    pub(crate) opens_ns: Option<Nanos>,
     /// When normal work of the same kind was last seen.
     pub(crate) good_ns: Nanos,
     pub(crate) pid: u32,
@@ -82,6 +84,7 @@ impl Evidence {
             count: 0,
             first_ns: signal.start_ns,
             last_ns: signal.end_ns,
+            opens_ns: None,
             good_ns: 0,
             pid: signal.pid,
             tid: signal.tid,
@@ -105,6 +108,9 @@ impl Evidence {
         self.weight = self.weight.max(signal.weight);
         self.first_ns = self.first_ns.min(signal.start_ns);
         self.last_ns = self.last_ns.max(signal.end_ns);
+        if signal.standing >= Standing::Opens {
+            self.opens_ns.get_or_insert(signal.end_ns);
+        }
         if matches!(
             self.normal,
             Normal::None

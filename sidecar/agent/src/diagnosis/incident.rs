@@ -314,13 +314,17 @@ impl Incident {
             .filter(|e| e.is_significant())
             .collect();
         let opened = significant.iter().any(|e| e.standing >= Standing::Opens);
-        (opened && significant.len() >= 2) || significant.iter().any(|e| persists(e))
+        // Who waits for slow answers is slow itself.
+        let slow = |e: &&&Evidence| matches!(e.kind, Kind::SlowExchange { .. } | Kind::SlowService);
+        let slow = significant.iter().filter(slow).count();
+        let others = significant.len() - slow;
+        (opened && others + usize::from(slow > 0) >= 2) || significant.iter().any(|e| persists(e))
     }
 
     /// Neighbours take the processor, and nothing is slow by that.
     fn is_unfelt(&self) -> bool {
         let mut significant = self.evidence.values().filter(|e| e.is_significant());
-        significant.all(|evidence| evidence.kind == Kind::Contended)
+        significant.all(|e| e.kind == Kind::Contended && e.standing < Standing::Certain)
     }
 
     /// A container of the pod was asked to end, and others missed it for no longer than a restart

@@ -15,6 +15,8 @@ use crate::diagnosis::signal::is_resolver;
 const MIN_DURATIONS: u64 = 20;
 /// Fewer answers than this have no rate.
 const ENOUGH_ANSWERS: u64 = 100;
+/// Connections for each exchange, at most, that say that connections are kept.
+const KEPT: f64 = 0.1;
 /// Fewer segments than this have no share that were sent again.
 const ENOUGH_SEGMENTS: u64 = 1000;
 /// Less time than this does not say what is usual.
@@ -234,6 +236,15 @@ impl Reference {
             .baseline
             .peer(peer)
             .map_or(0, |p| p.exchanges.count())
+    }
+
+    /// Connections made for each exchange with a peer; none where there were few exchanges, or few to a
+    /// connection.
+    pub(crate) fn connections_made(&self, peer: &str) -> Option<f64> {
+        let statistics = self.model.baseline.peer(peer)?;
+        let exchanges = statistics.exchanges.count();
+        let made = (statistics.connects as f64 + 1.0) / (exchanges as f64 + 2.0);
+        (exchanges >= ENOUGH_ANSWERS && made <= KEPT).then_some(made)
     }
 
     /// Highest number of a descriptor in use; none when that was not learned.

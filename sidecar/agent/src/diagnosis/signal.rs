@@ -121,6 +121,10 @@ pub(crate) enum Kind {
     Unstable,
     /// One value of the profile is far off.
     Astray,
+    /// Connections to a peer are closed after each answer.
+    Unkept {
+        peer: String,
+    },
 }
 
 impl Kind {
@@ -150,7 +154,8 @@ impl Kind {
             | Kind::ProcessEnded { .. }
             | Kind::Surprise
             | Kind::Unstable
-            | Kind::Astray => Cause::Vague,
+            | Kind::Astray
+            | Kind::Unkept { .. } => Cause::Vague,
         }
     }
 

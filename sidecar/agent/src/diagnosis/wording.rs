@@ -250,6 +250,10 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             let value = evidence.subject().unwrap_or("a value of the profile");
             format!("{value} is not as learned{}", baseline(&evidence.normal))
         }
+        Kind::Unkept { .. } => format!(
+            "connections to{about} closed right after an answer{}",
+            baseline(&evidence.normal)
+        ),
         Kind::Unstable => {
             let most = evidence.subject().map(|most| format!(", most in {most}"));
             format!(

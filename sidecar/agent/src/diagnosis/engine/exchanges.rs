@@ -35,6 +35,9 @@ impl Engine {
             in_vain,
         };
         let judged = self.exchanges.judge(container, exchange, &peer, &beside);
+        if !self.reduced {
+            self.unkept.answered(container, exchange, &peer, model);
+        }
         self.advance(exchange.received_ns);
         if judged.answered {
             let good = match exchange.role {
@@ -48,6 +51,20 @@ impl Engine {
             .into_iter()
             .for_each(|signal| self.take(signal));
         self.step();
+    }
+
+    /// Judges which connections were kept.
+    pub(super) fn judge_kept(&mut self) {
+        if self.now < self.stalled_until {
+            return;
+        }
+        let models = &self.models;
+        let judged = self
+            .unkept
+            .settle(self.now, |c| models.get(&c), &self.pod, self.limit);
+        for (container, judged) in judged {
+            self.judged(container, judged, self.now);
+        }
     }
 
     /// The exchanges of a container that have no answer yet; at every tick.

@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::signals::resources::Judged;
+use crate::record::{ContainerIndex, Nanos};
 
 impl Engine {
     /// Judges the second that is over.
@@ -18,14 +19,18 @@ impl Engine {
         );
         self.resources = resources;
         for (container, judged) in judged {
-            match judged {
-                Judged::Signal(signal) => self.take(signal),
-                Judged::Normal(kind) => {
-                    let good = Good::Eased { kind: &kind };
-                    self.board.relieve(container, good, self.now);
-                }
-                Judged::Unclear => {}
+            self.judged(container, judged, self.now);
+        }
+    }
+
+    pub(super) fn judged(&mut self, container: ContainerIndex, judged: Judged, at_ns: Nanos) {
+        match judged {
+            Judged::Signal(signal) => self.take(signal),
+            Judged::Normal(kind) => {
+                let good = Good::Eased { kind: &kind };
+                self.board.relieve(container, good, at_ns);
             }
+            Judged::Unclear => {}
         }
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn persists(evidence: &Evidence) -> bool {
             | Kind::Flood
             | Kind::Mines { .. }
             | Kind::Lossy { .. }
-            | Kind::Narrow { .. },
+            | Kind::Narrow { .. }
+            | Kind::Unkept { .. },
             Standing::Opens,
         ) => true,
         (Kind::Unheard { .. }, Standing::Opens) => evidence.count >= 3 || lasted >= 2 * SECOND,
@@ -35,6 +36,11 @@ pub(super) fn persists(evidence: &Evidence) -> bool {
         (Kind::Surprise, Standing::Opens) => lasted >= 15 * SECOND,
         (Kind::Astray, Standing::Opens) => lasted >= 14 * SECOND,
         (Kind::Unstable, _) => false,
+        // Which may be the way to the peer: that is known after some seconds.
+        (Kind::SlowExchange { .. }, Standing::Opens) => {
+            let opens_ns = evidence.opens_ns.unwrap_or(evidence.last_ns);
+            evidence.count >= 3 && evidence.last_ns >= opens_ns.saturating_add(3 * SECOND)
+        }
         (_, Standing::Opens) => evidence.count >= 3 && lasted >= 3 * SECOND,
         _ => false,
     }

@@ -15,12 +15,17 @@ use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::{SECOND, ShareTest};
 
+const MOST_SECONDS: f64 = 0.95;
 /// Ready for so many ns for each ms that they ran, at least.
 const WAITS: u64 = 4_000_000;
 /// In multiples of the longest that seconds of learning had, but for one in twenty.
 const LONGER: u64 = 2;
+/// What is felt in any case: ready for so many ns for each ms, in multiples of the same, and so many seconds of it.
+const HEAVY: u64 = 30_000_000;
+const HEAVIER: u64 = 10;
+const HEAVY_FOR: u32 = 8;
 /// Seconds of learning that say what is usual.
-const ENOUGH: u64 = 20;
+const ENOUGH: u64 = 15;
 /// Of the processor's time: what the pod may run more than it did, beside twice as much.
 const MORE: f64 = 0.02;
 /// Share of seconds in which threads wait so long that is tested against.
@@ -30,6 +35,8 @@ const LASTS: Nanos = 5 * SECOND;
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
     tests: BTreeMap<ContainerIndex, ShareTest>,
+    /// Seconds in a row that are felt in any case.
+    heavy: BTreeMap<ContainerIndex, u32>,
 }
 
 /// A second of one container.
@@ -51,8 +58,15 @@ impl Second<'_> {
     }
 
     fn threshold(&self) -> u64 {
-        let usual = self.learned.ready.quantile(0.95);
+        let usual = self.learned.ready.quantile(MOST_SECONDS);
         usual.saturating_mul(LONGER).max(WAITS)
+    }
+
+    /// Whatever it answers waits: before it is read, where no call shows it.
+    fn is_heavy(&self) -> bool {
+        let usual = self.learned.ready.quantile(MOST_SECONDS);
+        let ready = self.used.ready_per_ms().unwrap_or(0);
+        ready >= usual.saturating_mul(HEAVIER).max(HEAVY)
     }
 
     /// None where it says nothing.
@@ -91,6 +105,11 @@ impl Contention {
     }
 
     fn one(&mut self, second: &Second<'_>, waits: bool, limit: f64) -> Judged {
+        let heavy = self.heavy.entry(second.container).or_default();
+        *heavy = match waits && second.is_heavy() {
+            true => heavy.saturating_add(1),
+            false => 0,
+        };
         let (container, learned, used) = (second.container, &second.learned.ready, &second.used);
         let p0 = (2.0 * learned.share_above(second.threshold())).clamp(0.02, 0.3);
         let test = self.tests.entry(container).or_insert_with(ShareTest::new);
@@ -102,9 +121,12 @@ impl Contention {
             return Judged::Unclear;
         };
         let start_ns = run.first_ns.min(used.from_ns);
-        let standing = match used.to_ns.saturating_sub(start_ns) >= LASTS {
-            true => standing,
-            false => Standing::Symptom,
+        let lasts = used.to_ns.saturating_sub(start_ns);
+        let heavy = self.heavy.get(&container).is_some_and(|n| *n >= HEAVY_FOR);
+        let standing = match standing {
+            _ if lasts < LASTS => Standing::Symptom,
+            Standing::Opens if heavy => Standing::Certain,
+            standing => standing,
         };
         let place = Place {
             container,
@@ -126,5 +148,6 @@ impl Contention {
 
     pub(crate) fn reset(&mut self, container: ContainerIndex) {
         self.tests.remove(&container);
+        self.heavy.remove(&container);
     }
 }

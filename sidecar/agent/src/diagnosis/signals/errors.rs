@@ -6,10 +6,11 @@
 //! | error | needed |
 //! | --- | --- |
 //! | refused, unreachable, timed out, disk, descriptors, threads, ports | 1 |
+//! | a read-only disk, in a starting process | the same in 3 processes, over 1 s |
 //! | a peer's error in a starting process (its dependencies start as well) | 3, for 2 s |
 //! | reset or closed connection of a client, memory | 2 |
 //! | forbidden path that learning saw opened | 1 |
-//! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 30 s; 1 in a surprising window |
+//! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 60 s; 1 in a surprising window |
 //! | a missing path that learning never saw opened | most opens fail, for seconds |
 //! | the same in a starting process (loader, configuration search) | the same path in 3 processes, over 1 s: a server that starts again makes files anew that its processes look for at once |
 //! | anything else | most calls of this kind fail, for seconds |
@@ -31,8 +32,8 @@ use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::{SECOND, ShareTest};
 
-/// Repetitions count within this time.
-const REPEAT_WITHIN: Nanos = 30 * SECOND;
+/// Repetitions count within this time: who is asked once in some seconds fails seldom.
+const REPEAT_WITHIN: Nanos = 60 * SECOND;
 /// A higher share of failing calls has to last this long.
 const RATE_LASTS: Nanos = 2 * SECOND;
 /// A never-seen error is worth this much, nats.
@@ -43,6 +44,7 @@ const NOTABLE: f64 = 6.0;
 const ROUTINE_MISSES: usize = 32;
 /// Calls made fewer times while learning have no share of errors to compare with.
 const SELDOM: u64 = 100;
+const STANDARD_ERROR: i32 = 2;
 /// Errors that no class is known for have to be this many, and last this long.
 const UNCLASSED: (u64, Nanos) = (20, 10 * SECOND);
 
@@ -156,7 +158,7 @@ impl Errors {
             return needs_no_baseline(&cause, errno).then(|| {
                 signal
                     .about(subject)
-                    .standing(hard(&cause, errno, None), NEVER_SEEN)
+                    .standing(hard(&cause, errno, None, false), NEVER_SEEN)
             });
         };
         // What a program that nobody knows does not find, or may not open, was never there for it.
@@ -198,7 +200,7 @@ impl Errors {
         };
         let (standing, weight) = match enough {
             true => (
-                hard(&cause, errno, opened),
+                hard(&cause, errno, opened, scene.surprising || recent.count >= 2),
                 NEVER_SEEN + (recent.count as f64).ln(),
             ),
             false => (Standing::Hit, 0.0),
@@ -399,12 +401,14 @@ enum Needed {
     Processes(usize, Nanos),
 }
 
-/// Who does not know what was lost on a disk may never ask again, and what used to open is not
-/// forbidden by chance.
-fn hard(cause: &Cause, errno: u8, opened: Option<bool>) -> Standing {
+/// A disk that is full is so for everybody, who does not know what was lost on one may never ask again, and
+/// what used to open is not forbidden by chance. A file that is made anew is away for a moment: so one that is
+/// missing has to be missed, by what its program does then (`again`: or twice).
+fn hard(cause: &Cause, errno: u8, opened: Option<bool>, again: bool) -> Standing {
     match cause {
-        Cause::Disk if errno == EIO => Standing::Certain,
-        Cause::Files if errno != ENOENT && opened == Some(true) => Standing::Certain,
+        Cause::Disk if errno != EROFS => Standing::Certain,
+        Cause::Files if opened == Some(true) && (errno != ENOENT || again) => Standing::Certain,
+        Cause::Peer(_) if again && is_broken_off(errno) => Standing::Certain,
         _ => Standing::Hard,
     }
 }
@@ -420,13 +424,19 @@ fn needed(
     let starting = scene.pod.is_starting(scene.pid, call.end_ns());
     match cause {
         Cause::Files if starting => Needed::Processes(3, SECOND),
+        // Images that are read-only are usual, and programs that try to keep something in them.
+        Cause::Disk if starting && errno == EROFS => Needed::Processes(3, SECOND),
         Cause::Files if errno != ENOENT && opened == Some(true) => Needed::Times(1),
         Cause::Peer(_) if starting => Needed::Lasting(3, 2 * SECOND),
         Cause::Files if scene.surprising => Needed::Times(1),
         Cause::Files | Cause::Memory => Needed::Times(2),
-        Cause::Peer(_) if matches!(errno, ECONNRESET | EPIPE | ECONNABORTED) => Needed::Times(2),
+        Cause::Peer(_) if is_broken_off(errno) => Needed::Times(2),
         _ => Needed::Times(1),
     }
+}
+
+fn is_broken_off(errno: u8) -> bool {
+    matches!(errno, ECONNRESET | EPIPE | ECONNABORTED)
 }
 
 /// Errors that are none of an application's normal work, whatever it is.
@@ -441,7 +451,12 @@ fn makes_threads(name: &str) -> bool {
     matches!(name, "clone" | "clone3" | "fork" | "vfork")
 }
 
-/// `EIO` on a terminal or a pipe is not a disk's.
+/// `EIO` on a terminal is not a disk's. What another thread has just opened is not known to be a file
+/// while its call is only counted; a terminal is where a process has it from its start.
 fn is_file(call: &WindowCall, kind: CallKind) -> bool {
-    call.role == Role::File || matches!(kind, CallKind::Open | CallKind::Sync)
+    match call.role {
+        Role::File => true,
+        Role::None if kind == CallKind::Write => call.fd > STANDARD_ERROR,
+        _ => matches!(kind, CallKind::Open | CallKind::Sync),
+    }
 }

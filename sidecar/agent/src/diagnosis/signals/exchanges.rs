@@ -91,8 +91,12 @@ impl Exchanges {
                 if patience.is_none() {
                     return Judged::default();
                 }
-                let kind = Kind::NoAnswer {
-                    peer: peer.to_owned(),
+                // Who answers others meanwhile does not hang.
+                let half_ns = place.start_ns / 2 + place.end_ns / 2;
+                let peer_of = || peer.to_owned();
+                let kind = match self.last_answer(container, peer) > half_ns {
+                    true => Kind::SlowExchange { peer: peer_of() },
+                    false => Kind::NoAnswer { peer: peer_of() },
                 };
                 self.judge_unanswered(place, kind, "exchange:gave_up", model, in_vain)
                     .into()

@@ -21,6 +21,7 @@ pub(crate) mod stability;
 pub(crate) mod stuck;
 pub(crate) mod surprise;
 pub(crate) mod throttling;
+pub(crate) mod unkept;
 
 use stethos_patterns::WindowCall;
 use stethos_patterns::names::CallTable;

@@ -47,9 +47,10 @@ fn disks() {
     }
 }
 
+/// One request every few seconds: there is no second error to wait for.
 #[test]
-fn one_sync_that_fails_is_enough_of_a_failing_disk_and_not_of_a_full_one() {
-    for (ret, confirmed) in [(-5, true), (-28, false)] {
+fn a_disk_that_fails_or_is_full_says_so_once_and_a_read_only_one_twice() {
+    for (ret, confirmed) in [(-5, true), (-28, true), (-122, true), (-30, false)] {
         let mut shop = Shop::learnt();
         shop.request_with(
             |_| {},
@@ -133,15 +134,72 @@ fn processes_that_start_at_once_may_all_look_for_a_file_that_is_about_to_be_made
     }
 }
 
-/// One request every few seconds: there is no second error to wait for.
+/// Its open was only counted.
 #[test]
-fn a_file_that_used_to_open_is_forbidden_once() {
-    for (path, confirmed) in [("/data/item", true), ("/data/other", false)] {
+fn input_output_errors_of_what_is_not_known_to_be_a_file() {
+    for (fd, confirmed) in [(33, true), (2, false)] {
         let mut shop = Shop::learnt();
         shop.request_with(
             |_| {},
             |c| {
-                c.open(path, -13);
+                c.call("write", fd, -5, 9);
+            },
+            400,
+        );
+        shop.work(10, 20);
+        let classes: Vec<_> = shop.diagnoses().iter().map(|d| d.class).collect();
+        let said = classes.contains(&DiskIoError);
+        assert_eq!(said, confirmed, "{fd}: {}", shop.brief());
+    }
+}
+
+/// Where learning made a connection for one request in fifteen, and a gap after an answer for the others.
+#[test]
+fn connections_that_are_closed_after_each_answer_as_some_were() {
+    fn asks(calls: &mut Calls, idle_us: u64) {
+        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
+        calls
+            .call("sendto", 12, 30, 9)
+            .call("recvfrom", 12, 90, 300)
+            .call("futex", -1, 0, idle_us)
+            .call("close", 12, 0, 2);
+    }
+    for (idle_us, confirmed) in [(100, true), (200_000, false)] {
+        let mut shop = Shop::learnt_with(|calls| {
+            if (calls.at / SECOND).is_multiple_of(15) {
+                asks(calls, 100);
+            }
+        });
+        shop.each_second(30, |shop| {
+            shop.requests(20, |shop| {
+                shop.request_with(|_| {}, |calls| asks(calls, idle_us), 400);
+            });
+        });
+        shop.work(20, 20);
+        let said = |line: &String| line.contains("closed right after an answer");
+        let evidence = shop.diagnoses().iter().any(|d| {
+            d.class == ConfigRegression
+                && d.state == IncidentState::Confirmed
+                && d.evidence.iter().any(said)
+        });
+        assert_eq!(evidence, confirmed, "{idle_us}: {}", shop.brief());
+    }
+}
+
+/// One request every few seconds: there is no second error to wait for.
+#[test]
+fn a_file_that_used_to_open_is_forbidden_or_missing_once() {
+    for (path, ret, confirmed) in [
+        ("/data/item", -13, true),
+        ("/data/other", -13, false),
+        ("/data/item", -2, true),
+        ("/data/other", -2, false),
+    ] {
+        let mut shop = Shop::learnt();
+        shop.request_with(
+            |_| {},
+            |c| {
+                c.open(path, ret);
             },
             400,
         );

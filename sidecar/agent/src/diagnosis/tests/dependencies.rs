@@ -5,6 +5,7 @@ use stethos_patterns::{Outcome, Role};
 
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
+use crate::diagnosis::report::IncidentState;
 use crate::record::{Record, Reduced};
 
 /// The catalog asks for a new connection per request and gets `ret`.
@@ -225,6 +226,50 @@ fn client_gives_up_before_the_hang_is_seen() {
     });
     shop.work(10, 20);
     shop.expect(DependencyHung, "catalog → 127.0.0.1:6379");
+}
+
+/// Its answers are lost, or late: the peer does not hang.
+#[test]
+fn who_answers_others_while_a_client_gives_up_is_slow() {
+    let mut shop = Shop::learnt();
+    shop.each_second(12, |shop| {
+        let start = shop.now;
+        let mut calls = shop.calls(CATALOG, 2);
+        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
+        calls.call("sendto", 12, 30, 9);
+        shop.run(calls);
+        shop.requests(16, Shop::request);
+        shop.now = start + 800 * MS;
+        let mut calls = shop.calls(CATALOG, 2);
+        calls.call("close", 12, 0, 2);
+        shop.run(calls);
+        shop.now = start;
+    });
+    shop.work(15, 20);
+    shop.expect(DependencySlow, "catalog → 127.0.0.1:6379");
+}
+
+/// One request every few seconds.
+#[test]
+fn two_resets_within_a_minute_are_enough() {
+    for (apart, confirmed) in [(45, true), (90, false)] {
+        let mut shop = Shop::learnt();
+        for _ in 0..2 {
+            let mut calls = shop.calls(CATALOG, 1);
+            calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
+            calls
+                .call("sendto", 12, 30, 9)
+                .call("recvfrom", 12, -104, 300)
+                .call("close", 12, 0, 2);
+            shop.run(calls);
+            shop.work(apart, 1);
+        }
+        let said = shop
+            .diagnoses()
+            .iter()
+            .any(|d| d.class == DependencyReset && d.state == IncidentState::Confirmed);
+        assert_eq!(said, confirmed, "{apart}: {}", shop.brief());
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn the_same_error_again_within_a_minute_is_no_single_one() {
         shop.request_with(
             |_| {},
             |c| {
-                c.call("write", 4, -28, 9);
+                c.call("write", 4, -30, 9);
             },
             400,
         );
@@ -59,7 +59,7 @@ fn a_single_error_is_suspected_and_goes_away() {
     shop.request_with(
         |_| {},
         |c| {
-            c.call("write", 4, -28, 9);
+            c.call("write", 4, -30, 9);
         },
         400,
     );

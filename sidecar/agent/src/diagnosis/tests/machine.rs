@@ -233,6 +233,18 @@ fn neighbours_that_nobody_feels_are_none_and_hide_nothing() {
     shop.expect(PermissionDenied, "/etc/key");
 }
 
+/// Requests wait before they are read, where no call shows it.
+#[test]
+fn neighbours_that_leave_next_to_nothing_are_felt() {
+    let mut shop = Shop::learnt_using(USUAL);
+    shop.using(API, 20, 20, |_| Uses {
+        ready_ms: 2200,
+        ..waiting(USUAL)
+    });
+    shop.using(API, 50, 20, |_| USUAL);
+    shop.expect(CpuContention, "api");
+}
+
 #[test]
 fn what_waits_for_other_reasons() {
     // One container alone; five times the load; what the pod runs itself; a limit.

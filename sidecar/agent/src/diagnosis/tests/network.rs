@@ -120,6 +120,21 @@ fn what_only_asks_for_connections_is_no_loss() {
     assert_none(&shop, NetworkLoss);
 }
 
+/// Short connections lose those first: what else is lost may be little.
+#[test]
+fn what_asks_for_connections_is_lost_with_the_rest() {
+    let connects = NetworkCounters {
+        syn_again: 36,
+        ..counted(44)
+    };
+    let mut shop = late_answers(5, Some(connects));
+    shop.work(40, 20);
+    let diagnosis = shop.expect(NetworkLoss, "catalog → 127.0.0.1:6379");
+    let share = "sent again, answers from 127.0.0.1:6379 late: 9 % now";
+    let first = &diagnosis.evidence[0];
+    assert!(first.contains(share), "{first}");
+}
+
 #[test]
 fn segments_that_stay_on_this_machine_tell_a_narrow_way() {
     let late = NetworkCounters {

@@ -9,6 +9,8 @@ use crate::sequential::{SECOND, ShareTest};
 /// tested against.
 const USUAL: f64 = 0.005;
 const LOST: f64 = 0.01;
+/// Evidence that other segments are lost than those that ask for a connection, nats.
+const BESIDE: f64 = 4.0;
 /// In multiples of the normal share.
 const MORE: f64 = 5.0;
 const LASTS: Nanos = 2 * SECOND;
@@ -19,10 +21,13 @@ const QUIET: Nanos = 10 * SECOND;
 pub(super) struct Rates {
     before: Option<NetworkState>,
     lost: ShareTest,
+    /// With those that ask for a connection.
+    lost_any: ShareTest,
     queued: ShareTest,
     limit: f64,
-    /// Share of segments sent or received again in the last reading.
-    now: f64,
+    /// Segments sent since more were lost than usual, and those of them that were sent again.
+    sent: u64,
+    again: u64,
     /// When messages began to come that there is no way, and when they last did.
     no_way: Option<(Nanos, Nanos)>,
     learned: Option<f64>,
@@ -33,9 +38,11 @@ impl Default for Rates {
         Rates {
             before: None,
             lost: ShareTest::new(),
+            lost_any: ShareTest::new(),
             queued: ShareTest::new(),
             limit: f64::INFINITY,
-            now: 0.0,
+            sent: 0,
+            again: 0,
             no_way: None,
             learned: None,
         }
@@ -73,14 +80,24 @@ impl Rates {
         }
         // That somebody got something twice says nothing of why: what acknowledged it may be lost, or late.
         let lost = counted.again();
+        let lost_any = lost.saturating_add(counted.syn_again);
         let queued = counted.still_queued;
-        self.now = lost as f64 / counted.sent.max(1) as f64;
         let p0 = learned.map_or(USUAL, |share| (2.0 * share).clamp(0.002, 0.2));
         let p1 = (MORE * p0).clamp(LOST, 0.9);
-        for (test, hits) in [(&mut self.lost, lost), (&mut self.queued, queued)] {
+        let tests = [
+            (&mut self.lost, lost),
+            (&mut self.lost_any, lost_any),
+            (&mut self.queued, queued),
+        ];
+        for (test, hits) in tests {
             let misses = counted.sent.saturating_sub(hits);
             test.observe_many(state.at_ns, hits, misses, p0, p1);
         }
+        if self.lost_any.run().is_none() {
+            (self.sent, self.again) = (0, 0);
+        }
+        self.sent = self.sent.saturating_add(counted.sent);
+        self.again = self.again.saturating_add(lost_any);
     }
 
     /// When segments began to be lost more than usual.
@@ -88,9 +105,13 @@ impl Rates {
         self.lost.run().map(|run| run.first_ns)
     }
 
-    /// None while segments stay on this machine: what is held back for long is sent again, too.
+    /// None while segments stay on this machine: what is held back for long is sent again, too. A peer that
+    /// takes no more connections makes them be asked for again; those count only where others are lost as well.
     pub(super) fn lost(&self, now: Nanos) -> Option<Higher> {
-        self.higher(&self.lost, now).filter(|_| !self.may_queue())
+        let others = self.lost.evidence() >= BESIDE;
+        let any = || self.higher(&self.lost_any, now).filter(|_| others);
+        let lost = self.higher(&self.lost, now).or_else(any);
+        lost.filter(|_| !self.may_queue())
     }
 
     /// When segments began to stay on this machine for longer than their timers ran.
@@ -113,8 +134,8 @@ impl Rates {
     /// Of segments that are sent again, now and as learned.
     pub(super) fn share(&self) -> Normal {
         Normal::Share {
-            calibrated: self.learned.unwrap_or(0.0),
-            now: self.now,
+            calibrated: self.learned.unwrap_or(USUAL),
+            now: self.again as f64 / self.sent.max(1) as f64,
         }
     }
 
