@@ -47,6 +47,8 @@ pub(super) struct Effect {
 const MORE_ERRORS: f64 = 0.02;
 /// Times as slow.
 const SLOWER: f64 = 1.7;
+/// The same of so few requests that they do not say what is usual.
+const SLOWER_THAN_FEW: f64 = 10.0;
 /// And at least so many milliseconds more.
 const LEAST_SLOWER: f64 = 2.0;
 /// Times as few, or as many, requests.
@@ -112,12 +114,16 @@ pub(super) fn affected_at(seconds: &[Second], injected_at: f64, before: &Served)
         .iter()
         .filter_map(|one| one.failed_since)
         .find(|at| *at >= injected_at - 0.05);
+    let slower = match before.ok < LEAST_REQUESTS {
+        true => SLOWER_THAN_FEW,
+        false => SLOWER,
+    };
     let slow = before.p95_ms.and_then(|usual| {
         let is_slow = |one: &&Second| {
             one.t > injected_at
                 && one
                     .p95_ms
-                    .is_some_and(|now| now > usual * SLOWER + LEAST_SLOWER)
+                    .is_some_and(|now| now > usual * slower + LEAST_SLOWER)
         };
         seconds.iter().find(is_slow).map(|one| one.t - 1.0)
     });
@@ -181,5 +187,9 @@ mod tests {
             affected_at(&seconds(|t| second(t, 40, 0, 2.0)), 10.2, &before),
             None
         );
+        // One request before, which was quick.
+        let few = Served { ok: 1, ..before };
+        let all = seconds(|t| second(t, 1, u64::from(t > 15.0), 20.0));
+        assert_eq!(affected_at(&all, 10.2, &few), Some(15.5));
     }
 }

@@ -49,7 +49,7 @@ impl Acceptance {
 pub(crate) fn only_models_say(kind: &Kind) -> bool {
     matches!(
         kind,
-        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. }
+        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Failing | Kind::Unkept { .. }
     )
 }
 
@@ -102,7 +102,9 @@ pub(crate) fn thing(kind: &Kind, subject: Option<&str>, executable: &str) -> Opt
         Kind::CrashLoop { executable } => Thing::CrashLoop { executable },
         Kind::UnexpectedExec { executable } => Thing::UnexpectedExec { executable },
         Kind::ProcessEnded { executable } => Thing::ProcessEnded { executable },
-        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. } => return None,
+        Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Failing | Kind::Unkept { .. } => {
+            return None;
+        }
     })
 }
 

@@ -190,6 +190,13 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
         if other.standing < Standing::Opens || other.is_vague() {
             return false;
         }
+        // A request fails because of what went wrong in it.
+        if evidence.kind == Kind::Failing
+            && (evidence.container == other.container
+                || pod.depends(evidence.container, other.container))
+        {
+            return true;
+        }
         if evidence.kind.points_to(other.container, pod) {
             // Two containers that wait for each other do not explain one another.
             let back = other.kind.points_to(evidence.container, pod);
@@ -338,9 +345,11 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::ProcessEnded { .. } if specific => vec![],
         Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],
         Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. } if specific => vec![],
+        // Who works in another way without errors has another configuration.
+        Kind::Surprise | Kind::Unstable | Kind::Astray if has(|k| *k == Kind::Failing) => vec![],
         Kind::Surprise | Kind::Astray | Kind::Unkept { .. } => vec![(ConfigRegression, 0.9)],
         Kind::Unstable => vec![(ConfigRegression, 0.5)],
-        Kind::SlowService => vec![],
+        Kind::SlowService | Kind::Failing => vec![],
     }
 }
 

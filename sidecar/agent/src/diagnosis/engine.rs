@@ -23,6 +23,7 @@ use crate::diagnosis::signals::connections::Connections;
 use crate::diagnosis::signals::durations::Durations;
 use crate::diagnosis::signals::errors::Errors;
 use crate::diagnosis::signals::exchanges::Exchanges;
+use crate::diagnosis::signals::failing::Failing;
 use crate::diagnosis::signals::flood::Flood;
 use crate::diagnosis::signals::frozen::Frozen;
 use crate::diagnosis::signals::lifecycle::Ends;
@@ -82,6 +83,7 @@ pub struct Engine {
     network: Network,
     pieces: Pieces,
     unkept: Unkept,
+    failing: Failing,
     resources: Resources,
     board: Board,
 }
@@ -115,6 +117,7 @@ impl Engine {
             network: Network::default(),
             pieces: Pieces::default(),
             unkept: Unkept::default(),
+            failing: Failing::default(),
             resources: Resources::default(),
             board: Board::new(header.unix_offset_ns.unsigned_abs()),
         }
@@ -132,7 +135,7 @@ impl Engine {
         self.models.get(&container)
     }
 
-    /// Takes a record. Windows and HTTP heads come judged, through the other methods.
+    /// Takes a record. Windows come judged, through another method.
     pub fn on_record(&mut self, record: &Record) {
         match record {
             Record::Container(info) => self.pod.on_container(info),
@@ -176,13 +179,15 @@ impl Engine {
                 self.processes.rest();
                 if self.reduced {
                     self.unkept.rest();
+                    self.failing.rest();
                 }
             }
             Record::Counts(counts) => self.on_counts(counts),
             Record::Life(life) => self.pod.on_life(life),
             Record::Network(state) => self.on_network(state),
             Record::Resources(resources) => self.resources.look(resources),
-            Record::Window(_) | Record::Http(_) | Record::Exchange(_) | Record::Span(_) => {}
+            Record::Http(head) => self.on_head(head),
+            Record::Window(_) | Record::Exchange(_) | Record::Span(_) => {}
             Record::ThreadSpan(_) | Record::Resource(_) | Record::Http2(_) | Record::Closed(_) => {}
         }
     }
@@ -383,7 +388,8 @@ impl Engine {
             || self.network.restless()
             || self.errors.restless()
             || self.processes.restless()
-            || self.unkept.restless();
+            || self.unkept.restless()
+            || self.failing.restless();
         if restless || self.board.is_busy() {
             self.disturbed_ns = self.now;
         }
@@ -410,6 +416,7 @@ impl Engine {
             self.network.reset(container);
             self.pieces.reset(container);
             self.unkept.reset(container);
+            self.failing.reset(container);
             self.resources.reset(container);
         }
     }

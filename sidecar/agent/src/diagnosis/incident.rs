@@ -5,12 +5,13 @@ mod relations;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use confirmation::persists;
+use confirmation::{is_blip, persists};
 
 use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{AffectedCall, FaultClass, IncidentState};
 use crate::diagnosis::signal::{Cause, Kind, Signal, Standing};
+use crate::diagnosis::signals::errors::RESTART;
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::SECOND;
 
@@ -34,10 +35,8 @@ const EVENT: Nanos = 10 * SECOND;
 pub(crate) const GRACE: Nanos = 10 * SECOND;
 /// Further reports of one incident because its class changed.
 const MAX_UPDATES: u8 = 3;
-/// How containers end that are to be started again, and how long that may take: who stays away is to
-/// be told of within two seconds.
+/// How containers end that are to be started again.
 const ASKED_TO_END: [&str; 3] = ["exit:status_0", "exit:signal_2", "exit:signal_15"];
-const RESTART: Nanos = 3 * SECOND / 2;
 /// How much surer the new class has to be.
 const SURER: f64 = 0.1;
 
@@ -313,12 +312,20 @@ impl Incident {
             .values()
             .filter(|e| e.is_significant())
             .collect();
+        if is_blip(&significant) {
+            return false;
+        }
         let opened = significant.iter().any(|e| e.standing >= Standing::Opens);
-        // Who waits for slow answers is slow itself.
-        let slow = |e: &&&Evidence| matches!(e.kind, Kind::SlowExchange { .. } | Kind::SlowService);
-        let slow = significant.iter().filter(slow).count();
-        let others = significant.len() - slow;
-        (opened && others + usize::from(slow > 0) >= 2) || significant.iter().any(|e| persists(e))
+        // Who waits for slow answers is slow itself, or gives up.
+        let felt = |e: &&&Evidence| {
+            matches!(
+                e.kind,
+                Kind::SlowExchange { .. } | Kind::SlowService | Kind::Failing
+            )
+        };
+        let felt = significant.iter().filter(felt).count();
+        let others = significant.len() - felt;
+        (opened && others + usize::from(felt > 0) >= 2) || significant.iter().any(|e| persists(e))
     }
 
     /// Neighbours take the processor, and nothing is slow by that.
@@ -341,7 +348,7 @@ impl Incident {
             .values()
             .filter(|e| e.standing >= Standing::Opens);
         self.evidence.values().any(ended)
-            && opening.all(|e| matches!(e.kind.cause(), Cause::Peer(_)))
+            && opening.all(|e| matches!(e.kind.cause(), Cause::Peer(_)) || e.kind == Kind::Failing)
     }
 
     fn is_over(&self, now: Nanos) -> bool {

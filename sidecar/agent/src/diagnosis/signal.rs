@@ -121,6 +121,8 @@ pub(crate) enum Kind {
     Unstable,
     /// One value of the profile is far off.
     Astray,
+    /// Own answers say that requests failed.
+    Failing,
     /// Connections to a peer are closed after each answer.
     Unkept {
         peer: String,
@@ -155,6 +157,7 @@ impl Kind {
             | Kind::Surprise
             | Kind::Unstable
             | Kind::Astray
+            | Kind::Failing
             | Kind::Unkept { .. } => Cause::Vague,
         }
     }

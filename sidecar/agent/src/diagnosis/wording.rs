@@ -250,6 +250,10 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             let value = evidence.subject().unwrap_or("a value of the profile");
             format!("{value} is not as learned{}", baseline(&evidence.normal))
         }
+        Kind::Failing => format!(
+            "own answers with status{about}{}",
+            baseline(&evidence.normal)
+        ),
         Kind::Unkept { .. } => format!(
             "connections to{about} closed right after an answer{}",
             baseline(&evidence.normal)

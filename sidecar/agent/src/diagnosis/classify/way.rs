@@ -6,6 +6,9 @@ use crate::diagnosis::signal::Kind;
 use crate::record::Nanos;
 use crate::sequential::SECOND;
 
+/// Connects that are asked for in vain, and for each request that was acknowledged, which say that no queue is full.
+const MANY: u64 = 8;
+
 /// What stands between this container and a peer.
 #[derive(Clone, Copy, Default)]
 struct Way {
@@ -25,16 +28,21 @@ impl Way {
         let peer = evidence.peer();
         let mut way = Self::default();
         let (mut heard_ns, mut unconnected_ns) = (Nanos::MAX, Nanos::MAX);
+        let (mut heard, mut unconnected) = (0_u64, 0_u64);
         let near = roots.iter().filter(|other| {
             other.container == evidence.container && (peer.is_none() || other.peer() == peer)
         });
         for other in near {
             match other.kind {
-                Kind::Heard { .. } => heard_ns = heard_ns.min(other.first_ns),
+                Kind::Heard { .. } => {
+                    heard_ns = heard_ns.min(other.first_ns);
+                    heard += other.count;
+                }
                 Kind::Unheard { connecting, .. } if other.is_significant() => {
                     way.unheard |= !connecting;
                     if connecting {
                         unconnected_ns = unconnected_ns.min(other.first_ns);
+                        unconnected += other.count;
                     }
                 }
                 Kind::NoWay { .. } => way.none = true,
@@ -46,7 +54,9 @@ impl Way {
         way.unconnected = unconnected_ns < Nanos::MAX;
         // A queue of connections is full once those before were acknowledged.
         let before = heard_ns < unconnected_ns.saturating_add(SECOND);
-        way.heard = heard_ns < Nanos::MAX && (before || !way.unconnected);
+        // And those fill it: few are what was under way when the peer went away.
+        let few = unconnected >= MANY && unconnected / MANY >= heard;
+        way.heard = heard_ns < Nanos::MAX && (before && !few || !way.unconnected);
         way
     }
 

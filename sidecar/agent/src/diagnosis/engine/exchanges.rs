@@ -9,7 +9,7 @@ use crate::diagnosis::signal::Signal;
 use crate::diagnosis::signals::exchanges::{Beside, place_of};
 use crate::diagnosis::signals::network::Waiting;
 use crate::diagnosis::signals::stuck;
-use crate::record::ContainerIndex;
+use crate::record::{ContainerIndex, HttpHead};
 
 impl Engine {
     /// A finished exchange of a container.
@@ -51,6 +51,17 @@ impl Engine {
             .into_iter()
             .for_each(|signal| self.take(signal));
         self.step();
+    }
+
+    pub(super) fn on_head(&mut self, head: &HttpHead) {
+        self.advance(head.at_ns);
+        if self.reduced || head.at_ns < self.stalled_until {
+            return;
+        }
+        let judged = self.models.contains_key(&head.container);
+        if let Some(judged) = self.failing.observe(head, judged, self.limit) {
+            self.judged(head.container, judged, head.at_ns);
+        }
     }
 
     /// Judges which connections were kept.

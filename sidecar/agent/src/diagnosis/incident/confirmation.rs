@@ -1,8 +1,32 @@
 //! What confirms an incident.
 
+use super::ASKED_TO_END;
+use crate::diagnosis::errno::*;
 use crate::diagnosis::evidence::Evidence;
-use crate::diagnosis::signal::{Kind, Standing};
+use crate::diagnosis::signal::{Cause, Kind, Standing};
+use crate::diagnosis::signals::errors::RESTART;
 use crate::sequential::SECOND;
+
+/// A peer that starts again is away for a moment: it refuses, or breaks off what it had begun.
+pub(super) fn is_blip(significant: &[&Evidence]) -> bool {
+    let of_restart = |e: &&Evidence| match &e.kind {
+        Kind::Error {
+            cause: Cause::Peer(_),
+            ..
+        } => matches!(
+            e.errno(),
+            Some(ECONNREFUSED | ECONNRESET | EPIPE | ECONNABORTED)
+        ),
+        Kind::ClosedEarly { .. } | Kind::ConnectFailed { quick: true, .. } => true,
+        Kind::ProcessEnded { .. } => ASKED_TO_END.contains(&e.token.as_str()),
+        kind => kind.is_slow() || e.is_vague(),
+    };
+    let first_ns = significant.iter().map(|e| e.first_ns).min();
+    let last_ns = significant.iter().map(|e| e.last_ns).max();
+    let lasted = last_ns.unwrap_or(0).saturating_sub(first_ns.unwrap_or(0));
+    let certain = significant.iter().any(|e| e.standing >= Standing::Certain);
+    lasted < RESTART && !certain && significant.iter().all(of_restart)
+}
 
 /// Evidence that needs no other.
 pub(super) fn persists(evidence: &Evidence) -> bool {
@@ -36,6 +60,8 @@ pub(super) fn persists(evidence: &Evidence) -> bool {
         (Kind::Surprise, Standing::Opens) => lasted >= 15 * SECOND,
         (Kind::Astray, Standing::Opens) => lasted >= 14 * SECOND,
         (Kind::Unstable, _) => false,
+        // What explains it may take longer to find.
+        (Kind::Failing, Standing::Opens) => lasted >= 8 * SECOND,
         // Which may be the way to the peer: that is known after some seconds.
         (Kind::SlowExchange { .. }, Standing::Opens) => {
             let opens_ns = evidence.opens_ns.unwrap_or(evidence.last_ns);

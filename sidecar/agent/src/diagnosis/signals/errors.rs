@@ -44,6 +44,8 @@ const NOTABLE: f64 = 6.0;
 const ROUTINE_MISSES: usize = 32;
 /// Calls made fewer times while learning have no share of errors to compare with.
 const SELDOM: u64 = 100;
+/// A peer that starts again is there within this: who stays away is to be told of within two seconds.
+pub(crate) const RESTART: Nanos = 3 * SECOND / 2;
 const STANDARD_ERROR: i32 = 2;
 /// Errors that no class is known for have to be this many, and last this long.
 const UNCLASSED: (u64, Nanos) = (20, 10 * SECOND);
@@ -198,9 +200,13 @@ impl Errors {
                 recent.pids.len() >= processes && recent.lasted_ns() >= ns
             }
         };
+        let again = match cause {
+            Cause::Peer(_) => recent.count >= 2 && recent.lasted_ns() >= RESTART,
+            _ => scene.surprising || recent.count >= 2,
+        };
         let (standing, weight) = match enough {
             true => (
-                hard(&cause, errno, opened, scene.surprising || recent.count >= 2),
+                hard(&cause, errno, opened, again),
                 NEVER_SEEN + (recent.count as f64).ln(),
             ),
             false => (Standing::Hit, 0.0),
@@ -401,12 +407,13 @@ enum Needed {
     Processes(usize, Nanos),
 }
 
-/// A disk that is full is so for everybody, who does not know what was lost on one may never ask again, and
+/// A limit that is reached is, a disk that is full is so for everybody, who does not know what was lost on one may never ask again, and
 /// what used to open is not forbidden by chance. A file that is made anew is away for a moment: so one that is
 /// missing has to be missed, by what its program does then (`again`: or twice).
 fn hard(cause: &Cause, errno: u8, opened: Option<bool>, again: bool) -> Standing {
     match cause {
         Cause::Disk if errno != EROFS => Standing::Certain,
+        Cause::Descriptors | Cause::Threads => Standing::Certain,
         Cause::Files if opened == Some(true) && (errno != ENOENT || again) => Standing::Certain,
         Cause::Peer(_) if again && is_broken_off(errno) => Standing::Certain,
         _ => Standing::Hard,

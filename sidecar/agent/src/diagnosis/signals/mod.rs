@@ -7,6 +7,7 @@ pub(crate) mod descriptors;
 pub(crate) mod durations;
 pub(crate) mod errors;
 pub(crate) mod exchanges;
+pub(crate) mod failing;
 pub(crate) mod flood;
 pub(crate) mod frozen;
 pub(crate) mod lifecycle;

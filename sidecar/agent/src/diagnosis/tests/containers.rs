@@ -49,20 +49,24 @@ fn disks() {
 
 /// One request every few seconds: there is no second error to wait for.
 #[test]
-fn a_disk_that_fails_or_is_full_says_so_once_and_a_read_only_one_twice() {
-    for (ret, confirmed) in [(-5, true), (-28, true), (-122, true), (-30, false)] {
+fn a_limit_or_a_disk_that_fails_or_is_full_says_so_once_and_a_read_only_one_twice() {
+    let disks = [(-5, true), (-28, true), (-122, true), (-30, false)];
+    let disks = disks.map(|(ret, confirmed)| ("fsync", 4, ret, confirmed));
+    let limits = [("socket", -1, -24, true), ("clone3", -1, -11, true)];
+    let limits = limits.into_iter().chain([("mmap", -1, -12, false)]);
+    for (name, fd, ret, confirmed) in disks.into_iter().chain(limits) {
         let mut shop = Shop::learnt();
         shop.request_with(
             |_| {},
             |c| {
-                c.call("fsync", 4, ret, 9);
+                c.call(name, fd, ret, 9);
             },
             400,
         );
         shop.work(10, 20);
         let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
         let said = states.contains(&IncidentState::Confirmed);
-        assert_eq!(said, confirmed, "{ret}: {}", shop.brief());
+        assert_eq!(said, confirmed, "{name} {ret}: {}", shop.brief());
     }
 }
 
@@ -287,6 +291,67 @@ fn config_regression() {
         "{}",
         shop.brief()
     );
+}
+
+/// No call fails: the program itself finds out that something is wrong.
+#[test]
+fn requests_that_fail_without_an_error_are_unknown() {
+    for (status, every, confirmed) in [(500, 2, true), (404, 2, false), (500, 60, false)] {
+        let mut shop = Shop::learnt();
+        for second in 0..40 {
+            let fails = second >= 20;
+            shop.each_second(1, |shop| {
+                let mut number = 0;
+                shop.requests(20, |shop| {
+                    number += 1;
+                    shop.request();
+                    let failed = fails && (second * 20 + number) % every == 0;
+                    shop.answered(if failed { status } else { 200 });
+                });
+            });
+        }
+        shop.each_second(20, |shop| {
+            shop.requests(20, |shop| {
+                shop.request();
+                shop.answered(200);
+            });
+        });
+        if !confirmed {
+            assert_eq!(shop.reports, [], "{status} {every}: {}", shop.brief());
+            continue;
+        }
+        let diagnosis = shop.expect(Unknown, "catalog (pid 200)");
+        let line = &diagnosis.evidence[0];
+        assert!(line.starts_with("own answers with status 500: "), "{line}");
+        let first = shop.diagnoses()[0];
+        assert!(
+            first.observed_ns - first.onset_ns <= 9 * SECOND,
+            "{first:#?}"
+        );
+    }
+}
+
+/// A request that fails because of a full disk is no other fault.
+#[test]
+fn requests_that_fail_because_of_an_error_are_its_consequence() {
+    let mut shop = Shop::learnt();
+    for second in 0..40 {
+        shop.each_second(1, |shop| {
+            shop.requests(20, |shop| {
+                let full = |calls: &mut Calls| {
+                    if second >= 20 {
+                        calls.call("write", 4, -28, 9);
+                    }
+                };
+                shop.request_with(|_| {}, full, 400);
+                shop.answered(if second >= 20 { 500 } else { 200 });
+            });
+        });
+    }
+    shop.work(20, 20);
+    let diagnosis = shop.expect(DiskFull, "catalog (pid 200)");
+    let said = |line: &String| line.starts_with("own answers with status 500");
+    assert!(diagnosis.evidence.iter().any(said), "{}", shop.brief());
 }
 
 #[test]

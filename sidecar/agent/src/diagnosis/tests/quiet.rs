@@ -2,6 +2,7 @@
 
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
+use crate::diagnosis::report::IncidentState;
 use crate::record::*;
 
 #[test]
@@ -82,6 +83,38 @@ fn one_slow_moment() {
         shop.work(30, 20);
     }
     assert_eq!(shop.reports, []);
+}
+
+/// It refuses for a moment, and breaks off what it had begun.
+#[test]
+fn a_dependency_that_starts_again() {
+    for (seconds, silent) in [(1, true), (3, false)] {
+        let mut shop = Shop::learnt();
+        let start = shop.now;
+        for number in 0..10 * seconds {
+            shop.now = start + number * 100 * MS;
+            let mut calls = shop.calls(CATALOG, 1);
+            let ret = if number == 0 { -104 } else { -111 };
+            calls.call("socket", -1, 12, 5).connect(
+                REDIS_AT,
+                12,
+                if ret == -111 { ret } else { 0 },
+            );
+            if ret == -104 {
+                calls
+                    .call("sendto", 12, 30, 9)
+                    .call("recvfrom", 12, -104, 300);
+            }
+            calls.call("close", 12, 0, 2);
+            shop.run(calls);
+        }
+        shop.now = start;
+        shop.each_second(seconds, |_| {});
+        shop.work(15, 20);
+        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
+        let confirmed = states.contains(&IncidentState::Confirmed);
+        assert_eq!(confirmed, !silent, "{seconds}: {}", shop.brief());
+    }
 }
 
 /// The api is refused by a catalog that ended with `code`, for six seconds or for half of one.

@@ -1,6 +1,7 @@
 //! What the shop does for a request: the normal way, and broken ways.
 
 use super::shop::*;
+use crate::record::{Direction, HttpHead, HttpMessage, Record};
 
 impl Shop {
     /// Twelve seconds in which every request goes wrong by `break_it` in the catalog, then
@@ -33,6 +34,19 @@ impl Shop {
     /// A request to the api as it normally goes.
     pub(super) fn request(&mut self) {
         self.request_with(|_| {}, |_| {}, 400);
+    }
+
+    /// The catalog's answer as HTTP.
+    pub(super) fn answered(&mut self, status: u16) {
+        self.engine.on_record(&Record::Http(HttpHead {
+            at_ns: self.now + 3 * MS,
+            container: CATALOG,
+            pid: pid(CATALOG),
+            tid: pid(CATALOG) + 1,
+            fd: 5,
+            direction: Direction::Outgoing,
+            message: HttpMessage::Response { status },
+        }));
     }
 
     /// A request whose catalog asks for a connection without waiting, and gives it up at once.

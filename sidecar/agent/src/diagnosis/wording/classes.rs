@@ -72,7 +72,7 @@ pub(super) fn sentence(
         ExecUnexpected => format!("{container} runs {culprit}, which it never ran before"),
         ConfigRegression => {
             format!(
-                "{culprit} in {container} works without errors, but in another way than learned"
+                "{culprit} in {container} works in another way than learned, and no call of it fails"
             )
         }
         Unknown => format!(
