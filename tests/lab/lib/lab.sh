@@ -62,6 +62,9 @@ in_container() {
 # Runs a command in the network of clients and dependencies.
 outside() { nsenter --net="$LAB_OUTSIDE_NET" "$@"; }
 
+# Clients that connect and stay, until `end_background`.
+more_clients() { background outside /usr/bin/python3 "$LAB_LIB/idle.py" "$1"; }
+
 # Leaves a command running, until `end_background`.
 background() {
     "$@" &

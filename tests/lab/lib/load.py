@@ -201,6 +201,9 @@ def client(number, due, tally, requests, make, kinds):
             tally.add(False, when, 0)
             continue
         sent = time.time()
+        if session is not None and session.wire.is_over():
+            session.wire.close()
+            session = None
         try:
             if session is None:
                 session = make()

@@ -1,5 +1,6 @@
 """Small clients of HTTP, redis and PostgreSQL on plain sockets."""
 
+import select
 import socket
 import struct
 
@@ -15,6 +16,10 @@ class Wire:
 
     def close(self):
         self.socket.close()
+
+    def is_over(self):
+        """The other side closed it between two requests, as servers do with connections that are idle."""
+        return not self.kept and bool(select.select([self.socket], [], [], 0)[0])
 
     def _more(self):
         data = self.socket.recv(65536)

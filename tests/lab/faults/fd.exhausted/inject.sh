@@ -5,3 +5,5 @@ for pid in $(pids_of); do
     prlimit --pid="$pid" --nofile --output=SOFT --noheadings --raw >"$LAB_NOTES/limit.$pid"
     limit_process "$pid" --nofile=$((lowest + LAB_P_MORE)):
 done
+# As many as there are may need no more.
+more_clients 6

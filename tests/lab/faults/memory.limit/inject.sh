@@ -5,6 +5,8 @@ as)
         kib=$(awk '/^VmSize/ { print $2 }' "/proc/$pid/status")
         limit_process "$pid" --as=$(((kib + 64) * 1024)):
     done
+    # As many as there are may need no more.
+    more_clients 6
     ;;
 cgroup)
     # As little as the kernel takes: what is kept of files goes first, and is no lack.

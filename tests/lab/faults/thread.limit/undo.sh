@@ -1,2 +1,3 @@
 . "$LAB_LIB/lab.sh"
+end_background
 limit pids max

@@ -22,7 +22,7 @@ const WAITS: u64 = 4_000_000;
 const LONGER: u64 = 2;
 /// What is felt in any case: ready for so many ns for each ms, in multiples of the same, and so many seconds of it.
 const HEAVY: u64 = 30_000_000;
-const HEAVIER: u64 = 10;
+const HEAVIER: u64 = 4;
 const HEAVY_FOR: u32 = 8;
 /// Seconds of learning that say what is usual.
 const ENOUGH: u64 = 15;
