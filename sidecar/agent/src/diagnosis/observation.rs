@@ -64,7 +64,7 @@ impl Default for DiagnosisConfig {
             models: true,
             false_alarms_per_day: 1.0,
             affected_per_minute: 200,
-            slowdown_ms: 3,
+            slowdown_ms: 8,
             file_slowdown_ms: 10,
         }
     }

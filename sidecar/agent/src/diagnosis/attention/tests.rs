@@ -47,6 +47,7 @@ fn model() -> Reference {
             calls: calls.to_vec(),
         });
         baseline.exchange(&exchange(n * 1_000_000, 100_000));
+        baseline.exchange(&answer(n * 1_000_000, 100_000));
     }
     let model = ContainerModel {
         arch: "x86_64".to_owned(),
@@ -73,6 +74,15 @@ fn exchange(sent_ns: Nanos, lasted: u64) -> Exchange {
         sent_ns,
         received_ns: sent_ns + lasted,
         failed: None,
+    }
+}
+
+fn answer(sent_ns: Nanos, lasted: u64) -> Exchange {
+    Exchange {
+        fd: 7,
+        role: Role::Server,
+        peer: None,
+        ..exchange(sent_ns, lasted)
     }
 }
 
@@ -273,7 +283,26 @@ fn slow_answers_are_looked_at() {
     assert!(!pod.attention.is_counting());
 }
 
+/// A lock may be one of a few kinds of requests.
+#[test]
+fn a_kind_of_requests_that_is_slow_is_looked_at() {
+    for (slow, looked_at) in [(2, false), (15, true)] {
+        let mut pod = Pod::calm();
+        for _ in 0..10 {
+            for _ in 0..slow {
+                tell_of(&mut pod, answer, 200_000_000);
+            }
+            pod.counts(CountedKind::Service, 100);
+        }
+        assert_eq!(pod.attention.is_counting(), !looked_at, "{slow} of 100");
+    }
+}
+
 fn tell(pod: &mut Pod, lasted: u64) {
+    tell_of(pod, exchange, lasted);
+}
+
+fn tell_of(pod: &mut Pod, exchange: fn(Nanos, u64) -> Exchange, lasted: u64) {
     let at_ns = pod.now();
     let record = Record::Exchange(TimedExchange {
         at_ns,

@@ -15,8 +15,9 @@ const ENOUGH: f64 = 4.0;
 /// Slow exchanges with one peer within a second that are enough by themselves, where they are
 /// also this share of the second's before.
 const AT_ONCE: (u64, f64) = (10, 0.2);
-/// Share of slow ones that is tested against.
+/// Share of slow ones that is tested against; of the own answers, of which one kind may be slow.
 const SLOW: f64 = 0.4;
+const SLOW_SERVICE: f64 = 0.12;
 
 /// Whose exchanges: a peer's, or the container's own.
 type Exchanges = (ContainerIndex, Option<String>);
@@ -41,17 +42,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn observe(&mut self, at_ns: u64, all: u64, p0: f64) -> f64 {
+    fn observe(&mut self, at_ns: u64, all: u64, (p0, p1): (f64, f64)) -> f64 {
         let slow = std::mem::take(&mut self.slow);
         self.last = all;
         let test = self.test.get_or_insert_with(ShareTest::new);
-        test.observe_many(
-            at_ns,
-            slow,
-            all.saturating_sub(slow),
-            p0,
-            SLOW.max(2.0 * p0),
-        )
+        test.observe_many(at_ns, slow, all.saturating_sub(slow), p0, p1.max(2.0 * p0))
     }
 }
 
@@ -161,15 +156,16 @@ impl Watchers {
         all: u64,
     ) -> f64 {
         let Some(limit) = limit else { return 0.0 };
+        let p1 = if whose.is_none() { SLOW_SERVICE } else { SLOW };
         let watched = self.exchanges.entry((counts.container, whose)).or_default();
-        watched.observe(counts.at_ns, all, limit.p0)
+        watched.observe(counts.at_ns, all, (limit.p0, p1))
     }
 
     fn calls(&mut self, counts: &CallCounts, token: Token, count: u64, model: &Reference) -> f64 {
         let key = (counts.container, token);
         if !token.outcome.is_error() {
             return match self.files.get_mut(&key) {
-                Some((watched, limit)) => watched.observe(counts.at_ns, count, limit.p0),
+                Some((watched, limit)) => watched.observe(counts.at_ns, count, (limit.p0, SLOW)),
                 None => 0.0,
             };
         }
