@@ -29,6 +29,15 @@ pub(crate) struct Run {
     pub(crate) first_ns: Nanos,
     pub(crate) last_ns: Nanos,
     pub(crate) hits: u64,
+    /// Observations in the same time.
+    pub(crate) all: u64,
+}
+
+impl Run {
+    /// Of hits.
+    pub(crate) fn share(&self) -> f64 {
+        self.hits as f64 / self.all.max(1) as f64
+    }
 }
 
 impl ShareTest {
@@ -69,10 +78,14 @@ impl ShareTest {
                 first_ns: at_ns,
                 last_ns: at_ns,
                 hits: 0,
+                all: 0,
             });
             run.hits += hits;
             run.first_ns = run.first_ns.min(at_ns);
             run.last_ns = run.last_ns.max(at_ns);
+        }
+        if let Some(run) = &mut self.run {
+            run.all = run.all.saturating_add(hits).saturating_add(misses);
         }
         self.evidence()
     }
@@ -114,8 +127,10 @@ impl RateTest {
                 first_ns: from_ns,
                 last_ns: to_ns,
                 hits: 0,
+                all: 0,
             });
             run.hits += count;
+            run.all += count;
             run.last_ns = to_ns;
         }
         self.sum

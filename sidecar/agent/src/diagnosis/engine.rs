@@ -277,11 +277,11 @@ impl Engine {
             signals.extend(slow);
         }
         let table = scene.table;
-        self.advance(end_ns);
         for (fd, at_ns) in closed {
             self.pod.on_close(window.pid, fd, at_ns);
             self.unkept.closed(window.pid, fd, at_ns);
         }
+        self.advance(end_ns);
         signals.into_iter().for_each(|signal| self.take(signal));
         if worst.is_none() {
             self.judge_surprise(judged, excess.map(|excess| excess && !explained));

@@ -24,3 +24,8 @@ pub(crate) const EHOSTDOWN: u8 = 112;
 pub(crate) const EHOSTUNREACH: u8 = 113;
 pub(crate) const EINPROGRESS: u8 = 115;
 pub(crate) const EDQUOT: u8 = 122;
+
+/// The other side broke the connection off.
+pub(crate) fn is_broken_off(errno: u8) -> bool {
+    matches!(errno, ECONNRESET | EPIPE | ECONNABORTED)
+}

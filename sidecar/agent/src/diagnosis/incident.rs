@@ -11,7 +11,7 @@ use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::report::{AffectedCall, FaultClass, IncidentState};
 use crate::diagnosis::signal::{Cause, Kind, Signal, Standing};
-use crate::diagnosis::signals::errors::RESTART;
+use crate::diagnosis::signals::RESTART;
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::SECOND;
 

@@ -4,7 +4,7 @@ use super::ASKED_TO_END;
 use crate::diagnosis::errno::*;
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::signal::{Cause, Kind, Standing};
-use crate::diagnosis::signals::errors::RESTART;
+use crate::diagnosis::signals::RESTART;
 use crate::sequential::SECOND;
 
 /// A peer that starts again is away for a moment: it refuses, or breaks off what it had begun.
@@ -13,10 +13,9 @@ pub(super) fn is_blip(significant: &[&Evidence]) -> bool {
         Kind::Error {
             cause: Cause::Peer(_),
             ..
-        } => matches!(
-            e.errno(),
-            Some(ECONNREFUSED | ECONNRESET | EPIPE | ECONNABORTED)
-        ),
+        } => e
+            .errno()
+            .is_some_and(|errno| errno == ECONNREFUSED || is_broken_off(errno)),
         Kind::ClosedEarly { .. } | Kind::ConnectFailed { quick: true, .. } => true,
         Kind::ProcessEnded { .. } => ASKED_TO_END.contains(&e.token.as_str()),
         kind => kind.is_slow() || e.is_vague(),

@@ -15,11 +15,11 @@ use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::{SECOND, ShareTest};
 
-const MOST_SECONDS: f64 = 0.95;
 /// Ready for so many ns for each ms that they ran, at least.
 const WAITS: u64 = 4_000_000;
 /// In multiples of the longest that seconds of learning had, but for one in twenty.
 const LONGER: u64 = 2;
+const MOST_SECONDS: f64 = 0.95;
 /// What is felt in any case: ready for so many ns for each ms, in multiples of the same, and so many seconds of it.
 const HEAVY: u64 = 30_000_000;
 const HEAVIER: u64 = 4;

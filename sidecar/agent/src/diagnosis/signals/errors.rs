@@ -28,7 +28,7 @@ use stethos_patterns::{Outcome, Role, Token, WindowCall};
 
 use crate::diagnosis::errno::*;
 use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
-use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
+use crate::diagnosis::signals::{MAX_KEYS, RESTART, RESTLESS, Scene};
 use crate::record::{ContainerIndex, Nanos};
 use crate::sequential::{SECOND, ShareTest};
 
@@ -44,8 +44,6 @@ const NOTABLE: f64 = 6.0;
 const ROUTINE_MISSES: usize = 32;
 /// Calls made fewer times while learning have no share of errors to compare with.
 const SELDOM: u64 = 100;
-/// A peer that starts again is there within this: who stays away is to be told of within two seconds.
-pub(crate) const RESTART: Nanos = 3 * SECOND / 2;
 const STANDARD_ERROR: i32 = 2;
 /// Errors that no class is known for have to be this many, and last this long.
 const UNCLASSED: (u64, Nanos) = (20, 10 * SECOND);
@@ -407,9 +405,9 @@ enum Needed {
     Processes(usize, Nanos),
 }
 
-/// A limit that is reached is, a disk that is full is so for everybody, who does not know what was lost on one may never ask again, and
-/// what used to open is not forbidden by chance. A file that is made anew is away for a moment: so one that is
-/// missing has to be missed, by what its program does then (`again`: or twice).
+/// A limit that is reached is, and a disk that is full is so for everybody; who does not know what was lost on one
+/// may never ask again, and what used to open is not forbidden by chance. A file that is made anew is away for a
+/// moment: so one that is missing has to be missed, by what its program does then (`again`: or twice).
 fn hard(cause: &Cause, errno: u8, opened: Option<bool>, again: bool) -> Standing {
     match cause {
         Cause::Disk if errno != EROFS => Standing::Certain,
@@ -440,10 +438,6 @@ fn needed(
         Cause::Peer(_) if is_broken_off(errno) => Needed::Times(2),
         _ => Needed::Times(1),
     }
-}
-
-fn is_broken_off(errno: u8) -> bool {
-    matches!(errno, ECONNRESET | EPIPE | ECONNABORTED)
 }
 
 /// Errors that are none of an application's normal work, whatever it is.

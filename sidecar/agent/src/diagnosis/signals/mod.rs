@@ -30,8 +30,8 @@ use stethos_patterns::names::CallTable;
 use crate::diagnosis::pod::Pod;
 use crate::diagnosis::reference::Reference;
 use crate::diagnosis::signal::Place;
-use crate::record::{ContainerIndex, Subject};
-use crate::sequential;
+use crate::record::{ContainerIndex, Nanos, Subject};
+use crate::sequential::{self, SECOND};
 
 /// Keys that one detector follows at a time; further ones are not judged until others go.
 pub(crate) const MAX_KEYS: usize = 512;
@@ -40,6 +40,9 @@ pub(crate) const MAX_KEYS: usize = 512;
 const TESTS: f64 = 64.0;
 /// Slices in a second (a test's evidence moves by a bounded amount in each).
 const SLICES: f64 = 4.0;
+
+/// A peer that starts again is there within this: who stays away is to be told of within two seconds.
+pub(crate) const RESTART: Nanos = 3 * SECOND / 2;
 
 /// Evidence from which on a test has found something that it has to be sure of, nats.
 pub(crate) const RESTLESS: f64 = 6.0;

@@ -33,7 +33,7 @@ const MAX_EVENTS: usize = 512;
 pub(crate) struct Unkept {
     /// By process and descriptor.
     connections: BTreeMap<(u32, i32), Connection>,
-    tests: BTreeMap<(ContainerIndex, String), Test>,
+    tests: BTreeMap<(ContainerIndex, String), ShareTest>,
 }
 
 #[derive(Debug)]
@@ -49,14 +49,6 @@ struct Connection {
 enum Event {
     Answered(String),
     Closed,
-}
-
-#[derive(Debug)]
-struct Test {
-    share: ShareTest,
-    /// Exchanges since the share began to be higher, and those of them that ended their connection.
-    exchanges: u64,
-    closed: u64,
 }
 
 /// An exchange that is known to have ended its connection, or not.
@@ -134,31 +126,19 @@ impl Unkept {
         if self.tests.len() >= MAX_KEYS && !self.tests.contains_key(&key) {
             return Judged::Unclear;
         }
-        let test = self.tests.entry(key).or_insert_with(|| Test {
-            share: ShareTest::new(),
-            exchanges: 0,
-            closed: 0,
-        });
-        let evidence = test
-            .share
-            .observe(place.end_ns, ended.at_once, 2.0 * learned, UNKEPT);
+        let test = self.tests.entry(key).or_insert_with(ShareTest::new);
+        let evidence = test.observe(place.end_ns, ended.at_once, 2.0 * learned, UNKEPT);
         let kind = Kind::Unkept { peer: peer.clone() };
-        let Some(run) = test.share.run() else {
-            (test.exchanges, test.closed) = (0, 0);
+        let Some(run) = test.run().filter(|_| ended.at_once) else {
             return Judged::Normal(kind);
         };
-        test.exchanges += 1;
-        test.closed += u64::from(ended.at_once);
-        if !ended.at_once {
-            return Judged::Normal(kind);
-        }
         let lasts = run.last_ns.saturating_sub(run.first_ns) >= LASTS && run.hits >= CLOSED;
         if evidence < limit || !lasts {
             return Judged::Unclear;
         }
         let normal = Normal::Share {
             calibrated: learned,
-            now: test.closed as f64 / test.exchanges as f64,
+            now: run.share(),
         };
         let place = Place {
             start_ns: run.first_ns,
@@ -171,7 +151,7 @@ impl Unkept {
 
     pub(crate) fn restless(&self) -> bool {
         let mut tests = self.tests.values();
-        tests.any(|test| test.share.evidence() > RESTLESS)
+        tests.any(|test| test.evidence() > RESTLESS)
     }
 
     pub(crate) fn forget(&mut self, pid: u32) {

@@ -59,6 +59,12 @@ impl Calls {
         self
     }
 
+    /// Asks on a connection that is made for it; `ret` is what comes instead of an answer, or its length.
+    pub(super) fn asks_anew(&mut self, peer: &str, ret: i64, us: u64) -> &mut Self {
+        self.call("socket", -1, 12, 5).connect(peer, 12, 0);
+        self.call("sendto", 12, 30, 9).call("recvfrom", 12, ret, us)
+    }
+
     pub(super) fn connect(&mut self, peer: &str, fd: i32, ret: i64) -> &mut Self {
         self.call("connect", fd, ret, 60);
         self.detail(Subject::Peer(peer.into()));

@@ -47,29 +47,6 @@ fn disks() {
     }
 }
 
-/// One request every few seconds: there is no second error to wait for.
-#[test]
-fn a_limit_or_a_disk_that_fails_or_is_full_says_so_once_and_a_read_only_one_twice() {
-    let disks = [(-5, true), (-28, true), (-122, true), (-30, false)];
-    let disks = disks.map(|(ret, confirmed)| ("fsync", 4, ret, confirmed));
-    let limits = [("socket", -1, -24, true), ("clone3", -1, -11, true)];
-    let limits = limits.into_iter().chain([("mmap", -1, -12, false)]);
-    for (name, fd, ret, confirmed) in disks.into_iter().chain(limits) {
-        let mut shop = Shop::learnt();
-        shop.request_with(
-            |_| {},
-            |c| {
-                c.call(name, fd, ret, 9);
-            },
-            400,
-        );
-        shop.work(10, 20);
-        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
-        let said = states.contains(&IncidentState::Confirmed);
-        assert_eq!(said, confirmed, "{name} {ret}: {}", shop.brief());
-    }
-}
-
 #[test]
 fn files() {
     let shop = Shop::broken_catalog(|c| {
@@ -135,84 +112,6 @@ fn processes_that_start_at_once_may_all_look_for_a_file_that_is_about_to_be_made
             .iter()
             .any(|d| d.state == IncidentState::Confirmed);
         assert_eq!(said, confirmed, "{}", shop.brief());
-    }
-}
-
-/// Its open was only counted.
-#[test]
-fn input_output_errors_of_what_is_not_known_to_be_a_file() {
-    for (fd, confirmed) in [(33, true), (2, false)] {
-        let mut shop = Shop::learnt();
-        shop.request_with(
-            |_| {},
-            |c| {
-                c.call("write", fd, -5, 9);
-            },
-            400,
-        );
-        shop.work(10, 20);
-        let classes: Vec<_> = shop.diagnoses().iter().map(|d| d.class).collect();
-        let said = classes.contains(&DiskIoError);
-        assert_eq!(said, confirmed, "{fd}: {}", shop.brief());
-    }
-}
-
-/// Where learning made a connection for one request in fifteen, and a gap after an answer for the others.
-#[test]
-fn connections_that_are_closed_after_each_answer_as_some_were() {
-    fn asks(calls: &mut Calls, idle_us: u64) {
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-        calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, 90, 300)
-            .call("futex", -1, 0, idle_us)
-            .call("close", 12, 0, 2);
-    }
-    for (idle_us, confirmed) in [(100, true), (200_000, false)] {
-        let mut shop = Shop::learnt_with(|calls| {
-            if (calls.at / SECOND).is_multiple_of(15) {
-                asks(calls, 100);
-            }
-        });
-        shop.each_second(30, |shop| {
-            shop.requests(20, |shop| {
-                shop.request_with(|_| {}, |calls| asks(calls, idle_us), 400);
-            });
-        });
-        shop.work(20, 20);
-        let said = |line: &String| line.contains("closed right after an answer");
-        let evidence = shop.diagnoses().iter().any(|d| {
-            d.class == ConfigRegression
-                && d.state == IncidentState::Confirmed
-                && d.evidence.iter().any(said)
-        });
-        assert_eq!(evidence, confirmed, "{idle_us}: {}", shop.brief());
-    }
-}
-
-/// One request every few seconds: there is no second error to wait for.
-#[test]
-fn a_file_that_used_to_open_is_forbidden_or_missing_once() {
-    for (path, ret, confirmed) in [
-        ("/data/item", -13, true),
-        ("/data/other", -13, false),
-        ("/data/item", -2, true),
-        ("/data/other", -2, false),
-    ] {
-        let mut shop = Shop::learnt();
-        shop.request_with(
-            |_| {},
-            |c| {
-                c.open(path, ret);
-            },
-            400,
-        );
-        shop.work(10, 1);
-        let said = shop
-            .diagnoses()
-            .iter()
-            .any(|d| d.state == IncidentState::Confirmed);
-        assert_eq!(said, confirmed, "{path}: {}", shop.brief());
     }
 }
 
@@ -291,67 +190,6 @@ fn config_regression() {
         "{}",
         shop.brief()
     );
-}
-
-/// No call fails: the program itself finds out that something is wrong.
-#[test]
-fn requests_that_fail_without_an_error_are_unknown() {
-    for (status, every, confirmed) in [(500, 2, true), (404, 2, false), (500, 60, false)] {
-        let mut shop = Shop::learnt();
-        for second in 0..40 {
-            let fails = second >= 20;
-            shop.each_second(1, |shop| {
-                let mut number = 0;
-                shop.requests(20, |shop| {
-                    number += 1;
-                    shop.request();
-                    let failed = fails && (second * 20 + number) % every == 0;
-                    shop.answered(if failed { status } else { 200 });
-                });
-            });
-        }
-        shop.each_second(20, |shop| {
-            shop.requests(20, |shop| {
-                shop.request();
-                shop.answered(200);
-            });
-        });
-        if !confirmed {
-            assert_eq!(shop.reports, [], "{status} {every}: {}", shop.brief());
-            continue;
-        }
-        let diagnosis = shop.expect(Unknown, "catalog (pid 200)");
-        let line = &diagnosis.evidence[0];
-        assert!(line.starts_with("own answers with status 500: "), "{line}");
-        let first = shop.diagnoses()[0];
-        assert!(
-            first.observed_ns - first.onset_ns <= 9 * SECOND,
-            "{first:#?}"
-        );
-    }
-}
-
-/// A request that fails because of a full disk is no other fault.
-#[test]
-fn requests_that_fail_because_of_an_error_are_its_consequence() {
-    let mut shop = Shop::learnt();
-    for second in 0..40 {
-        shop.each_second(1, |shop| {
-            shop.requests(20, |shop| {
-                let full = |calls: &mut Calls| {
-                    if second >= 20 {
-                        calls.call("write", 4, -28, 9);
-                    }
-                };
-                shop.request_with(|_| {}, full, 400);
-                shop.answered(if second >= 20 { 500 } else { 200 });
-            });
-        });
-    }
-    shop.work(20, 20);
-    let diagnosis = shop.expect(DiskFull, "catalog (pid 200)");
-    let said = |line: &String| line.starts_with("own answers with status 500");
-    assert!(diagnosis.evidence.iter().any(said), "{}", shop.brief());
 }
 
 #[test]

@@ -95,11 +95,7 @@ fn other_network_errors() {
 #[test]
 fn reset() {
     let shop = Shop::broken_catalog(|calls| {
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-        calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, -104, 300)
-            .call("close", 12, 0, 2);
+        calls.asks_anew(REDIS_AT, -104, 300).call("close", 12, 0, 2);
     });
     shop.expect(DependencyReset, "catalog → 127.0.0.1:6379");
 }
@@ -145,11 +141,7 @@ fn reset_of_a_connection_that_only_the_kernel_followed() {
 #[test]
 fn closed_in_the_middle_of_an_exchange() {
     let shop = Shop::broken_catalog(|calls| {
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-        calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, 0, 300)
-            .call("close", 12, 0, 2);
+        calls.asks_anew(REDIS_AT, 0, 300).call("close", 12, 0, 2);
     });
     shop.expect(DependencyReset, "catalog → 127.0.0.1:6379");
 }
@@ -217,10 +209,8 @@ fn client_gives_up_before_the_hang_is_seen() {
     let mut shop = Shop::learnt();
     shop.each_second(8, |shop| {
         let mut calls = shop.calls(CATALOG, 1);
-        calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
         calls
-            .call("sendto", 12, 30, 9)
-            .call("recvfrom", 12, -11, 500_000)
+            .asks_anew(REDIS_AT, -11, 500_000)
             .call("close", 12, 0, 2);
         shop.run(calls);
     });
@@ -256,11 +246,7 @@ fn two_resets_within_a_minute_are_enough() {
         let mut shop = Shop::learnt();
         for _ in 0..2 {
             let mut calls = shop.calls(CATALOG, 1);
-            calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, 0);
-            calls
-                .call("sendto", 12, 30, 9)
-                .call("recvfrom", 12, -104, 300)
-                .call("close", 12, 0, 2);
+            calls.asks_anew(REDIS_AT, -104, 300).call("close", 12, 0, 2);
             shop.run(calls);
             shop.work(apart, 1);
         }

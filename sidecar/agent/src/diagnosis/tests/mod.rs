@@ -1,5 +1,6 @@
 //! The engine on a made-up pod: `api → catalog → redis`, learnt first, then broken.
 
+mod answers;
 mod calls;
 mod containers;
 mod dependencies;
@@ -12,6 +13,7 @@ mod locks;
 mod machine;
 mod names;
 mod network;
+mod once;
 mod operator;
 mod pairs;
 mod profiles;

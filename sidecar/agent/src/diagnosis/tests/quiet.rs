@@ -94,17 +94,10 @@ fn a_dependency_that_starts_again() {
         for number in 0..10 * seconds {
             shop.now = start + number * 100 * MS;
             let mut calls = shop.calls(CATALOG, 1);
-            let ret = if number == 0 { -104 } else { -111 };
-            calls.call("socket", -1, 12, 5).connect(
-                REDIS_AT,
-                12,
-                if ret == -111 { ret } else { 0 },
-            );
-            if ret == -104 {
-                calls
-                    .call("sendto", 12, 30, 9)
-                    .call("recvfrom", 12, -104, 300);
-            }
+            match number {
+                0 => calls.asks_anew(REDIS_AT, -104, 300),
+                _ => calls.call("socket", -1, 12, 5).connect(REDIS_AT, 12, -111),
+            };
             calls.call("close", 12, 0, 2);
             shop.run(calls);
         }

@@ -25,9 +25,6 @@ pub(super) struct Rates {
     lost_any: ShareTest,
     queued: ShareTest,
     limit: f64,
-    /// Segments sent since more were lost than usual, and those of them that were sent again.
-    sent: u64,
-    again: u64,
     /// When messages began to come that there is no way, and when they last did.
     no_way: Option<(Nanos, Nanos)>,
     learned: Option<f64>,
@@ -41,8 +38,6 @@ impl Default for Rates {
             lost_any: ShareTest::new(),
             queued: ShareTest::new(),
             limit: f64::INFINITY,
-            sent: 0,
-            again: 0,
             no_way: None,
             learned: None,
         }
@@ -93,11 +88,6 @@ impl Rates {
             let misses = counted.sent.saturating_sub(hits);
             test.observe_many(state.at_ns, hits, misses, p0, p1);
         }
-        if self.lost_any.run().is_none() {
-            (self.sent, self.again) = (0, 0);
-        }
-        self.sent = self.sent.saturating_add(counted.sent);
-        self.again = self.again.saturating_add(lost_any);
     }
 
     /// When segments began to be lost more than usual.
@@ -131,11 +121,11 @@ impl Rates {
         })
     }
 
-    /// Of segments that are sent again, now and as learned.
+    /// Of segments that are sent again: since they are more than usual, and as learned.
     pub(super) fn share(&self) -> Normal {
         Normal::Share {
             calibrated: self.learned.unwrap_or(USUAL),
-            now: self.again as f64 / self.sent.max(1) as f64,
+            now: self.lost_any.run().map_or(0.0, |run| run.share()),
         }
     }
 
