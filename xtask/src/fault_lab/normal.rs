@@ -1,7 +1,8 @@
 //! Normal time with normal changes in it, during which Stethos has to be silent.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,6 +18,8 @@ use crate::lab::{Lab, is_interrupted};
 
 /// One pod lives at most so long; the next is new.
 const SESSION: f64 = 900.0;
+/// Pods come one after the other: many that start at once keep each other from the processors.
+const APART: Duration = Duration::from_secs(15);
 /// Undisturbed between two changes, and up to so much more by chance.
 const REST: (f64, f64) = (15.0, 45.0);
 
@@ -51,6 +54,7 @@ pub(super) fn run(
         })
     };
     let work = |worker: usize| -> Result<()> {
+        wait(APART * worker as u32);
         while let Some((number, span)) = next() {
             let app = &apps[number as usize % apps.len()];
             let turn = number / apps.len() as u64;
@@ -77,6 +81,14 @@ pub(super) fn run(
         Ok(())
     };
     in_parallel(options.parallel, &work)
+}
+
+/// Shorter once interrupted.
+fn wait(span: Duration) {
+    let end = Instant::now() + span;
+    while Instant::now() < end && !is_interrupted() {
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// The application's usual load, and every second time another one that it has.
