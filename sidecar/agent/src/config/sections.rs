@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{DurationText, LogLevel, Size};
 use crate::capture::{NodeSocket, broker::DEFAULT_SOCKET};
+use crate::diagnosis::DiagnosisConfig;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -289,12 +290,13 @@ pub struct DiagnosisSettings {
 
 impl Default for DiagnosisSettings {
     fn default() -> Self {
+        let engine = DiagnosisConfig::default();
         Self {
             enabled: true,
-            models: true,
-            false_alarms_per_day: 1.0,
-            slowdown: Duration::from_millis(3),
-            file_slowdown: Duration::from_millis(10),
+            models: engine.models,
+            false_alarms_per_day: engine.false_alarms_per_day,
+            slowdown: Duration::from_millis(engine.slowdown_ms),
+            file_slowdown: Duration::from_millis(engine.file_slowdown_ms),
         }
     }
 }
