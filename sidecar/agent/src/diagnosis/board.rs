@@ -266,7 +266,7 @@ fn affected(incident: &mut Incident, now: Nanos, per_minute: u32) -> Vec<Report>
 
 /// What goes on, or has come up again, beside the calls.
 fn look_at_processes(incident: &mut Incident, now: Nanos, pod: &Pod) {
-    for (executable, container) in crash_loops(incident) {
+    for (executable, container) in ended(incident) {
         if pod.has_settled(&executable, None, now) {
             let good = Good::Settled {
                 executable: &executable,
@@ -293,12 +293,15 @@ fn described(
     ))
 }
 
-fn crash_loops(incident: &Incident) -> Vec<(String, ContainerIndex)> {
-    let loops = incident.evidence.values().filter_map(|e| match &e.kind {
-        Kind::CrashLoop { executable } => Some((executable.clone(), e.container)),
+/// Executables whose processes ended, and where.
+fn ended(incident: &Incident) -> Vec<(String, ContainerIndex)> {
+    let ended = incident.evidence.values().filter_map(|e| match &e.kind {
+        Kind::CrashLoop { executable } | Kind::ProcessEnded { executable } => {
+            Some((executable.clone(), e.container))
+        }
         _ => None,
     });
-    loops.collect()
+    ended.collect()
 }
 
 fn describe(

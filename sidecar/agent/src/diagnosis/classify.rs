@@ -343,6 +343,10 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         }
         Kind::UnexpectedExec { .. } => vec![(ExecUnexpected, 0.95)],
         Kind::ProcessEnded { .. } if specific => vec![],
+        // By a fault of its own.
+        Kind::ProcessEnded { .. } if evidence.standing >= Standing::Opens => {
+            vec![(ProcessCrashLoop, 0.9)]
+        }
         Kind::ProcessEnded { .. } => vec![(ProcessCrashLoop, 0.3)],
         Kind::Surprise | Kind::Unstable | Kind::Astray | Kind::Unkept { .. } if specific => vec![],
         // Who works in another way without errors has another configuration.

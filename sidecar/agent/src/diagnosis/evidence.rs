@@ -120,6 +120,7 @@ impl Evidence {
                 | Normal::Throttled { .. }
                 | Normal::Ready { .. }
                 | Normal::Memory { .. }
+                | Normal::Ends { .. }
         ) {
             self.normal = signal.normal;
         }
@@ -261,7 +262,10 @@ impl Evidence {
                 call.token.outcome == Outcome::Ok && (call.token.call == token.call || stored)
             }
             (Kind::SlowCall { token }, Good::Call { call, .. }) => call.token == *token,
-            (Kind::CrashLoop { executable }, Good::Settled { executable: up }) => executable == up,
+            (
+                Kind::CrashLoop { executable } | Kind::ProcessEnded { executable },
+                Good::Settled { executable: up },
+            ) => executable == up,
             (Kind::HeldUp, Good::Served) => true,
             (Kind::Surprise | Kind::SlowService, Good::Familiar) => true,
             (Kind::Unstable | Kind::Astray, Good::Stable) => true,

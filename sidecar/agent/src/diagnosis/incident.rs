@@ -5,7 +5,7 @@ mod relations;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use confirmation::{is_blip, persists};
+use confirmation::{is_asked_to_end, is_blip, persists};
 
 use crate::diagnosis::evidence::{Evidence, Good};
 use crate::diagnosis::pod::Pod;
@@ -35,8 +35,6 @@ const EVENT: Nanos = 10 * SECOND;
 pub(crate) const GRACE: Nanos = 10 * SECOND;
 /// Further reports of one incident because its class changed.
 const MAX_UPDATES: u8 = 3;
-/// How containers end that are to be started again.
-const ASKED_TO_END: [&str; 3] = ["exit:status_0", "exit:signal_2", "exit:signal_15"];
 /// How much surer the new class has to be.
 const SURER: f64 = 0.1;
 
@@ -315,7 +313,9 @@ impl Incident {
         if is_blip(&significant) {
             return false;
         }
-        let opened = significant.iter().any(|e| e.standing >= Standing::Opens);
+        // One crash may be a consequence as well.
+        let ended = |e: &Evidence| matches!(e.kind, Kind::ProcessEnded { .. });
+        let opened = { significant.iter() }.any(|e| e.standing >= Standing::Opens && !ended(e));
         // Who waits for slow answers is slow itself, or gives up.
         let felt = |e: &&&Evidence| {
             matches!(
@@ -324,25 +324,30 @@ impl Incident {
             )
         };
         let felt = significant.iter().filter(felt).count();
-        let others = significant.len() - felt;
+        let asked = significant.iter().filter(|e| is_asked_to_end(e)).count();
+        let others = significant.len() - felt - asked;
         (opened && others + usize::from(felt > 0) >= 2) || significant.iter().any(|e| persists(e))
     }
 
-    /// Neighbours take the processor, and nothing is slow by that.
+    /// Neighbours take the processor, and nothing is slow by that: another behaviour is not what tells.
     fn is_unfelt(&self) -> bool {
-        let mut significant = self.evidence.values().filter(|e| e.is_significant());
-        significant.all(|e| e.kind == Kind::Contended && e.standing < Standing::Certain)
+        let contended = |e: &Evidence| e.kind == Kind::Contended && e.standing < Standing::Certain;
+        let otherwise = |e: &Evidence| {
+            matches!(
+                e.kind,
+                Kind::Unstable | Kind::Astray | Kind::Surprise | Kind::ProcessEnded { .. }
+            )
+        };
+        let significant = || self.evidence.values().filter(|e| e.is_significant());
+        significant().any(contended) && significant().all(|e| contended(e) || otherwise(e))
     }
 
     /// A container of the pod was asked to end, and others missed it for no longer than a restart
     /// takes.
     fn is_restart(&self) -> bool {
         let missed_ns = self.last_ns();
-        let ended = |e: &Evidence| {
-            let asked = matches!(e.kind, Kind::ProcessEnded { .. })
-                && ASKED_TO_END.contains(&e.token.as_str());
-            asked && missed_ns < e.last_ns.saturating_add(RESTART)
-        };
+        let ended =
+            |e: &Evidence| is_asked_to_end(e) && missed_ns < e.last_ns.saturating_add(RESTART);
         let mut opening = self
             .evidence
             .values()

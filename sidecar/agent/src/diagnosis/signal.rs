@@ -284,6 +284,10 @@ pub(crate) enum Normal {
         most: f64,
         now: f64,
     },
+    /// A process that is meant to stay, and by now ended so many times.
+    Ends {
+        now: usize,
+    },
     /// So many standard deviations from what is usual.
     Deviations(f64),
     /// Share of observations outside: as calibrated, and now.

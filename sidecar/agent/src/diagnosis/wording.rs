@@ -221,8 +221,8 @@ fn line(evidence: &Evidence, pod: &Pod) -> String {
             baseline(&evidence.normal)
         ),
         Kind::CrashLoop { executable } => format!(
-            "{executable} ended {} times in {}, last with {}",
-            count.max(1) + 2,
+            "{executable} ended{} in {}, last with {}",
+            baseline(&evidence.normal),
             time(evidence.last_ns.saturating_sub(evidence.first_ns)),
             ending(&evidence.token)
         ),
@@ -299,6 +299,7 @@ fn frequency(evidence: &Evidence) -> String {
 fn baseline(normal: &Normal) -> String {
     match normal {
         Normal::None => String::new(),
+        Normal::Ends { now } => format!(" {now} times"),
         Normal::Count { of: 0, .. } => " (baseline: no such call)".to_owned(),
         Normal::Count { failed, of, .. } => {
             format!(" (baseline {} of {} calls)", grouped(*failed), grouped(*of))

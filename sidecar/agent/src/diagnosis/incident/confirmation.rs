@@ -1,11 +1,18 @@
 //! What confirms an incident.
 
-use super::ASKED_TO_END;
 use crate::diagnosis::errno::*;
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::signal::{Cause, Kind, Standing};
 use crate::diagnosis::signals::RESTART;
 use crate::sequential::SECOND;
+
+/// How containers end that are to be started again.
+const ASKED_TO_END: [&str; 3] = ["exit:status_0", "exit:signal_2", "exit:signal_15"];
+
+pub(super) fn is_asked_to_end(evidence: &Evidence) -> bool {
+    let ended = matches!(evidence.kind, Kind::ProcessEnded { .. });
+    ended && ASKED_TO_END.contains(&evidence.token.as_str())
+}
 
 /// A peer that starts again is away for a moment: it refuses, or breaks off what it had begun.
 pub(super) fn is_blip(significant: &[&Evidence]) -> bool {
@@ -17,11 +24,13 @@ pub(super) fn is_blip(significant: &[&Evidence]) -> bool {
             .errno()
             .is_some_and(|errno| errno == ECONNREFUSED || is_broken_off(errno)),
         Kind::ClosedEarly { .. } | Kind::ConnectFailed { quick: true, .. } => true,
-        Kind::ProcessEnded { .. } => ASKED_TO_END.contains(&e.token.as_str()),
+        Kind::ProcessEnded { .. } => is_asked_to_end(e),
         kind => kind.is_slow() || e.is_vague(),
     };
-    let first_ns = significant.iter().map(|e| e.first_ns).min();
-    let last_ns = significant.iter().map(|e| e.last_ns).max();
+    let vague = significant.iter().all(|e| e.is_vague());
+    let telling = || significant.iter().filter(|e| vague || !e.is_vague());
+    let first_ns = telling().map(|e| e.first_ns).min();
+    let last_ns = telling().map(|e| e.last_ns).max();
     let lasted = last_ns.unwrap_or(0).saturating_sub(first_ns.unwrap_or(0));
     let certain = significant.iter().any(|e| e.standing >= Standing::Certain);
     lasted < RESTART && !certain && significant.iter().all(of_restart)

@@ -2,8 +2,8 @@
 //!
 //! A new descriptor has the lowest number that is free: the median of the numbers that a second's
 //! calls were given says how many are open. With load it rises once; where descriptors leak it
-//! climbs from second to second, beyond the highest number that learning saw in use, times the load
-//! where that is higher than learned. Single numbers say less: one that was just closed is given
+//! climbs from second to second, beyond twice the highest number that learning saw in use, times the
+//! load where that is higher than learned. Single numbers say less: one that was just closed is given
 //! out again.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,11 @@ use stethos_patterns::{Outcome, WindowCall};
 use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::diagnosis::signals::climb::Climb;
 use crate::diagnosis::signals::{MAX_KEYS, RESTLESS, Scene};
+
+/// Other clients keep more connections: so many times the highest number of learning, and at least so
+/// many more, are no leak yet.
+const OTHER_CLIENTS: f64 = 2.0;
+const SOME_CLIENTS: u64 = 32;
 
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {
@@ -62,7 +67,8 @@ impl Descriptors {
         }
         let climbed = climbed?;
         let learned = model.highest_descriptor()?;
-        let usual = (learned as f64 * scene.load.max(1.0)) as u64;
+        let usual = (learned as f64 * OTHER_CLIENTS * scene.load.max(1.0)) as u64;
+        let usual = usual.max(learned.saturating_add(SOME_CLIENTS));
         if climbed.now <= usual || opened <= closed || climbed.evidence < scene.limit {
             return None;
         }

@@ -9,9 +9,11 @@
 //! | a read-only disk, in a starting process | the same in 3 processes, over 1 s |
 //! | a peer's error in a starting process (its dependencies start as well) | 3, for 2 s |
 //! | reset or closed connection of a client, memory | 2 |
+//! | memory, in a starting process (large pages are asked for first) | the same in 3 processes, over 1 s |
 //! | forbidden path that learning saw opened | 1 |
 //! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 60 s; 1 in a surprising window |
 //! | a missing path that learning never saw opened | most opens fail, for seconds |
+//! | a path that learning asked for in vain, too | never: clients ask for it more often |
 //! | the same in a starting process (loader, configuration search) | the same path in 3 processes, over 1 s: a server that starts again makes files anew that its processes look for at once |
 //! | anything else | most calls of this kind fail, for seconds |
 //!
@@ -187,6 +189,9 @@ impl Errors {
             of: attempts,
             per_second: model.per_second(before),
         });
+        if cause == Cause::Files && before > 0 {
+            return None;
+        }
         if known || matches!(cause, Cause::Other(_)) {
             return self.judge_rate(scene, call, signal, failed, attempts);
         }
@@ -348,7 +353,28 @@ impl Errors {
         tests.any(|(_, test)| test.evidence() > RESTLESS)
     }
 
+    /// What was missed is there.
+    fn found(&mut self, scene: &Scene<'_>, call: &WindowCall) {
+        let opens = scene.table.kind(call.token.call) == CallKind::Open;
+        if self.recent.is_empty() || !opens {
+            return;
+        }
+        let fd = i32::try_from(call.ret).ok();
+        let Some(there) = fd.and_then(|fd| scene.pod.file(scene.pid, fd)) else {
+            return;
+        };
+        self.recent.retain(|(container, _, missed), _| {
+            // As the process named it, and as the kernel does.
+            let is_it = missed.as_deref().is_some_and(|missed| {
+                let rest = there.strip_suffix(missed);
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+            });
+            *container != scene.container || !is_it
+        });
+    }
+
     fn count_good(&mut self, scene: &Scene<'_>, call: &WindowCall) {
+        self.found(scene, call);
         if scene.reduced {
             return;
         }
@@ -428,7 +454,7 @@ fn needed(
 ) -> Needed {
     let starting = scene.pod.is_starting(scene.pid, call.end_ns());
     match cause {
-        Cause::Files if starting => Needed::Processes(3, SECOND),
+        Cause::Files | Cause::Memory if starting => Needed::Processes(3, SECOND),
         // Images that are read-only are usual, and programs that try to keep something in them.
         Cause::Disk if starting && errno == EROFS => Needed::Processes(3, SECOND),
         Cause::Files if errno != ENOENT && opened == Some(true) => Needed::Times(1),

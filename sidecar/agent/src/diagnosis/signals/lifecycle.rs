@@ -4,24 +4,47 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::diagnosis::pod::{Pod, Process};
 use crate::diagnosis::reference::Reference;
-use crate::diagnosis::signal::{Kind, Place, Signal, Standing};
+use crate::diagnosis::signal::{Kind, Normal, Place, Signal, Standing};
 use crate::diagnosis::signals::MAX_KEYS;
 use crate::record::{ContainerIndex, Lifecycle, LifecycleEvent, Nanos};
 use crate::sequential::SECOND;
 
-/// Ends of one executable within this time that make a loop.
+/// Ends of one executable that make a loop, and those that do where it crashed.
 const LOOP: usize = 3;
+const CRASHES: usize = 2;
+/// Within this time.
 const LOOP_WITHIN: Nanos = 60 * SECOND;
 /// An executable is looked up this long after it was started.
 const IDENTIFY: Nanos = SECOND / 2;
 /// A process that ends sooner did not come up.
 const SHORT: Nanos = 15 * SECOND;
+/// What a process gets for what it did itself: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
+const OWN_FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
+const SIGKILL: i32 = 9;
+
+/// What the end of a process that is meant to stay makes with those before it.
+enum Ending {
+    Loop {
+        first_ns: Nanos,
+        ends: usize,
+    },
+    /// By a fault of its own.
+    Crash,
+    Other,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at_ns: Nanos,
+    /// By a signal that nobody sends to have it start again.
+    crashed: bool,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
     /// Ends that were not asked for, per container name and executable: a restarted container
     /// has another index, but the same name.
-    ends: BTreeMap<(String, String), VecDeque<Nanos>>,
+    ends: BTreeMap<(String, String), VecDeque<End>>,
     /// Unknown by the name they were started by; their file may be known by another.
     started: BTreeMap<u32, Signal>,
 }
@@ -74,19 +97,22 @@ impl Ends {
                 let process = ended?;
                 model?;
                 let executable = process.executable.clone();
-                let first = self.looping(record.container, process, *code, record.at_ns, pod);
-                let (kind, standing, weight, start) = match first {
-                    Some(first) => (Kind::CrashLoop { executable }, Standing::Hard, 11.0, first),
-                    None if *code != 0 || !process.listens.is_empty() => (
-                        Kind::ProcessEnded { executable },
-                        Standing::Symptom,
-                        2.0,
-                        record.at_ns,
+                let ending = self.ending(record.container, process, *code, record.at_ns, pod);
+                let signal =
+                    |kind, start_ns| Signal::at(place(start_ns), kind, how_it_ended(*code));
+                let ended = |executable| signal(Kind::ProcessEnded { executable }, record.at_ns);
+                match ending {
+                    Ending::Loop { first_ns, ends } => Some(
+                        signal(Kind::CrashLoop { executable }, first_ns)
+                            .standing(Standing::Hard, 11.0)
+                            .against(Normal::Ends { now: ends }),
                     ),
-                    None => return None,
-                };
-                let how = how_it_ended(*code);
-                Some(Signal::at(place(start), kind, how).standing(standing, weight))
+                    Ending::Crash => Some(ended(executable).standing(Standing::Opens, 6.0)),
+                    Ending::Other if *code != 0 || !process.listens.is_empty() => {
+                        Some(ended(executable).standing(Standing::Symptom, 2.0))
+                    }
+                    Ending::Other => None,
+                }
             }
             _ => None,
         }
@@ -118,17 +144,16 @@ impl Ends {
         self.started.contains_key(&pid)
     }
 
-    /// First of the ends that make a loop, of a process that is meant to stay and does not.
-    fn looping(
+    fn ending(
         &mut self,
         container: ContainerIndex,
         process: &Process,
         code: i32,
         at_ns: Nanos,
         pod: &Pod,
-    ) -> Option<Nanos> {
+    ) -> Ending {
         if code == 0 || !pod.lost_settled(container, &process.executable, at_ns) {
-            return None;
+            return Ending::Other;
         }
         if self.ends.len() >= MAX_KEYS {
             self.ends.pop_first();
@@ -138,20 +163,37 @@ impl Ends {
         if at_ns.saturating_sub(process.since_ns) >= SHORT {
             ends.clear();
         }
-        ends.push_back(at_ns);
+        let own_fault = signal_of(code).is_some_and(|signal| OWN_FAULTS.contains(&signal));
+        let crashed = own_fault || signal_of(code) == Some(SIGKILL);
+        match ends.back_mut() {
+            // Of several that ran at once, none was started for another.
+            Some(last) if process.since_ns <= last.at_ns => last.crashed |= crashed,
+            _ => ends.push_back(End { at_ns, crashed }),
+        }
         while ends
             .front()
-            .is_some_and(|end| end.saturating_add(LOOP_WITHIN) < at_ns)
+            .is_some_and(|end| end.at_ns.saturating_add(LOOP_WITHIN) < at_ns)
         {
             ends.pop_front();
         }
         if ends.len() > 64 {
             ends.pop_front();
         }
-        (ends.len() >= LOOP)
-            .then(|| ends.front().copied())
-            .flatten()
+        let crashes = ends.iter().rev().take_while(|end| end.crashed).count();
+        match ends.front() {
+            Some(first) if ends.len() >= LOOP || crashes >= CRASHES => Ending::Loop {
+                first_ns: first.at_ns,
+                ends: ends.len(),
+            },
+            _ if own_fault => Ending::Crash,
+            _ => Ending::Other,
+        }
     }
+}
+
+/// What ended it, if a signal that is known did.
+fn signal_of(code: i32) -> Option<i32> {
+    (code > 0 && code & 0x7f != 0).then_some(code & 0x7f)
 }
 
 /// From the code of `wait(2)`: the low seven bits are the signal, the next byte the status; -1 for
@@ -160,8 +202,8 @@ fn how_it_ended(code: i32) -> String {
     if code < 0 {
         return "exit:a_signal".to_owned();
     }
-    match (code & 0x7f, (code >> 8) & 0xff) {
-        (0, status) => format!("exit:status_{status}"),
-        (signal, _) => format!("exit:signal_{signal}"),
+    match signal_of(code) {
+        Some(signal) => format!("exit:signal_{signal}"),
+        None => format!("exit:status_{}", (code >> 8) & 0xff),
     }
 }

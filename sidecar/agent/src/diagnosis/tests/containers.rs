@@ -291,29 +291,100 @@ fn a_script_and_what_it_starts_are_one_incident() {
     assert!(ended.contains("/usr/bin/curl"), "{ended}");
 }
 
-#[test]
-fn crash_loop_and_its_end() {
+/// Catalog ends each time with `code`, three seconds after it was started; the last one stays.
+fn ends(code: i32, times: u32) -> Shop {
     let mut shop = Shop::learnt();
-    let killed = || LifecycleEvent::Exit {
-        code: 9,
+    let ended = || LifecycleEvent::Exit {
+        code,
         group_dead: true,
     };
-    shop.lifecycle(CATALOG, pid(CATALOG), killed());
+    shop.lifecycle(CATALOG, pid(CATALOG), ended());
     shop.gone.insert(CATALOG);
-    for restart in 0..4 {
+    for restart in 1..=times {
         shop.each_second(2, |_| {});
         let exec = LifecycleEvent::Exec {
             executable: executable(CATALOG),
         };
-        shop.lifecycle(CATALOG, 600 + restart, exec);
+        shop.lifecycle(CATALOG, 599 + restart, exec);
         shop.each_second(1, |_| {});
-        if restart < 3 {
-            shop.lifecycle(CATALOG, 600 + restart, killed());
+        if restart < times {
+            shop.lifecycle(CATALOG, 599 + restart, ended());
         }
     }
     shop.each_second(40, |_| {});
-    let diagnosis = shop.expect(ProcessCrashLoop, "catalog (pid 601)");
+    shop
+}
+
+#[test]
+fn crash_loop_and_its_end() {
+    let diagnosis = ends(9, 4)
+        .expect(ProcessCrashLoop, "catalog (pid 600)")
+        .clone();
     assert!(diagnosis.dying);
+    let lines = diagnosis.evidence.join("\n");
+    assert!(lines.contains("ended 2 times in 3"), "{lines}");
+}
+
+#[test]
+fn a_crash_is_suspected_at_once_and_the_second_is_a_loop() {
+    let shop = ends(11, 2);
+    let said: Vec<_> = shop
+        .diagnoses()
+        .iter()
+        .map(|d| (d.class, d.state))
+        .collect();
+    let first = (ProcessCrashLoop, IncidentState::Suspected);
+    assert_eq!(said.first(), Some(&first), "{}", shop.brief());
+    assert!(shop.diagnoses()[0].message.contains("crashed"));
+    let confirmed = said.contains(&(ProcessCrashLoop, IncidentState::Confirmed));
+    assert!(confirmed, "{}", shop.brief());
+    assert_eq!(
+        said.last(),
+        Some(&(ProcessCrashLoop, IncidentState::Resolved))
+    );
+}
+
+#[test]
+fn one_crash_stays_a_suspicion() {
+    for code in [4, 6, 7, 8, 11] {
+        let shop = ends(code, 1);
+        let said: Vec<_> = shop
+            .diagnoses()
+            .iter()
+            .map(|d| (d.class, d.state))
+            .collect();
+        let expected = [
+            (ProcessCrashLoop, IncidentState::Suspected),
+            (ProcessCrashLoop, IncidentState::Resolved),
+        ];
+        assert_eq!(said, expected, "signal {code}: {}", shop.brief());
+    }
+}
+
+#[test]
+fn processes_that_end_together_are_no_loop() {
+    let mut shop = Shop::learnt();
+    let ended = || LifecycleEvent::Exit {
+        code: 256,
+        group_dead: true,
+    };
+    shop.lifecycle(CATALOG, pid(CATALOG), ended());
+    for worker in 0..5 {
+        let executable = executable(CATALOG);
+        shop.lifecycle(CATALOG, 700 + worker, LifecycleEvent::Exec { executable });
+    }
+    shop.work(3, 20);
+    (0..5).for_each(|worker| shop.lifecycle(CATALOG, 700 + worker, ended()));
+    shop.work(10, 20);
+    assert_eq!(shop.reports, []);
+}
+
+#[test]
+fn who_is_asked_to_end_or_fails_twice_is_not_in_a_loop() {
+    for code in [15, 2, 1, 256] {
+        assert_eq!(ends(code, 2).diagnoses().len(), 0, "code {code}");
+    }
+    ends(256, 3).expect(ProcessCrashLoop, "catalog (pid 601)");
 }
 
 #[test]

@@ -84,3 +84,13 @@ fn a_start_that_opens_what_it_is_known_to_have_open() {
     });
     assert_eq!(shop.reports, []);
 }
+
+#[test]
+fn more_connections_of_other_clients() {
+    let mut shop = Shop::learnt();
+    shop.each_second(60, |shop| {
+        shop.open = (shop.open + 1).min(26);
+        shop.requests(20, Shop::request);
+    });
+    assert_eq!(shop.reports, []);
+}

@@ -233,6 +233,17 @@ fn neighbours_that_nobody_feels_are_none_and_hide_nothing() {
     shop.expect(PermissionDenied, "/etc/key");
 }
 
+#[test]
+fn neighbours_and_another_profile_are_not_felt_either() {
+    let mut shop = Shop::learnt_using(USUAL);
+    for _ in 0..10 {
+        shop.using(API, 2, 20, |_| waiting(USUAL));
+        let now = shop.now;
+        shop.engine.on_stability(API, now, 0.001, &[]);
+    }
+    assert_eq!(shop.reports, []);
+}
+
 /// Requests wait before they are read, where no call shows it.
 #[test]
 fn neighbours_that_leave_next_to_nothing_are_felt() {

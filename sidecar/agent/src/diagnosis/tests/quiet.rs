@@ -326,3 +326,77 @@ fn busy_and_idle_processes_are_not_frozen() {
     }
     assert_eq!(shop.engine.drain(), []);
 }
+
+/// Clients ask for what is not there, as they always did.
+#[test]
+fn a_path_that_learning_asked_for_in_vain_is_asked_for_more() {
+    let mut shop = Shop::learnt_with(|calls| {
+        (0..9).for_each(|_| drop(calls.open("/data/index", 9)));
+        calls.open("/data/none", -2);
+    });
+    shop.each_second(30, |shop| {
+        shop.requests(20, |shop| {
+            let often = |calls: &mut Calls| {
+                (0..40).for_each(|_| drop(calls.open("/data/none", -2)));
+            };
+            shop.request_with(|_| {}, often, 400);
+        });
+    });
+    let missing = shop
+        .diagnoses()
+        .into_iter()
+        .find(|d| d.class == FileMissing);
+    assert_eq!(missing, None);
+}
+
+/// Processes of a server that starts again and again look for what it makes anew.
+#[test]
+fn a_file_that_is_made_anew_again_and_again() {
+    for found in [true, false] {
+        let mut shop = Shop::learnt();
+        for start in 0..4 {
+            let executable = executable(CATALOG);
+            shop.lifecycle(CATALOG, 700 + start, LifecycleEvent::Exec { executable });
+            let open = |shop: &mut Shop, ret| {
+                let mut calls = shop.calls(CATALOG, 1);
+                (calls.pid, calls.tid) = (700 + start, 700 + start);
+                calls.open("/data/item", ret);
+                shop.run(calls);
+            };
+            open(&mut shop, -2);
+            shop.each_second(2, |_| {});
+            if found {
+                open(&mut shop, 9);
+            }
+            shop.each_second(8, |_| {});
+        }
+        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
+        let confirmed = states.contains(&IncidentState::Confirmed);
+        assert_eq!(confirmed, !found, "{}", shop.brief());
+    }
+}
+
+/// A server that asks for large pages first, started twice in a minute.
+#[test]
+fn memory_that_a_starting_process_does_not_get() {
+    for (age, silent) in [(1, true), (8, false)] {
+        let mut shop = Shop::learnt();
+        let ended = |code| LifecycleEvent::Exit {
+            code,
+            group_dead: true,
+        };
+        shop.lifecycle(CATALOG, pid(CATALOG), ended(256));
+        for start in 0..2 {
+            let executable = executable(CATALOG);
+            shop.lifecycle(CATALOG, 700 + start, LifecycleEvent::Exec { executable });
+            shop.work(age, 20);
+            let mut calls = shop.calls(CATALOG, 1);
+            (calls.pid, calls.tid) = (700 + start, 700 + start);
+            calls.call("mmap", -1, -12, 3);
+            shop.run(calls);
+            shop.work(20, 20);
+            shop.lifecycle(CATALOG, 700 + start, ended(256));
+        }
+        assert_eq!(shop.reports.is_empty(), silent, "{}", shop.brief());
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::report::FaultClass;
+use crate::diagnosis::signal::Kind;
 
 /// What is wrong, without a full stop.
 pub(super) fn sentence(
@@ -59,6 +60,9 @@ pub(super) fn sentence(
             format!("{container} waits for a processor: others on this machine take the time")
         }
         ProcessFrozen => format!("{culprit} in {container} stands still: stopped or frozen"),
+        ProcessCrashLoop if matches!(root.kind, Kind::ProcessEnded { .. }) => {
+            format!("{culprit} in {container} crashed")
+        }
         ProcessCrashLoop => {
             format!("{culprit} in {container} ends again and again soon after its start")
         }
