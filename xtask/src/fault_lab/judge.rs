@@ -4,7 +4,7 @@
 //! rightly when the first of them puts a right class first. A confirmed diagnosis at any other time,
 //! of an incident that no fault explains, is a false alarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub(super) struct Said {
     /// Best first.
     pub(super) hypotheses: Vec<String>,
     pub(super) message: String,
+    /// Calls that its incident has affected so far.
+    pub(super) affected_calls: Option<u64>,
 }
 
 impl Said {
@@ -32,6 +34,7 @@ impl Said {
         Self {
             at,
             confirmed: diagnosis.state == "confirmed",
+            affected_calls: field(all, "stethos.incident.affected_calls").and_then(Value::as_u64),
             hypotheses: hypotheses(all, &diagnosis.class),
             incident: diagnosis.incident,
             class: diagnosis.class,
@@ -97,14 +100,8 @@ pub(super) fn judge(
                     judged.class = Some(one.class.clone());
                     judged.confidence = one.confidence;
                     judged.hypotheses = one.hypotheses.clone();
-                    // It may see the fault before any client does.
-                    let felt = one.at >= broken.affected_at;
-                    let from = if felt {
-                        broken.affected_at
-                    } else {
-                        broken.injected_at
-                    };
-                    judged.delay_seconds = Some(one.at - from);
+                    judged.delay_seconds = Some(since(broken, one.at));
+                    judged.affected_calls = one.affected_calls;
                 }
                 continue;
             }
@@ -114,6 +111,18 @@ pub(super) fn judge(
             judged.false_alarms.push(alarm);
         }
     }
+    let during = |one: &Said| broken.filter(|b| (b.injected_at..=b.until).contains(&one.at));
+    let right = |one: &&Said| during(one).is_some_and(|broken| broken.right.contains(&one.class));
+    judged.first_word_seconds = said
+        .iter()
+        .find(right)
+        .and_then(|one| Some(since(during(one)?, one.at)));
+    let only_suspected = said
+        .iter()
+        .filter(|one| one.at >= from && during(one).is_none());
+    let only_suspected = only_suspected.map(|one| one.incident.as_str());
+    let only_suspected = only_suspected.filter(|incident| !incidents.contains_key(incident));
+    judged.suspicions = only_suspected.collect::<BTreeSet<_>>().len();
     judged.incidents = incidents.values().filter(|of_fault| **of_fault).count();
     let is_false = |alarm: &FalseAlarm| !is_true_of_machine(alarm);
     if broken.is_none() && judged.false_alarms.iter().any(is_false) {
@@ -122,11 +131,28 @@ pub(super) fn judge(
     judged
 }
 
+/// Seconds since the fault was felt. It may be seen before any client feels it.
+fn since(broken: Broken, at: f64) -> f64 {
+    let felt = at >= broken.affected_at;
+    at - if felt {
+        broken.affected_at
+    } else {
+        broken.injected_at
+    }
+}
+
+/// An attribute, as `stethos` prints it and as a log record has it.
+fn field<'a>(line: &'a Value, key: &str) -> Option<&'a Value> {
+    let places = [
+        line.get(key),
+        line.get("attributes").and_then(|all| all.get(key)),
+    ];
+    places.into_iter().flatten().next()
+}
+
 /// The classes of a diagnosis's hypotheses, best first.
 fn hypotheses(line: &Value, class: &str) -> Vec<String> {
-    let key = "stethos.fault.hypotheses";
-    let places = [&line[key], &line["attributes"][key]];
-    let list = places.into_iter().find_map(Value::as_array);
+    let list = field(line, "stethos.fault.hypotheses").and_then(Value::as_array);
     let mut classes: Vec<String> = list
         .into_iter()
         .flatten()
@@ -156,6 +182,7 @@ mod tests {
             confidence: Some(0.9),
             hypotheses: vec![class.into()],
             message: String::new(),
+            affected_calls: Some(3),
         }
     }
 
@@ -180,6 +207,9 @@ mod tests {
         ]);
         assert_eq!(judged.outcome, Outcome::Right);
         assert_eq!((judged.delay_seconds, judged.incidents), (Some(2.0), 2));
+        // Suspected before anybody felt it.
+        assert_eq!(judged.first_word_seconds, Some(0.5));
+        assert_eq!((judged.affected_calls, judged.suspicions), (Some(3), 0));
         assert_eq!(
             (judged.false_alarms.len(), judged.normal_seconds),
             (0, 160.0)
@@ -226,6 +256,9 @@ mod tests {
             (alarmed.outcome, alarmed.normal_seconds),
             (Outcome::Alarmed, 60.0)
         );
+        let suspected = [("a", false), ("a", true), ("b", false), ("b", false)];
+        let suspected = suspected.map(|(incident, sure)| said(5.0, incident, sure, "x"));
+        assert_eq!(judge(&suspected, 0.0).suspicions, 1);
         let before = judge(&[said(5.0, "a", true, "x")], 10.0);
         assert_eq!(before.outcome, Outcome::Silent);
     }

@@ -91,11 +91,20 @@ pub(super) struct Judged {
     pub(super) hypotheses: Vec<String>,
     /// From the first affected call to its confirmation; from the injection where that comes first.
     pub(super) delay_seconds: Option<f64>,
+    /// The same to the first diagnosis with a right class, suspected or confirmed.
+    #[serde(default)]
+    pub(super) first_word_seconds: Option<f64>,
+    /// Calls that were affected until the confirmation, as the diagnosis says.
+    #[serde(default)]
+    pub(super) affected_calls: Option<u64>,
     /// Some confirmed diagnosis of the fault had a right class first.
     pub(super) right_at_last: bool,
     /// Confirmed incidents while the fault lasted.
     pub(super) incidents: usize,
     pub(super) false_alarms: Vec<FalseAlarm>,
+    /// Incidents while nothing was broken that were suspected, and not confirmed.
+    #[serde(default)]
+    pub(super) suspicions: usize,
     /// Watched time in which nothing was broken.
     pub(super) normal_seconds: f64,
     /// Watched time in which processors of the machine were short.

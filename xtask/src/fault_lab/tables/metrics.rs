@@ -21,6 +21,10 @@ pub(super) struct Summary {
     pub(super) at_last: usize,
     /// Of detected ones, seconds, in order.
     pub(super) delays: Vec<f64>,
+    /// To the first diagnosis with a right class, suspected or confirmed.
+    pub(super) first_words: Vec<f64>,
+    /// Affected calls until the confirmation.
+    pub(super) calls: Vec<f64>,
     pub(super) in_time: usize,
     /// The fault showed itself to clients or to its own script.
     pub(super) effective: usize,
@@ -34,6 +38,7 @@ impl Summary {
         for record in records.into_iter().filter(|record| is_fault(record)) {
             let judged = &record.judged;
             summary.trials += 1;
+            summary.first_words.extend(judged.first_word_seconds);
             summary.effective += usize::from(record.effect.as_ref().is_some_and(|one| one.seen));
             if judged.class.is_none() {
                 continue;
@@ -44,21 +49,34 @@ impl Summary {
             summary.at_last += usize::from(judged.right_at_last);
             let mut first_three = judged.hypotheses.iter().take(3);
             summary.top3 += usize::from(first_three.any(|one| record.right_classes.contains(one)));
+            summary
+                .calls
+                .extend(judged.affected_calls.map(|calls| calls as f64));
             if let Some(delay) = judged.delay_seconds {
                 summary.delays.push(delay);
                 let in_time = record.bound_seconds.is_some_and(|bound| delay <= bound);
                 summary.in_time += usize::from(in_time);
             }
         }
-        summary.delays.sort_by(f64::total_cmp);
+        for values in [
+            &mut summary.delays,
+            &mut summary.first_words,
+            &mut summary.calls,
+        ] {
+            values.sort_by(f64::total_cmp);
+        }
         summary
     }
 
-    /// By nearest rank.
-    pub(super) fn delay(&self, quantile: f64) -> Option<f64> {
-        let rank = (quantile * self.delays.len() as f64).ceil() as usize;
-        self.delays.get(rank.max(1) - 1).copied()
+    pub(super) fn delay(&self, at: f64) -> Option<f64> {
+        quantile(&self.delays, at)
     }
+}
+
+/// By nearest rank, of values in order.
+pub(super) fn quantile(values: &[f64], at: f64) -> Option<f64> {
+    let rank = (at * values.len() as f64).ceil() as usize;
+    values.get(rank.max(1) - 1).copied()
 }
 
 /// Whether a record is that of a whole trial of a fault.
@@ -109,6 +127,8 @@ pub(super) struct Normal {
     pub(super) of_machine: usize,
     /// In which processors of the machine were short.
     pub(super) short_hours: f64,
+    /// Incidents that were suspected, and not confirmed.
+    pub(super) suspicions: usize,
 }
 
 impl Normal {
@@ -122,6 +142,7 @@ impl Normal {
                 hours: sum.hours + judged.normal_seconds / 3600.0,
                 alarms: sum.alarms + judged.false_alarms.len() - of_machine,
                 of_machine: sum.of_machine + of_machine,
+                suspicions: sum.suspicions + judged.suspicions,
                 short_hours: sum.short_hours + judged.short_seconds / 3600.0,
             }
         })

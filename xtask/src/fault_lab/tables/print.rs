@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::super::record::{Outcome, Record};
 use super::super::spec::Bound;
-use super::metrics::{Normal, Summary, confusion, is_fault, macro_f1, reliability};
+use super::metrics::{Normal, Summary, confusion, is_fault, macro_f1, quantile, reliability};
 
 const HEAD: &str = "trials effect detected  top-1  top-3 at-last in-time  p50 s  p95 s  more";
 
@@ -38,6 +38,7 @@ pub(super) fn tables(all_records: &[Record]) -> String {
         grouped(&mut text, "bound", &faults, |one| {
             bound(one.bound).to_owned()
         });
+        words(&mut text, &faults);
         confusions(&mut text, &faults);
         calibration(&mut text, records);
     }
@@ -143,6 +144,35 @@ fn bound(bound: Option<Bound>) -> &'static str {
     }
 }
 
+/// How long it takes to the first word and to the confirmation. Where requests are rare, what counts is how many
+/// of their calls it took.
+fn words(text: &mut String, faults: &[&Record]) {
+    let head = "trials  first word p50 s  p95 s  confirmed p50 s  p95 s  after calls p50  p95";
+    line(text, &format!("\n{:<29} {head}", "bound, rate"));
+    let key = |one: &Record| format!("{}, {}", bound(one.bound), one.variant);
+    let keys: BTreeSet<String> = faults.iter().map(|one| key(one)).collect();
+    for name in keys {
+        let of_name = faults.iter().filter(|one| key(one) == name).copied();
+        let summary = Summary::of(of_name);
+        let at = |values: &[f64], share| seconds(quantile(values, share));
+        let calls = |share| quantile(&summary.calls, share);
+        let calls = |share| calls(share).map_or_else(|| "–".to_owned(), |n| format!("{n:.0}"));
+        line(
+            text,
+            &format!(
+                "{name:<29} {:>6}  {:>16}  {:>5}  {:>15}  {:>5}  {:>15}  {:>3}",
+                summary.trials,
+                at(&summary.first_words, 0.5),
+                at(&summary.first_words, 0.95),
+                at(&summary.delays, 0.5),
+                at(&summary.delays, 0.95),
+                calls(0.5),
+                calls(0.95),
+            ),
+        );
+    }
+}
+
 /// As lists: a matrix of thirty classes fits no page.
 fn confusions(text: &mut String, faults: &[&Record]) {
     line(text, "\nconfusion: injected → said, trials");
@@ -180,12 +210,12 @@ fn normal(text: &mut String, records: &[Record]) {
         line(
             text,
             &format!(
-                "{name:<24} {hours:>10.2} {:>7} {rate:>11.2} {most:>11.2} {:>11} {:>8.2}",
-                normal.alarms, normal.of_machine, normal.short_hours
+                "{name:<24} {hours:>10.2} {:>7} {rate:>11.2} {most:>11.2} {:>11} {:>8.2} {:>10}",
+                normal.alarms, normal.of_machine, normal.short_hours, normal.suspicions
             ),
         );
     };
-    let head = "pod-hours  alarms  in 24 pod-h  95 % bound  of machine  short h";
+    let head = "pod-hours  alarms  in 24 pod-h  95 % bound  of machine  short h  suspected";
     line(text, &format!("\n{:<25} {head}", "false alarms"));
     row(text, "all normal time", Normal::of(records));
     let by_app: BTreeSet<&String> = records.iter().map(|one| &one.app).collect();
@@ -272,6 +302,7 @@ mod tests {
                 class: Some("unknown".into()),
                 confidence: Some(0.6),
                 delay_seconds: Some(1.5),
+                affected_calls: Some(2),
                 normal_seconds: 36.0,
                 ..Judged::default()
             },
@@ -282,6 +313,7 @@ mod tests {
             "all                           1    0 %    100 %    0 %",
             "file.missing             unknown 1",
             "held out",
+            "immediate, usual                   1                 –      –              1.5    1.5                2    2",
             "0.60 to 0.70",
             "all normal time                0.01       0",
         ] {
