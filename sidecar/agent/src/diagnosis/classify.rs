@@ -211,9 +211,13 @@ fn is_explained(evidence: &Evidence, all: &[&Evidence], pod: &Pod) -> bool {
         }
         match (&evidence.kind, &other.kind) {
             // A process that ends because of an error: the error is what matters.
-            (Kind::CrashLoop { .. }, _) => {
-                other.standing >= Standing::Hard && !matches!(other.kind, Kind::CrashLoop { .. })
+            (Kind::CrashLoop { .. }, kind) => {
+                let unrelated = crashed(evidence) && of_files(kind);
+                let loops = matches!(kind, Kind::CrashLoop { .. });
+                other.standing >= Standing::Hard && !loops && !unrelated
             }
+            // Who starts again looks for what it is about to make.
+            (kind, Kind::CrashLoop { .. }) if crashed(other) && of_files(kind) => true,
             (_, Kind::CrashLoop { .. }) => evidence.standing < Standing::Hard,
             (Kind::HeldUp, Kind::Deadlock { .. }) => true,
             // The kernel ends what has taken too much.
@@ -355,6 +359,15 @@ fn supports(evidence: &Evidence, roots: &[&Evidence]) -> Vec<(FaultClass, f64)> 
         Kind::Unstable => vec![(ConfigRegression, 0.5)],
         Kind::SlowService | Kind::Failing => vec![],
     }
+}
+
+/// Ended by a signal, and not for an error that it found: that is `abort`.
+fn crashed(evidence: &Evidence) -> bool {
+    evidence.token.starts_with("exit:signal_") && evidence.token != "exit:signal_6"
+}
+
+fn of_files(kind: &Kind) -> bool {
+    kind.cause() == Cause::Files
 }
 
 /// How many peers of the evidence's container are slow.

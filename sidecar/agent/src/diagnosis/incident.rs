@@ -310,7 +310,7 @@ impl Incident {
             .values()
             .filter(|e| e.is_significant())
             .collect();
-        if is_blip(&significant) {
+        if is_blip(&significant) || self.is_unfelt() {
             return false;
         }
         // One crash may be a consequence as well.

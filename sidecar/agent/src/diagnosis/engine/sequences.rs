@@ -8,6 +8,7 @@ use crate::accepted::Accepted;
 use crate::diagnosis::evidence::Good;
 use crate::diagnosis::observation::{JudgedWindow, Stray};
 use crate::diagnosis::reference::Reference;
+use crate::diagnosis::signal::Kind;
 use crate::record::{ContainerIndex, Nanos};
 
 impl Engine {
@@ -48,11 +49,14 @@ impl Engine {
         // What was accepted changes what else is done.
         let accepted = self.accepted.get(&container);
         let as_learned = accepted.is_none_or(Accepted::is_empty);
-        let strays = match as_learned && self.is_usual_load(container) {
+        let usual = self.is_usual_load(container);
+        let strays = match as_learned && usual {
             true => strays,
             false => &[],
         };
-        let signals = self.stability.observe(container, at_ns, stability, strays);
+        let mut signals = self.stability.observe(container, at_ns, stability, strays);
+        // The profile of some requests is another than that of many.
+        signals.retain(|signal| usual || signal.kind != Kind::Unstable);
         if !self.config.models || !self.models.contains_key(&container) {
             return;
         }

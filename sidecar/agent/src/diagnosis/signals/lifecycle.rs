@@ -152,7 +152,11 @@ impl Ends {
         at_ns: Nanos,
         pod: &Pod,
     ) -> Ending {
-        if code == 0 || !pod.lost_settled(container, &process.executable, at_ns) {
+        let own_fault = signal_of(code).is_some_and(|signal| OWN_FAULTS.contains(&signal));
+        let crashed = own_fault || signal_of(code) == Some(SIGKILL);
+        // Who crashes may take with it those that still run beside it.
+        let lost = pod.lost_settled(container, &process.executable, at_ns);
+        if code == 0 || !(lost || crashed) {
             return Ending::Other;
         }
         if self.ends.len() >= MAX_KEYS {
@@ -163,11 +167,12 @@ impl Ends {
         if at_ns.saturating_sub(process.since_ns) >= SHORT {
             ends.clear();
         }
-        let own_fault = signal_of(code).is_some_and(|signal| OWN_FAULTS.contains(&signal));
-        let crashed = own_fault || signal_of(code) == Some(SIGKILL);
         match ends.back_mut() {
             // Of several that ran at once, none was started for another.
-            Some(last) if process.since_ns <= last.at_ns => last.crashed |= crashed,
+            Some(last) if process.since_ns < last.at_ns => {
+                last.at_ns = at_ns;
+                last.crashed |= crashed;
+            }
             _ => ends.push_back(End { at_ns, crashed }),
         }
         while ends
@@ -178,6 +183,9 @@ impl Ends {
         }
         if ends.len() > 64 {
             ends.pop_front();
+        }
+        if !lost {
+            return Ending::Other;
         }
         let crashes = ends.iter().rev().take_while(|end| end.crashed).count();
         match ends.front() {

@@ -379,6 +379,44 @@ fn processes_that_end_together_are_no_loop() {
     assert_eq!(shop.reports, []);
 }
 
+/// A server that is killed takes its workers with it, and makes anew at its start what they look for at once.
+#[test]
+fn what_is_missed_by_workers_of_a_server_that_crashes_is_not_missing() {
+    let mut shop = Shop::learnt();
+    let ended = |code| LifecycleEvent::Exit {
+        code,
+        group_dead: true,
+    };
+    let executable = || executable(CATALOG);
+    for start in 0..4 {
+        let main = if start == 0 {
+            pid(CATALOG)
+        } else {
+            700 + 10 * start
+        };
+        if start > 0 {
+            let executable = executable();
+            shop.lifecycle(CATALOG, main, LifecycleEvent::Exec { executable });
+        }
+        for worker in 1..=3 {
+            let pid = 700 + 10 * start + worker;
+            let executable = executable();
+            shop.lifecycle(CATALOG, pid, LifecycleEvent::Exec { executable });
+            let mut calls = shop.calls(CATALOG, 1);
+            (calls.pid, calls.tid) = (pid, pid);
+            calls.open("/data/item", -2);
+            shop.run(calls);
+        }
+        shop.each_second(if start == 3 { 40 } else { 2 }, |_| {});
+        if start < 3 {
+            shop.lifecycle(CATALOG, main, ended(9));
+            (1..=3)
+                .for_each(|worker| shop.lifecycle(CATALOG, 700 + 10 * start + worker, ended(256)));
+        }
+    }
+    shop.expect(ProcessCrashLoop, "catalog (pid 710)");
+}
+
 #[test]
 fn who_is_asked_to_end_or_fails_twice_is_not_in_a_loop() {
     for code in [15, 2, 1, 256] {

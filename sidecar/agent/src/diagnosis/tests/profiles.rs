@@ -68,6 +68,16 @@ fn values_that_are_far_off_in_turn_are_none() {
     assert_eq!(shop.reports, []);
 }
 
+#[test]
+fn another_profile_under_another_load_is_nothing() {
+    for (rate, silent) in [(1, true), (90, true), (20, false)] {
+        let mut shop = Shop::learnt();
+        shop.work(20, rate);
+        shop.profiles(90, rate, 0.001, &[]);
+        assert_eq!(shop.reports.is_empty(), silent, "{rate}: {}", shop.brief());
+    }
+}
+
 /// Who is asked seldom has another profile, and is started again.
 #[test]
 fn another_profile_and_an_end_that_was_asked_for() {
