@@ -331,13 +331,17 @@ fn busy_and_idle_processes_are_not_frozen() {
 #[test]
 fn a_path_that_learning_asked_for_in_vain_is_asked_for_more() {
     let mut shop = Shop::learnt_with(|calls| {
-        (0..9).for_each(|_| drop(calls.open("/data/index", 9)));
+        for _ in 0..9 {
+            calls.open("/data/index", 9);
+        }
         calls.open("/data/none", -2);
     });
     shop.each_second(30, |shop| {
         shop.requests(20, |shop| {
             let often = |calls: &mut Calls| {
-                (0..40).for_each(|_| drop(calls.open("/data/none", -2)));
+                for _ in 0..40 {
+                    calls.open("/data/none", -2);
+                }
             };
             shop.request_with(|_| {}, often, 400);
         });
