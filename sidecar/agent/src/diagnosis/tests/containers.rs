@@ -107,10 +107,7 @@ fn processes_that_start_at_once_may_all_look_for_a_file_that_is_about_to_be_made
         }
         shop.now = start;
         shop.work(10, 20);
-        let said = shop
-            .diagnoses()
-            .iter()
-            .any(|d| d.state == IncidentState::Confirmed);
+        let said = shop.has_confirmed();
         assert_eq!(said, confirmed, "{}", shop.brief());
     }
 }
@@ -257,14 +254,7 @@ fn unexpected_exec() {
         },
     );
     shop.work(20, 20);
-    shop.lifecycle(
-        API,
-        901,
-        LifecycleEvent::Exit {
-            code: 0,
-            group_dead: true,
-        },
-    );
+    shop.ends(API, 901, 0);
     shop.work(20, 20);
     shop.expect(ExecUnexpected, "/bin/sh");
 }
@@ -292,23 +282,16 @@ fn a_script_and_what_it_starts_are_one_incident() {
 }
 
 /// Catalog ends each time with `code`, three seconds after it was started; the last one stays.
-fn ends(code: i32, times: u32) -> Shop {
+fn catalog_ends(code: i32, times: u32) -> Shop {
     let mut shop = Shop::learnt();
-    let ended = || LifecycleEvent::Exit {
-        code,
-        group_dead: true,
-    };
-    shop.lifecycle(CATALOG, pid(CATALOG), ended());
+    shop.ends(CATALOG, pid(CATALOG), code);
     shop.gone.insert(CATALOG);
     for restart in 1..=times {
         shop.each_second(2, |_| {});
-        let exec = LifecycleEvent::Exec {
-            executable: executable(CATALOG),
-        };
-        shop.lifecycle(CATALOG, 599 + restart, exec);
+        shop.starts(CATALOG, 599 + restart);
         shop.each_second(1, |_| {});
         if restart < times {
-            shop.lifecycle(CATALOG, 599 + restart, ended());
+            shop.ends(CATALOG, 599 + restart, code);
         }
     }
     shop.each_second(40, |_| {});
@@ -317,7 +300,7 @@ fn ends(code: i32, times: u32) -> Shop {
 
 #[test]
 fn crash_loop_and_its_end() {
-    let diagnosis = ends(9, 4)
+    let diagnosis = catalog_ends(9, 4)
         .expect(ProcessCrashLoop, "catalog (pid 600)")
         .clone();
     assert!(diagnosis.dying);
@@ -327,7 +310,7 @@ fn crash_loop_and_its_end() {
 
 #[test]
 fn a_crash_is_suspected_at_once_and_the_second_is_a_loop() {
-    let shop = ends(11, 2);
+    let shop = catalog_ends(11, 2);
     let said: Vec<_> = shop
         .diagnoses()
         .iter()
@@ -347,7 +330,7 @@ fn a_crash_is_suspected_at_once_and_the_second_is_a_loop() {
 #[test]
 fn one_crash_stays_a_suspicion() {
     for code in [4, 6, 7, 8, 11] {
-        let shop = ends(code, 1);
+        let shop = catalog_ends(code, 1);
         let said: Vec<_> = shop
             .diagnoses()
             .iter()
@@ -364,17 +347,12 @@ fn one_crash_stays_a_suspicion() {
 #[test]
 fn processes_that_end_together_are_no_loop() {
     let mut shop = Shop::learnt();
-    let ended = || LifecycleEvent::Exit {
-        code: 256,
-        group_dead: true,
-    };
-    shop.lifecycle(CATALOG, pid(CATALOG), ended());
+    shop.ends(CATALOG, pid(CATALOG), 256);
     for worker in 0..5 {
-        let executable = executable(CATALOG);
-        shop.lifecycle(CATALOG, 700 + worker, LifecycleEvent::Exec { executable });
+        shop.starts(CATALOG, 700 + worker);
     }
     shop.work(3, 20);
-    (0..5).for_each(|worker| shop.lifecycle(CATALOG, 700 + worker, ended()));
+    (0..5).for_each(|worker| shop.ends(CATALOG, 700 + worker, 256));
     shop.work(10, 20);
     assert_eq!(shop.reports, []);
 }
@@ -383,11 +361,6 @@ fn processes_that_end_together_are_no_loop() {
 #[test]
 fn what_is_missed_by_workers_of_a_server_that_crashes_is_not_missing() {
     let mut shop = Shop::learnt();
-    let ended = |code| LifecycleEvent::Exit {
-        code,
-        group_dead: true,
-    };
-    let executable = || executable(CATALOG);
     for start in 0..4 {
         let main = if start == 0 {
             pid(CATALOG)
@@ -395,13 +368,11 @@ fn what_is_missed_by_workers_of_a_server_that_crashes_is_not_missing() {
             700 + 10 * start
         };
         if start > 0 {
-            let executable = executable();
-            shop.lifecycle(CATALOG, main, LifecycleEvent::Exec { executable });
+            shop.starts(CATALOG, main);
         }
         for worker in 1..=3 {
             let pid = 700 + 10 * start + worker;
-            let executable = executable();
-            shop.lifecycle(CATALOG, pid, LifecycleEvent::Exec { executable });
+            shop.starts(CATALOG, pid);
             let mut calls = shop.calls(CATALOG, 1);
             (calls.pid, calls.tid) = (pid, pid);
             calls.open("/data/item", -2);
@@ -409,9 +380,8 @@ fn what_is_missed_by_workers_of_a_server_that_crashes_is_not_missing() {
         }
         shop.each_second(if start == 3 { 40 } else { 2 }, |_| {});
         if start < 3 {
-            shop.lifecycle(CATALOG, main, ended(9));
-            (1..=3)
-                .for_each(|worker| shop.lifecycle(CATALOG, 700 + 10 * start + worker, ended(256)));
+            shop.ends(CATALOG, main, 9);
+            (1..=3).for_each(|worker| shop.ends(CATALOG, 700 + 10 * start + worker, 256));
         }
     }
     shop.expect(ProcessCrashLoop, "catalog (pid 710)");
@@ -420,20 +390,16 @@ fn what_is_missed_by_workers_of_a_server_that_crashes_is_not_missing() {
 #[test]
 fn who_is_asked_to_end_or_fails_twice_is_not_in_a_loop() {
     for code in [15, 2, 1, 256] {
-        assert_eq!(ends(code, 2).diagnoses().len(), 0, "code {code}");
+        assert_eq!(catalog_ends(code, 2).diagnoses().len(), 0, "code {code}");
     }
-    ends(256, 3).expect(ProcessCrashLoop, "catalog (pid 601)");
+    catalog_ends(256, 3).expect(ProcessCrashLoop, "catalog (pid 601)");
 }
 
 #[test]
 fn out_of_memory() {
     let mut shop = Shop::learnt();
     shop.lifecycle(CATALOG, pid(CATALOG), LifecycleEvent::OomKill);
-    let killed = LifecycleEvent::Exit {
-        code: 9,
-        group_dead: true,
-    };
-    shop.lifecycle(CATALOG, pid(CATALOG), killed);
+    shop.ends(CATALOG, pid(CATALOG), 9);
     shop.gone.insert(CATALOG);
     shop.each_second(20, |_| {});
     let diagnosis = shop.expect(MemoryLimit, "catalog (pid 200)");

@@ -32,6 +32,11 @@ impl Shop {
         format!("\n{}", lines.collect::<String>())
     }
 
+    pub(super) fn has_confirmed(&self) -> bool {
+        let confirmed = |d: &&Diagnosis| d.state == IncidentState::Confirmed;
+        self.diagnoses().iter().any(confirmed)
+    }
+
     /// The only incident's last confirmed diagnosis.
     pub(super) fn confirmed(&self) -> &Diagnosis {
         let all = self.diagnoses();

@@ -8,14 +8,7 @@ use crate::record::*;
 #[test]
 fn redis_stops_and_everything_above_it_suffers() {
     let mut shop = Shop::learnt();
-    shop.lifecycle(
-        REDIS,
-        pid(REDIS),
-        LifecycleEvent::Exit {
-            code: 9,
-            group_dead: true,
-        },
-    );
+    shop.ends(REDIS, pid(REDIS), 9);
     shop.gone.insert(REDIS);
     // The open connections end in the middle of an exchange, on three threads.
     let mut last = shop.calls(CATALOG, 1);
@@ -169,11 +162,7 @@ fn a_frozen_pod_is_one_incident() {
 #[test]
 fn what_ends_a_process_again_and_again_is_the_cause() {
     let mut shop = Shop::learnt();
-    let ended = || LifecycleEvent::Exit {
-        code: 256,
-        group_dead: true,
-    };
-    shop.lifecycle(CATALOG, pid(CATALOG), ended());
+    shop.ends(CATALOG, pid(CATALOG), 256);
     shop.gone.insert(CATALOG);
     for restart in 0..5 {
         shop.lifecycle(
@@ -191,7 +180,7 @@ fn what_ends_a_process_again_and_again_is_the_cause() {
             .call("bind", 3, -98, 5);
         shop.run(calls);
         shop.each_second(2, |_| {});
-        shop.lifecycle(CATALOG, 600 + restart, ended());
+        shop.ends(CATALOG, 600 + restart, 256);
     }
     shop.each_second(40, |_| {});
     let diagnosis = shop.confirmed();

@@ -55,11 +55,7 @@ fn compute(shop: &mut Shop, program: &str, peer: &str, seconds: u64, more: fn(&m
         shop.requests(20, Shop::request);
     });
     shop.computes = None;
-    let ended = LifecycleEvent::Exit {
-        code: 9,
-        group_dead: true,
-    };
-    shop.lifecycle(API, MINER, ended);
+    shop.ends(API, MINER, 9);
     shop.work(50, 20);
 }
 

@@ -2,7 +2,6 @@
 
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
-use crate::diagnosis::report::IncidentState;
 
 /// One request every few seconds: there is no second error to wait for.
 #[test]
@@ -21,8 +20,7 @@ fn a_limit_or_a_disk_that_fails_or_is_full_says_so_once_and_a_read_only_one_twic
             400,
         );
         shop.work(10, 20);
-        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
-        let said = states.contains(&IncidentState::Confirmed);
+        let said = shop.has_confirmed();
         assert_eq!(said, confirmed, "{name} {ret}: {}", shop.brief());
     }
 }
@@ -64,10 +62,7 @@ fn a_file_that_used_to_open_is_forbidden_or_missing_once() {
             400,
         );
         shop.work(10, 1);
-        let said = shop
-            .diagnoses()
-            .iter()
-            .any(|d| d.state == IncidentState::Confirmed);
+        let said = shop.has_confirmed();
         assert_eq!(said, confirmed, "{path}: {}", shop.brief());
     }
 }

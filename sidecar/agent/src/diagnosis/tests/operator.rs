@@ -53,11 +53,7 @@ impl Shop {
     }
 
     pub(super) fn exit(&mut self, pid: u32) {
-        let event = LifecycleEvent::Exit {
-            code: 0,
-            group_dead: true,
-        };
-        self.lifecycle(API, pid, event);
+        self.ends(API, pid, 0);
     }
 }
 

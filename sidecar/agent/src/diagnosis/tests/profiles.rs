@@ -3,8 +3,6 @@
 use super::shop::*;
 use crate::diagnosis::observation::Stray;
 use crate::diagnosis::report::FaultClass::*;
-use crate::diagnosis::report::IncidentState;
-use crate::record::LifecycleEvent;
 
 impl Shop {
     /// Work whose profiles are as stable as this, with these values far from their means.
@@ -84,22 +82,16 @@ fn another_profile_and_an_end_that_was_asked_for() {
     for (code, refused) in [(15, true), (15, false), (0, false)] {
         let mut shop = Shop::learnt();
         shop.profiles(20, 1, 0.001, &[]);
-        let ended = LifecycleEvent::Exit {
-            code,
-            group_dead: true,
-        };
-        shop.lifecycle(API, pid(API), ended);
+        shop.ends(API, pid(API), code);
         if refused {
             let mut calls = shop.calls(CATALOG, 1);
             calls.connect(REDIS_AT, 12, -111).call("close", 12, 0, 2);
             shop.run(calls);
         }
-        let executable = executable(API);
-        shop.lifecycle(API, pid(API), LifecycleEvent::Exec { executable });
+        shop.starts(API, pid(API));
         shop.profiles(10, 1, 0.001, &[]);
         shop.profiles(60, 20, 1.0, &[]);
-        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
-        let confirmed = states.contains(&IncidentState::Confirmed);
+        let confirmed = shop.has_confirmed();
         assert!(!confirmed, "{}", shop.brief());
     }
 }

@@ -2,7 +2,6 @@
 
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
-use crate::diagnosis::report::IncidentState;
 use crate::record::*;
 
 #[test]
@@ -104,8 +103,7 @@ fn a_dependency_that_starts_again() {
         shop.now = start;
         shop.each_second(seconds, |_| {});
         shop.work(15, 20);
-        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
-        let confirmed = states.contains(&IncidentState::Confirmed);
+        let confirmed = shop.has_confirmed();
         assert_eq!(confirmed, !silent, "{seconds}: {}", shop.brief());
     }
 }
@@ -114,11 +112,7 @@ fn a_dependency_that_starts_again() {
 fn catalog_is_away(code: i32, long: bool) -> Shop {
     let mut shop = Shop::learnt();
     shop.work(5, 20);
-    let ended = LifecycleEvent::Exit {
-        code,
-        group_dead: true,
-    };
-    shop.lifecycle(CATALOG, pid(CATALOG), ended);
+    shop.ends(CATALOG, pid(CATALOG), code);
     let seconds = if long { 6 } else { 1 };
     shop.each_second(seconds, |shop| {
         let mut number = 0;
@@ -156,19 +150,9 @@ fn a_container_that_was_asked_to_end_may_be_away_for_a_moment() {
 fn restart_of_a_known_process() {
     let mut shop = Shop::learnt();
     shop.work(10, 20);
-    let ended = LifecycleEvent::Exit {
-        code: 15,
-        group_dead: true,
-    };
-    shop.lifecycle(CATALOG, pid(CATALOG), ended);
+    shop.ends(CATALOG, pid(CATALOG), 15);
     for child in 0..3 {
-        shop.lifecycle(
-            CATALOG,
-            700 + child,
-            LifecycleEvent::Exec {
-                executable: executable(CATALOG),
-            },
-        );
+        shop.starts(CATALOG, 700 + child);
         let mut prologue = shop.calls(CATALOG, 1);
         (prologue.pid, prologue.tid) = (700 + child, 700 + child);
         for path in [
@@ -187,11 +171,7 @@ fn restart_of_a_known_process() {
         shop.run(prologue);
         shop.work(20, 20);
         if child < 2 {
-            let ended = LifecycleEvent::Exit {
-                code: 0,
-                group_dead: true,
-            };
-            shop.lifecycle(CATALOG, 700 + child, ended);
+            shop.ends(CATALOG, 700 + child, 0);
         }
     }
     assert_eq!(shop.reports, []);
@@ -359,8 +339,7 @@ fn a_file_that_is_made_anew_again_and_again() {
     for found in [true, false] {
         let mut shop = Shop::learnt();
         for start in 0..4 {
-            let executable = executable(CATALOG);
-            shop.lifecycle(CATALOG, 700 + start, LifecycleEvent::Exec { executable });
+            shop.starts(CATALOG, 700 + start);
             let open = |shop: &mut Shop, ret| {
                 let mut calls = shop.calls(CATALOG, 1);
                 (calls.pid, calls.tid) = (700 + start, 700 + start);
@@ -374,8 +353,7 @@ fn a_file_that_is_made_anew_again_and_again() {
             }
             shop.each_second(8, |_| {});
         }
-        let states: Vec<_> = shop.diagnoses().iter().map(|d| d.state).collect();
-        let confirmed = states.contains(&IncidentState::Confirmed);
+        let confirmed = shop.has_confirmed();
         assert_eq!(confirmed, !found, "{}", shop.brief());
     }
 }
@@ -385,21 +363,16 @@ fn a_file_that_is_made_anew_again_and_again() {
 fn memory_that_a_starting_process_does_not_get() {
     for (age, silent) in [(1, true), (8, false)] {
         let mut shop = Shop::learnt();
-        let ended = |code| LifecycleEvent::Exit {
-            code,
-            group_dead: true,
-        };
-        shop.lifecycle(CATALOG, pid(CATALOG), ended(256));
+        shop.ends(CATALOG, pid(CATALOG), 256);
         for start in 0..2 {
-            let executable = executable(CATALOG);
-            shop.lifecycle(CATALOG, 700 + start, LifecycleEvent::Exec { executable });
+            shop.starts(CATALOG, 700 + start);
             shop.work(age, 20);
             let mut calls = shop.calls(CATALOG, 1);
             (calls.pid, calls.tid) = (700 + start, 700 + start);
             calls.call("mmap", -1, -12, 3);
             shop.run(calls);
             shop.work(20, 20);
-            shop.lifecycle(CATALOG, 700 + start, ended(256));
+            shop.ends(CATALOG, 700 + start, 256);
         }
         assert_eq!(shop.reports.is_empty(), silent, "{}", shop.brief());
     }

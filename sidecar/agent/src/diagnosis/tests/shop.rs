@@ -432,6 +432,21 @@ impl Shop {
         };
         self.engine.on_record(&Record::Lifecycle(record));
     }
+
+    /// The container's own program starts.
+    pub(super) fn starts(&mut self, container: u16, pid: u32) {
+        let executable = executable(container);
+        self.lifecycle(container, pid, LifecycleEvent::Exec { executable });
+    }
+
+    /// The whole process ends, with this code of `wait(2)`.
+    pub(super) fn ends(&mut self, container: u16, pid: u32, code: i32) {
+        let event = LifecycleEvent::Exit {
+            code,
+            group_dead: true,
+        };
+        self.lifecycle(container, pid, event);
+    }
 }
 
 pub(super) fn executable(container: u16) -> String {
