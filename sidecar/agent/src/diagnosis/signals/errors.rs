@@ -12,9 +12,9 @@
 //! | memory, in a starting process (large pages are asked for first) | the same in 3 processes, over 1 s |
 //! | forbidden path that learning saw opened | 1 |
 //! | missing or forbidden path, process older than [`STARTING`](crate::diagnosis::pod::STARTING) | 2 of one path within 60 s; 1 in a surprising window |
+//! | the same in a starting process (loader, configuration search) | the same path in 3 processes, over 1 s: a server that starts again makes files anew that its processes look for at once |
 //! | a missing path that learning never saw opened | most opens fail, for seconds |
 //! | a path that learning asked for in vain, too | never: clients ask for it more often |
-//! | the same in a starting process (loader, configuration search) | the same path in 3 processes, over 1 s: a server that starts again makes files anew that its processes look for at once |
 //! | anything else | most calls of this kind fail, for seconds |
 //!
 //! Paths do not count in a process whose program learning never saw: that it runs is a signal of its own.
@@ -170,20 +170,16 @@ impl Errors {
         let attempts = model.attempts(call.token.call);
         let failed = model.outcomes(call.token);
         let by_subject = matches!(cause, Cause::Peer(_) | Cause::Files);
-        let known = match &subject {
-            Some(subject) if by_subject => {
-                model.failures(call.token, subject) > 0
-                    || (cause == Cause::Files && model.failed_subjects(call.token) > ROUTINE_MISSES)
-            }
-            _ => failed > 0,
-        };
-        // A path that never was there is not missing: somebody asked for the wrong one.
-        let opened = subject.as_deref().and_then(|path| model.has_opened(path));
-        let known = known || (missing(&cause, errno) && opened == Some(false));
         let before = match &subject {
             Some(subject) if by_subject => model.failures(call.token, subject),
             _ => failed,
         };
+        let routine = cause == Cause::Files
+            && subject.is_some()
+            && model.failed_subjects(call.token) > ROUTINE_MISSES;
+        // A path that never was there is not missing: somebody asked for the wrong one.
+        let opened = subject.as_deref().and_then(|path| model.has_opened(path));
+        let known = before > 0 || routine || (missing(&cause, errno) && opened == Some(false));
         let signal = signal.about(subject.clone()).against(Normal::Count {
             failed: before,
             of: attempts,
