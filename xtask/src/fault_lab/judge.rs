@@ -70,6 +70,7 @@ pub(super) fn judge(
         judged.outcome = Outcome::Missed;
         judged.normal_seconds -= (broken.until.min(to) - broken.injected_at).max(0.0);
     }
+    let during = |one: &Said| broken.filter(|b| (b.injected_at..=b.until).contains(&one.at));
     // Whether each confirmed incident belongs to the fault.
     let mut incidents: BTreeMap<&str, bool> = BTreeMap::new();
     for one in said.iter().filter(|one| one.confirmed && one.at >= from) {
@@ -81,7 +82,7 @@ pub(super) fn judge(
             message: one.message.clone(),
             machine_waits: pressure.before(one.at),
         };
-        let current = broken.filter(|b| (b.injected_at..=b.until).contains(&one.at));
+        let current = during(one);
         let is_right = |broken: &Broken| broken.right.contains(&one.class);
         // What is true of the machine is not said of the fault.
         let current = current.filter(|broken| is_right(broken) || !is_true_of_machine(&alarm));
@@ -111,7 +112,6 @@ pub(super) fn judge(
             judged.false_alarms.push(alarm);
         }
     }
-    let during = |one: &Said| broken.filter(|b| (b.injected_at..=b.until).contains(&one.at));
     let right = |one: &&Said| during(one).is_some_and(|broken| broken.right.contains(&one.class));
     judged.first_word_seconds = said
         .iter()

@@ -126,12 +126,20 @@ fn rules(text: &mut String, faults: &[&Record], by_rules: &[&Record]) {
 }
 
 fn grouped(text: &mut String, by: &str, faults: &[&Record], key: impl Fn(&Record) -> String) {
-    let keys: BTreeSet<String> = faults.iter().map(|one| key(one)).collect();
     line(text, &format!("\n{by:<24} {HEAD}"));
-    for name in keys {
-        let group = faults.iter().filter(|one| key(one) == name).copied();
-        row(text, &name, &Summary::of(group));
+    for (name, summary) in summaries(faults, key) {
+        row(text, &name, &summary);
     }
+}
+
+fn summaries(faults: &[&Record], key: impl Fn(&Record) -> String) -> Vec<(String, Summary)> {
+    let keys: BTreeSet<String> = faults.iter().map(|one| key(one)).collect();
+    let of = |name: &String| Summary::of(faults.iter().filter(|one| key(one) == *name).copied());
+    let all = keys.into_iter().map(|name| {
+        let summary = of(&name);
+        (name, summary)
+    });
+    all.collect()
 }
 
 fn bound(bound: Option<Bound>) -> &'static str {
@@ -150,13 +158,12 @@ fn words(text: &mut String, faults: &[&Record]) {
     let head = "trials  first word p50 s  p95 s  confirmed p50 s  p95 s  after calls p50  p95";
     line(text, &format!("\n{:<29} {head}", "bound, rate"));
     let key = |one: &Record| format!("{}, {}", bound(one.bound), one.variant);
-    let keys: BTreeSet<String> = faults.iter().map(|one| key(one)).collect();
-    for name in keys {
-        let of_name = faults.iter().filter(|one| key(one) == name).copied();
-        let summary = Summary::of(of_name);
+    for (name, summary) in summaries(faults, key) {
         let at = |values: &[f64], share| seconds(quantile(values, share));
-        let calls = |share| quantile(&summary.calls, share);
-        let calls = |share| calls(share).map_or_else(|| "–".to_owned(), |n| format!("{n:.0}"));
+        let calls = |share| {
+            let calls = quantile(&summary.calls, share);
+            calls.map_or_else(|| "–".to_owned(), |calls| format!("{calls:.0}"))
+        };
         line(
             text,
             &format!(
