@@ -22,33 +22,29 @@
 //! Known errors go through a test of their share among the calls of their kind, so that load
 //! alone changes nothing. Errors on accepted sockets are the clients' affair and do not count.
 
+mod failure;
+mod shares;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use failure::Failure;
+use shares::Shares;
 use stethos_patterns::descriptors::Exchange;
-use stethos_patterns::names::{CallKind, CallTable};
+use stethos_patterns::names::CallKind;
 use stethos_patterns::{Outcome, Role, Token, WindowCall};
 
 use crate::diagnosis::errno::*;
-use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing, error_of};
-use crate::diagnosis::signals::{MAX_KEYS, RESTART, RESTLESS, Scene};
+use crate::diagnosis::signal::{Cause, Kind, Normal, Signal, Standing};
+use crate::diagnosis::signals::{MAX_KEYS, RESTART, Scene};
 use crate::record::{ContainerIndex, Nanos};
-use crate::sequential::{SECOND, ShareTest};
+use crate::sequential::SECOND;
 
 /// Repetitions count within this time: who is asked once in some seconds fails seldom.
 const REPEAT_WITHIN: Nanos = 60 * SECOND;
-/// A higher share of failing calls has to last this long.
-const RATE_LASTS: Nanos = 2 * SECOND;
 /// A never-seen error is worth this much, nats.
 const NEVER_SEEN: f64 = 10.0;
-/// Evidence from which on an error that normal work has is an affected call, nats.
-const NOTABLE: f64 = 6.0;
 /// Distinct paths that normal work failed to open from which on missing paths are routine.
 const ROUTINE_MISSES: usize = 32;
-/// Calls made fewer times while learning have no share of errors to compare with.
-const SELDOM: u64 = 100;
-const STANDARD_ERROR: i32 = 2;
-/// Errors that no class is known for have to be this many, and last this long.
-const UNCLASSED: (u64, Nanos) = (20, 10 * SECOND);
 
 type Key = (ContainerIndex, Token, Option<String>);
 
@@ -59,7 +55,7 @@ pub(crate) struct Errors {
     /// descriptor: with whom. The window of the call comes after them, and knows the descriptor only
     /// as it is by then.
     exchanges: BTreeMap<(Nanos, u32, i32), String>,
-    rates: BTreeMap<(ContainerIndex, u16), Vec<(Token, ShareTest)>>,
+    shares: Shares,
 }
 
 #[derive(Debug, Default)]
@@ -73,37 +69,6 @@ struct Recent {
 impl Recent {
     fn lasted_ns(&self) -> Nanos {
         self.last_ns.saturating_sub(self.first_ns)
-    }
-}
-
-/// A call that failed, and on what.
-struct Failure {
-    errno: u8,
-    cause: Cause,
-    /// Path or peer, when known.
-    subject: Option<String>,
-}
-
-impl Failure {
-    fn errno(scene: &Scene<'_>, call: &WindowCall) -> Option<u8> {
-        error_of(call.token, makes_threads(scene.table.name(call.token.call)))
-    }
-
-    /// `peer`: the call is known to be a client's, and whose.
-    fn of(scene: &Scene<'_>, call: &WindowCall, peer: Option<&str>) -> Option<Self> {
-        let errno = Self::errno(scene, call)?;
-        let name = scene.table.name(call.token.call);
-        let cause = Errors::cause(scene, call, name, errno, peer)?;
-        let subject = scene.subject(call).or_else(|| match &cause {
-            Cause::Peer(peer) => Some(peer.clone()).filter(|peer| !peer.is_empty()),
-            Cause::Disk => scene.pod.file(scene.pid, call.fd).map(str::to_owned),
-            _ => None,
-        });
-        Some(Failure {
-            errno,
-            cause,
-            subject,
-        })
     }
 }
 
@@ -147,7 +112,8 @@ impl Errors {
         }) = Failure::of(scene, call, self.peer(scene, call))
         else {
             if Failure::errno(scene, call).is_none() {
-                self.count_good(scene, call);
+                self.found(scene, call);
+                self.shares.went_well(scene, call);
             }
             return None;
         };
@@ -167,12 +133,10 @@ impl Errors {
         if cause == Cause::Files && scene.runs_unknown(model) {
             return None;
         }
-        let attempts = model.attempts(call.token.call);
-        let failed = model.outcomes(call.token);
         let by_subject = matches!(cause, Cause::Peer(_) | Cause::Files);
         let before = match &subject {
             Some(subject) if by_subject => model.failures(call.token, subject),
-            _ => failed,
+            _ => model.outcomes(call.token),
         };
         let routine = cause == Cause::Files
             && subject.is_some()
@@ -182,14 +146,14 @@ impl Errors {
         let known = before > 0 || routine || (missing(&cause, errno) && opened == Some(false));
         let signal = signal.about(subject.clone()).against(Normal::Count {
             failed: before,
-            of: attempts,
+            of: model.attempts(call.token.call),
             per_second: model.per_second(before),
         });
         if cause == Cause::Files && before > 0 {
             return None;
         }
         if known || matches!(cause, Cause::Other(_)) {
-            return self.judge_rate(scene, call, signal, failed, attempts);
+            return self.shares.failed(scene, call, signal);
         }
         let recent = self.remember(scene, call, subject);
         let enough = match needed(&cause, errno, opened, scene, call) {
@@ -211,52 +175,6 @@ impl Errors {
             false => (Standing::Hit, 0.0),
         };
         Some(signal.standing(standing, weight))
-    }
-
-    fn cause(
-        scene: &Scene<'_>,
-        call: &WindowCall,
-        name: &str,
-        errno: u8,
-        of_client: Option<&str>,
-    ) -> Option<Cause> {
-        let kind = scene.table.kind(call.token.call);
-        let peer = || {
-            let told = of_client.map(str::to_owned);
-            told.or_else(|| scene.peer(call)).unwrap_or_default()
-        };
-        let role = of_client.map_or(call.role, |_| Role::Client);
-        let served = matches!(role, Role::Server | Role::Listener);
-        let path = matches!(
-            kind,
-            CallKind::Open | CallKind::Write | CallKind::Sync | CallKind::File
-        );
-        let moves = matches!(kind, CallKind::Read | CallKind::Write | CallKind::Connect)
-            || name == "getsockopt";
-        Some(match errno {
-            ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | ENETDOWN | EHOSTDOWN if !served => {
-                Cause::Peer(peer())
-            }
-            ECONNRESET | EPIPE | ECONNABORTED if role == Role::Client => Cause::Peer(peer()),
-            ECONNRESET | EPIPE | ECONNABORTED => return None,
-            ETIMEDOUT if moves && !served => Cause::Peer(peer()),
-            // A timed wait that ran out.
-            ETIMEDOUT => return None,
-            ENOSPC | EDQUOT | EFBIG if path && name != "inotify_add_watch" => Cause::Disk,
-            EROFS => Cause::Disk,
-            EIO if (path || kind == CallKind::Read) && is_file(call, kind) => Cause::Disk,
-            EMFILE | ENFILE if name != "inotify_add_watch" => Cause::Descriptors,
-            EAGAIN => Cause::Threads,
-            ENOMEM => Cause::Memory,
-            EADDRINUSE if matches!(name, "bind" | "listen") => Cause::Ports,
-            EADDRNOTAVAIL if kind == CallKind::Connect => Cause::Ports,
-            ENOENT if kind == CallKind::Open => Cause::Files,
-            // A filter that drops what is sent.
-            EPERM if kind == CallKind::Write && role == Role::Client => Cause::Peer(peer()),
-            EACCES | EPERM if path || matches!(name, "bind" | "connect" | "execve") => Cause::Files,
-            _ if served => return None,
-            other => Cause::Other(other),
-        })
     }
 
     fn remember(
@@ -291,62 +209,8 @@ impl Errors {
         recent
     }
 
-    fn judge_rate(
-        &mut self,
-        scene: &Scene<'_>,
-        call: &WindowCall,
-        signal: Signal,
-        failed: u64,
-        attempts: u64,
-    ) -> Option<Signal> {
-        if scene.reduced || scene.pod.is_starting(scene.pid, call.end_ns()) {
-            return None;
-        }
-        let (p0, p1) = shares(scene.table, call.token, failed, attempts)?;
-        if self.rates.len() >= MAX_KEYS
-            && !self.rates.contains_key(&(scene.container, call.token.call))
-        {
-            self.rates.pop_first();
-        }
-        let tests = self
-            .rates
-            .entry((scene.container, call.token.call))
-            .or_default();
-        let index = match tests.iter().position(|(token, _)| *token == call.token) {
-            Some(index) => index,
-            None if tests.len() < 16 => {
-                tests.push((call.token, ShareTest::new()));
-                tests.len() - 1
-            }
-            None => return None,
-        };
-        let mut result = None;
-        for (i, (token, test)) in tests.iter_mut().enumerate() {
-            if i == index {
-                let evidence = test.observe(call.end_ns(), true, p0, p1);
-                let run = test.run()?;
-                let (hits, time) = match signal.kind.cause() {
-                    Cause::Other(_) => UNCLASSED,
-                    _ => (5, RATE_LASTS),
-                };
-                let lasts = run.last_ns.saturating_sub(run.first_ns) >= time && run.hits >= hits;
-                result = match evidence {
-                    evidence if evidence >= scene.limit && lasts => {
-                        Some((Standing::Opens, evidence.min(NEVER_SEEN)))
-                    }
-                    evidence if evidence >= NOTABLE => Some((Standing::Hit, 0.0)),
-                    _ => None,
-                };
-            } else if let Some((p0, p1)) = known_shares(scene, *token) {
-                test.observe(call.end_ns(), false, p0, p1);
-            }
-        }
-        result.map(|(standing, weight)| signal.standing(standing, weight))
-    }
-
     pub(crate) fn restless(&self) -> bool {
-        let mut tests = self.rates.values().flatten();
-        tests.any(|(_, test)| test.evidence() > RESTLESS)
+        self.shares.restless()
     }
 
     /// What was missed is there.
@@ -368,52 +232,6 @@ impl Errors {
             *container != scene.container || !is_it
         });
     }
-
-    fn count_good(&mut self, scene: &Scene<'_>, call: &WindowCall) {
-        self.found(scene, call);
-        if scene.reduced {
-            return;
-        }
-        let Some(tests) = self.rates.get_mut(&(scene.container, call.token.call)) else {
-            return;
-        };
-        for (token, test) in tests.iter_mut() {
-            if let Some((p0, p1)) = known_shares(scene, *token) {
-                test.observe(call.end_ns(), false, p0, p1);
-            }
-        }
-    }
-}
-
-fn known_shares(scene: &Scene<'_>, token: Token) -> Option<(f64, f64)> {
-    let model = scene.model?;
-    shares(
-        scene.table,
-        token,
-        model.outcomes(token),
-        model.attempts(token.call),
-    )
-}
-
-/// Share of failing calls as learned (with a margin of two) and as tested against: five times
-/// more for errors that have a class, most calls for those that a different mix of requests
-/// brings as well. None when normal work fails too often to tell.
-pub(crate) fn shares(
-    table: &CallTable,
-    token: Token,
-    failed: u64,
-    attempts: u64,
-) -> Option<(f64, f64)> {
-    let seldom = attempts < SELDOM && failed == 0;
-    let p0 = if seldom {
-        0.05
-    } else {
-        2.0 * (failed as f64 + 1.0) / (attempts as f64 + 2.0)
-    };
-    let classed = !matches!(token.outcome, Outcome::Errno(ENOENT | EACCES | EPERM))
-        && table.kind(token.call) != CallKind::Other;
-    let p1 = if classed { (5.0 * p0).max(0.1) } else { 0.6 };
-    (p0 * 3.0 <= p1 && p1 < 0.97).then_some((p0, p1))
 }
 
 /// A file is not there.
@@ -468,18 +286,4 @@ fn needs_no_baseline(cause: &Cause, errno: u8) -> bool {
         (cause, errno),
         (Cause::Disk, ENOSPC | EIO | EROFS) | (Cause::Descriptors, _)
     )
-}
-
-fn makes_threads(name: &str) -> bool {
-    matches!(name, "clone" | "clone3" | "fork" | "vfork")
-}
-
-/// `EIO` on a terminal is not a disk's. What another thread has just opened is not known to be a file
-/// while its call is only counted; a terminal is where a process has it from its start.
-fn is_file(call: &WindowCall, kind: CallKind) -> bool {
-    match call.role {
-        Role::File => true,
-        Role::None if kind == CallKind::Write => call.fd > STANDARD_ERROR,
-        _ => matches!(kind, CallKind::Open | CallKind::Sync),
-    }
 }
