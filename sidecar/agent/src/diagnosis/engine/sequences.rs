@@ -11,6 +11,14 @@ use crate::diagnosis::reference::Reference;
 use crate::diagnosis::signal::Kind;
 use crate::record::{ContainerIndex, Nanos};
 
+/// Load is usual within so many times the learned one.
+const USUAL: f64 = 3.0;
+/// Below this, in multiples of the learned load, nobody asks for anything: what timers do then, learning
+/// may not have seen.
+const IDLE: f64 = 0.01;
+/// Single values of a profile are as learned only around the load of learning.
+const SAME: f64 = 2.0;
+
 impl Engine {
     pub(super) fn judge_surprise(&mut self, judged: &JudgedWindow, excess: Option<bool>) {
         let window = &judged.window;
@@ -20,14 +28,17 @@ impl Engine {
         if self.reduced {
             return;
         }
-        let usual = self.is_usual_load(window.container);
-        let signal =
-            self.surprise
-                .judge(window, excess, model.false_alarm_rate(), usual, self.limit);
         if !excess {
             self.board
                 .relieve(window.container, Good::Familiar, window.end_ns());
         }
+        if self.relative_load(window.container) < IDLE {
+            return;
+        }
+        let usual = self.is_load_within(USUAL, window.container);
+        let signal =
+            self.surprise
+                .judge(window, excess, model.false_alarm_rate(), usual, self.limit);
         signal.into_iter().for_each(|signal| self.take(signal));
     }
 
@@ -49,13 +60,13 @@ impl Engine {
         // What was accepted changes what else is done.
         let accepted = self.accepted.get(&container);
         let as_learned = accepted.is_none_or(Accepted::is_empty);
-        let usual = self.is_usual_load(container);
-        let strays = match as_learned && usual {
+        let strays = match as_learned && self.is_load_within(SAME, container) {
             true => strays,
             false => &[],
         };
         let mut signals = self.stability.observe(container, at_ns, stability, strays);
         // The profile of some requests is another than that of many.
+        let usual = self.is_load_within(USUAL, container);
         signals.retain(|signal| usual || signal.kind != Kind::Unstable);
         if !self.config.models || !self.models.contains_key(&container) {
             return;
@@ -67,8 +78,8 @@ impl Engine {
         self.step();
     }
 
-    fn is_usual_load(&self, container: ContainerIndex) -> bool {
-        (1.0 / 3.0..=3.0).contains(&self.relative_load(container))
+    fn is_load_within(&self, times: f64, container: ContainerIndex) -> bool {
+        (1.0 / times..=times).contains(&self.relative_load(container))
     }
 
     /// Calls per second of a container in multiples of the learned rate; 1 where either is not known.

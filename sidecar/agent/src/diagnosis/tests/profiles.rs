@@ -39,7 +39,14 @@ fn a_share_that_is_far_off_and_stays_so_is_another_configuration() {
 
 #[test]
 fn what_is_off_for_a_while_or_not_far_or_under_another_load_is_none() {
-    for (seconds, rate, deviations) in [(10, 20, 6.3), (60, 20, 4.5), (60, 100, 6.3)] {
+    let cases = [
+        (10, 20, 6.3),
+        (60, 20, 4.5),
+        (60, 8, 6.3),
+        (60, 50, 6.3),
+        (60, 100, 6.3),
+    ];
+    for (seconds, rate, deviations) in cases {
         let mut shop = Shop::learnt();
         shop.profiles(seconds, rate, 0.6, &[(SYNCS.0, deviations)]);
         shop.profiles(20, rate, 1.0, &[]);

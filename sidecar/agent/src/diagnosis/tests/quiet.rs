@@ -14,6 +14,30 @@ fn load_up_and_down_and_idle() {
     assert_eq!(shop.reports, []);
 }
 
+/// Connections that nobody uses any more are closed one after the other.
+#[test]
+fn what_timers_do_while_nobody_asks() {
+    for (at_once, every_seconds, silent) in [(1, 5, true), (4, 1, false)] {
+        let mut shop = Shop::learnt();
+        shop.each_second(20, |_| {});
+        for second in 0..150 {
+            shop.each_second(1, |shop| {
+                let times = if second % every_seconds == 0 {
+                    at_once
+                } else {
+                    0
+                };
+                shop.requests(times, |shop| {
+                    let mut api = shop.calls(API, 1);
+                    api.call("epoll_wait", 3, 0, 1000).call("shutdown", 9, 0, 3);
+                    shop.run(api);
+                });
+            });
+        }
+        assert_eq!(shop.reports.is_empty(), silent, "{}", shop.brief());
+    }
+}
+
 #[test]
 fn half_as_slow_again() {
     let mut shop = Shop::learnt();
