@@ -17,7 +17,7 @@ impl Incident {
         let only_vague = self.evidence.values().all(Evidence::is_vague);
         self.evidence.values().any(|evidence| {
             let other = evidence.kind.cause();
-            if between_peers(signal, evidence, pod) {
+            if between_peers(signal, evidence, pod) || same_status(signal, evidence) {
                 return true;
             }
             let (vague, same) = (
@@ -55,6 +55,13 @@ impl Incident {
             }
         })
     }
+}
+
+/// Who asks for what fails passes the status on, also through a proxy that nothing is known about.
+fn same_status(signal: &Signal, evidence: &Evidence) -> bool {
+    signal.kind == Kind::Failing
+        && evidence.kind == Kind::Failing
+        && evidence.grave.contains(&signal.subject)
 }
 
 /// Several peers outside of the pod that become slow together have something in common.

@@ -1,5 +1,7 @@
 //! Requests that fail, and connections that are not kept, without an error of a call.
 
+use std::collections::BTreeSet;
+
 use super::shop::*;
 use crate::diagnosis::report::FaultClass::*;
 use crate::diagnosis::report::IncidentState;
@@ -94,4 +96,44 @@ fn requests_that_fail_because_of_an_error_are_its_consequence() {
     let diagnosis = shop.expect(DiskFull, "catalog (pid 200)");
     let said = |line: &String| line.starts_with("own answers with status 500");
     assert!(diagnosis.evidence.iter().any(said), "{}", shop.brief());
+}
+
+/// The api asks through a proxy, so that nothing tells whom, and passes on what it is told.
+#[test]
+fn requests_that_fail_because_another_containers_do_are_its_consequence() {
+    for (passed_on, incidents) in [(507, 1), (500, 2)] {
+        let mut shop = Shop::new();
+        shop.catalog_at = "127.0.0.1:15001";
+        let mut shop = Shop::learnt_as(shop);
+        for second in 0..40 {
+            let full = second >= 20;
+            shop.each_second(1, |shop| {
+                shop.requests(20, |shop| {
+                    let store = |calls: &mut Calls| {
+                        if full {
+                            calls.call("write", 4, -28, 9);
+                        }
+                    };
+                    shop.request_with(|_| {}, store, 400);
+                    shop.answered(if full { 507 } else { 200 });
+                    shop.answered_by(API, if full { passed_on } else { 200 });
+                });
+            });
+        }
+        shop.each_second(20, |shop| {
+            shop.requests(20, |shop| {
+                shop.request();
+                shop.answered(200);
+                shop.answered_by(API, 200);
+            });
+        });
+        let said = shop.diagnoses();
+        let ids: BTreeSet<_> = said.iter().map(|d| &d.incident_id).collect();
+        assert_eq!(ids.len(), incidents, "{passed_on}: {}", shop.brief());
+        if incidents == 1 {
+            let diagnosis = shop.expect(DiskFull, "catalog (pid 200)");
+            let said = |line: &String| line.starts_with("api: own answers with status 507");
+            assert!(diagnosis.evidence.iter().any(said), "{}", shop.brief());
+        }
+    }
 }

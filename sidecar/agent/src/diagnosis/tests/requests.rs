@@ -38,11 +38,15 @@ impl Shop {
 
     /// The catalog's answer as HTTP.
     pub(super) fn answered(&mut self, status: u16) {
+        self.answered_by(CATALOG, status);
+    }
+
+    pub(super) fn answered_by(&mut self, container: u16, status: u16) {
         self.engine.on_record(&Record::Http(HttpHead {
             at_ns: self.now + 3 * MS,
-            container: CATALOG,
-            pid: pid(CATALOG),
-            tid: pid(CATALOG) + 1,
+            container,
+            pid: pid(container),
+            tid: pid(container) + 1,
             fd: 5,
             direction: Direction::Outgoing,
             message: HttpMessage::Response { status },

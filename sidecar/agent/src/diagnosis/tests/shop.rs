@@ -46,6 +46,8 @@ pub(super) struct Shop {
     pub(super) stands: Vec<(u16, u32, &'static str, Nanos)>,
     /// Latencies with a heavy tail: every second one half as long again, and so on.
     pub(super) heavy_tail: bool,
+    /// Where the api asks for what the catalog has.
+    pub(super) catalog_at: &'static str,
     /// What each container uses in a second.
     pub(super) machine: Machine,
     table: DescriptorTable,
@@ -81,6 +83,7 @@ impl Shop {
             computes: None,
             stands: Vec::new(),
             heavy_tail: false,
+            catalog_at: CATALOG_AT,
             machine: Machine::default(),
             table: DescriptorTable::new("x86_64"),
             learning: None,
@@ -100,7 +103,7 @@ impl Shop {
     }
 
     fn connect_all(&mut self) {
-        self.connect(API, 6, CATALOG_AT, 0);
+        self.connect(API, 6, self.catalog_at, 0);
         self.connect(CATALOG, 7, REDIS_AT, 0);
     }
 
